@@ -1,0 +1,146 @@
+"""The one description of a DiffusionGemma network."""
+
+import dataclasses
+from typing import Literal
+
+LayerType = Literal["sliding", "full"]
+
+
+def five_to_one(num_layers: int) -> tuple[LayerType, ...]:
+    """Five sliding-window layers, then one of full attention, repeated; the last layer is full."""
+    if num_layers % 6:
+        raise ValueError(f"the 5:1 pattern needs a multiple of 6 layers, not {num_layers}")
+    return ("sliding", "sliding", "sliding", "sliding", "sliding", "full") * (num_layers // 6)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape and constants of the network (SPEC section 1). Fields with defaults hold for all sizes.
+
+    Attributes:
+      vocab_size: V, rows of the embedding, which is tied with the output head.
+      width: D, the residual stream.
+      layer_types: attention of each layer, first to last.
+      num_heads: H, query heads of every layer.
+      num_kv_heads, head_dim: key/value heads and their size in sliding layers.
+      full_num_kv_heads, full_head_dim: the same in full layers, which have no value projection.
+      window: a token of a sliding layer sees itself and the window - 1 tokens before it.
+      mlp_dim: hidden units of the dense branch, and of the self-conditioning MLP.
+      num_experts, top_k, expert_dim: E experts of expert_dim hidden units, top_k for each token.
+      canvas_size: C, tokens denoised together.
+      rope_theta, full_rope_theta: RoPE's base in sliding and in full layers.
+      full_rope_fraction: the part of the frequencies that rotates in full layers.
+      softcap: logits are softcap * tanh(logits / softcap).
+      norm_eps: RMSNorm's epsilon.
+      max_length: longest context in tokens.
+      pad_id, eos_id, bos_id: special tokens.
+      stop_ids: tokens that end a generation.
+    """
+
+    vocab_size: int
+    width: int
+    layer_types: tuple[LayerType, ...]
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    full_num_kv_heads: int
+    full_head_dim: int
+    window: int
+    mlp_dim: int
+    num_experts: int
+    top_k: int
+    expert_dim: int
+    canvas_size: int
+    rope_theta: float = 10_000.0
+    full_rope_theta: float = 1_000_000.0
+    full_rope_fraction: float = 0.25
+    softcap: float = 30.0
+    norm_eps: float = 1e-6
+    max_length: int = 262_144
+    pad_id: int = 0
+    eos_id: int = 1
+    bos_id: int = 2
+    stop_ids: tuple[int, ...] = (1, 106, 50)
+
+    def __post_init__(self):
+        unknown = set(self.layer_types) - {"sliding", "full"}
+        if unknown or not self.layer_types:
+            raise ValueError(f"layer_types must name 'sliding' or 'full' layers, got {unknown}")
+        for kv_heads in (self.num_kv_heads, self.full_num_kv_heads):
+            if self.num_heads % kv_heads:
+                raise ValueError(f"{self.num_heads} query heads cannot share {kv_heads} KV heads")
+        if self.head_dim % 2 or self.full_head_dim % 2:
+            raise ValueError("head dims must be even: RoPE turns pairs")
+        if not 1 <= self.top_k <= self.num_experts:
+            raise ValueError(f"top_k {self.top_k} is not within 1..{self.num_experts} experts")
+        if self.window < 2:
+            raise ValueError(f"window {self.window} leaves a sliding layer nothing to see: take 2+")
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layer_types)
+
+    @classmethod
+    def preset(cls, name: str, **overrides) -> "ModelConfig":
+        """A named size, with single fields replaced. Raises ValueError on an unknown name."""
+        if name not in PRESETS:
+            raise ValueError(f"no model preset '{name}'; there are: {', '.join(sorted(PRESETS))}")
+        return dataclasses.replace(PRESETS[name], **overrides)
+
+
+PRESETS = {
+    # Google's release: 25.25 B weights, 3.8 B of them at work for a token.
+    "26b_a4b": ModelConfig(
+        vocab_size=262_144,
+        width=2816,
+        layer_types=five_to_one(30),
+        num_heads=16,
+        num_kv_heads=8,
+        head_dim=256,
+        full_num_kv_heads=2,
+        full_head_dim=512,
+        window=1024,
+        mlp_dim=2112,
+        num_experts=128,
+        top_k=8,
+        expert_dim=704,
+        canvas_size=256,
+    ),
+    # The laptop model of the README.
+    "small": ModelConfig(
+        vocab_size=1024,
+        width=96,
+        layer_types=five_to_one(6),
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=32,
+        full_num_kv_heads=1,
+        full_head_dim=64,
+        window=256,
+        mlp_dim=128,
+        num_experts=8,
+        top_k=2,
+        expert_dim=64,
+        canvas_size=88,
+        max_length=4096,
+    ),
+    # For tests: everything at its smallest, the window shorter than a prompt.
+    "tiny": ModelConfig(
+        vocab_size=64,
+        width=32,
+        layer_types=five_to_one(6),
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        full_num_kv_heads=1,
+        full_head_dim=16,
+        window=8,
+        mlp_dim=48,
+        num_experts=4,
+        top_k=2,
+        expert_dim=16,
+        canvas_size=12,
+        max_length=1024,
+        stop_ids=(1, 50),
+    ),
+}

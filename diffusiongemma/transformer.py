@@ -1,0 +1,173 @@
+"""DiffusionGemma: one set of weights, a causal encode() and a bidirectional denoise()."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from diffusiongemma.attention import (
+    Attention,
+    Context,
+    KVCache,
+    LayerCache,
+    denoise_contexts,
+    encode_contexts,
+    init_cache,
+)
+from diffusiongemma.config import LayerType, ModelConfig
+from diffusiongemma.layers import Embedder, GatedMLP, RMSNorm, rms_norm
+from diffusiongemma.moe import MoE
+
+Mode = Literal["encode", "denoise"]
+
+
+class Block(nnx.Module):
+    """Attention, then a dense MLP and a mixture of experts side by side, then the layer scalar."""
+
+    def __init__(
+        self, config: ModelConfig, layer_type: LayerType, *, rngs: nnx.Rngs, dtype=jnp.float32
+    ):
+        def norm() -> RMSNorm:
+            return RMSNorm(config.width, config.norm_eps, dtype=dtype)
+
+        self.pre_attention_norm = norm()
+        self.attention = Attention(config, layer_type, rngs=rngs, dtype=dtype)
+        self.post_attention_norm = norm()
+        self.pre_mlp_norm = norm()
+        self.mlp = GatedMLP(config.width, config.mlp_dim, rngs=rngs, dtype=dtype)
+        self.post_mlp_norm = norm()
+        self.pre_moe_norm = norm()
+        self.moe = MoE(config, rngs=rngs, dtype=dtype)
+        self.post_moe_norm = norm()
+        self.post_ffw_norm = norm()
+        self.encode_scalar = nnx.Param(jnp.ones((1,), dtype))
+        self.denoise_scalar = nnx.Param(jnp.ones((1,), dtype))
+
+    def __call__(
+        self, x: jax.Array, cache: LayerCache | None, context: Context, mode: Mode
+    ) -> tuple[jax.Array, LayerCache]:
+        """[B, T, D] -> [B, T, D], and what Attention returns as the layer's cache."""
+        attended, kept = self.attention(self.pre_attention_norm(x), cache, context)
+        x = x + self.post_attention_norm(attended)
+        dense = self.post_mlp_norm(self.mlp(self.pre_mlp_norm(x)))
+        sparse = self.post_moe_norm(self.moe(self.pre_moe_norm(x), residual=x))
+        x = x + self.post_ffw_norm(dense + sparse)
+        scalar = self.encode_scalar if mode == "encode" else self.denoise_scalar
+        return x * scalar[...], kept
+
+
+class SelfConditioner(nnx.Module):
+    """Mixes the previous step's soft embedding into the canvas' embedding (denoise mode only)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+        self.pre_norm = RMSNorm(config.width, config.norm_eps, dtype=dtype)
+        self.mlp = GatedMLP(config.width, config.mlp_dim, rngs=rngs, dtype=dtype)
+        self.eps = config.norm_eps
+
+    def __call__(self, embedded: jax.Array, soft: jax.Array | None) -> jax.Array:
+        """embedded [B, C, D], soft [B, C, D] or None for zeros (which add nothing) -> [B, C, D]."""
+        if soft is not None:
+            embedded = embedded + self.mlp(self.pre_norm(soft.astype(embedded.dtype)))
+        return rms_norm(embedded, self.eps).astype(embedded.dtype)
+
+
+class DiffusionGemma(nnx.Module):
+    """The text model, without vision.
+
+    Args:
+      config: its shape.
+      rngs: source of the initial weights.
+      dtype: of weights and activations (norms, softmax, router and logits are float32 inside).
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+        self.config = config
+        self.embedder = Embedder(config.vocab_size, config.width, rngs=rngs, dtype=dtype)
+        self.layers = nnx.List(
+            [Block(config, layer_type, rngs=rngs, dtype=dtype) for layer_type in config.layer_types]
+        )
+        self.self_conditioner = SelfConditioner(config, rngs=rngs, dtype=dtype)
+        self.final_norm = RMSNorm(config.width, config.norm_eps, dtype=dtype)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.embedder.embedding.dtype
+
+    def init_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache for rows of up to max_length tokens, in the model's dtype."""
+        return init_cache(self.config, batch_size, max_length, self.dtype)
+
+    def encode(
+        self,
+        tokens: jax.Array,
+        cache: KVCache | None = None,
+        mask: jax.Array | None = None,
+        *,
+        logits: Literal["all", "last", "none"] = "all",
+    ) -> tuple[jax.Array | None, KVCache]:
+        """Reads clean tokens causally after what the cache holds, and writes them to it.
+
+        Args:
+          tokens: [B, P] int32.
+          cache: from init_cache or an earlier call; the caller sees that it is long enough. None
+            starts one that holds exactly these tokens, in sliding layers too (as training wants).
+          mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
+            A row without a real token leaves its cache as it is.
+          logits: of every token, of each row's last real one, or none.
+
+        Returns:
+          logits [B, P, V] float32 softcapped ("last": [B, V], "none": None), and the new cache.
+          At padding the logits mean nothing.
+        """
+        batch_size, num_tokens = tokens.shape
+        contexts, length = encode_contexts(self.config, cache, batch_size, num_tokens, mask)
+        x = self.embedder.encode(tokens)
+        x, layers = self._run(x, cache, contexts, "encode")
+        cache = KVCache(layers, length)
+        if logits == "none":
+            return None, cache
+        if logits == "last":
+            real = jnp.ones(tokens.shape, bool) if mask is None else mask
+            last = jnp.max(jnp.where(real, jnp.arange(num_tokens), 0), axis=1)
+            x = x[jnp.arange(batch_size), last]
+        return self._logits(x), cache
+
+    def denoise(
+        self, canvas: jax.Array, cache: KVCache, soft: jax.Array | None = None
+    ) -> jax.Array:
+        """Predicts the clean token at every position of a noisy canvas that follows the cache.
+
+        Args:
+          canvas: [B, C] int32.
+          cache: the context; only read.
+          soft: [B, C, D], the last step's soft embedding; None, or zeros, at the first step.
+
+        Returns:
+          logits [B, C, V] float32, softcapped.
+        """
+        contexts = denoise_contexts(self.config, cache, canvas.shape[1])
+        x = self.self_conditioner(self.embedder.encode(canvas), soft)
+        x, _ = self._run(x, cache, contexts, "denoise")
+        return self._logits(x)
+
+    def soft_embed(self, tempered_logits: jax.Array) -> jax.Array:
+        """softmax(tempered_logits) @ E * sqrt(D): [B, C, V] -> [B, C, D]."""
+        probabilities = jax.nn.softmax(tempered_logits.astype(jnp.float32), axis=-1)
+        return self.embedder.encode_soft(probabilities)
+
+    def _run(
+        self, x: jax.Array, cache: KVCache | None, contexts: dict[LayerType, Context], mode: Mode
+    ) -> tuple[jax.Array, tuple[LayerCache, ...]]:
+        kept = []
+        for i, (layer_type, block) in enumerate(
+            zip(self.config.layer_types, self.layers, strict=True)
+        ):
+            layer_cache = None if cache is None else cache.layers[i]
+            x, layer_cache = block(x, layer_cache, contexts[layer_type], mode)
+            kept.append(layer_cache)
+        return self.final_norm(x), tuple(kept)
+
+    def _logits(self, x: jax.Array) -> jax.Array:
+        cap = self.config.softcap
+        return cap * jnp.tanh(self.embedder.decode(x) / cap)

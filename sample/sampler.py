@@ -43,7 +43,7 @@ def generate(
     tokens: jax.Array,
     mask: jax.Array | None,
     key: jax.Array,
-    config: SamplerConfig = SamplerConfig(),
+    config: SamplerConfig | None = None,
 ) -> Generation:
     """Generates from a batch of prompts, canvas by canvas (TR alg. 1).
 
@@ -59,12 +59,13 @@ def generate(
       tokens: [B, P] int32, prompts.
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
       key: a typed PRNG key, or B of them in shape [B].
-      config: how to sample.
+      config: how to sample; None for the published settings.
 
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither,
         or a context longer than the model's.
     """
+    config = config or SamplerConfig()
     tokens = np.asarray(tokens, np.int32)
     mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask, bool)
     canvas_size = config.canvas_size or model.config.canvas_size

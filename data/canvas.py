@@ -1,0 +1,52 @@
+"""Lays a prompt and its answer out as one row: the prompt, then whole canvases."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def pack(
+    prompt_ids: Sequence[int],
+    answer_ids: Sequence[int],
+    prompt_length: int,
+    canvas_size: int,
+    num_canvases: int,
+    eos_id: int,
+    pad_id: int,
+) -> dict[str, np.ndarray]:
+    """Packs one example into a row of T = prompt_length + num_canvases * canvas_size tokens.
+
+    The prompt begins the row and the canvases follow it at once, without padding between. The last
+    canvas used is filled up with eos, which is supervised: so the model learns to stop. The rest
+    of the row is pad. An empty answer takes one canvas of eos.
+
+    Args:
+        prompt_ids: at most `prompt_length` tokens.
+        answer_ids: at most `num_canvases * canvas_size` tokens.
+
+    Returns:
+        {"tokens": int32 [T], "prompt_len": int32 [], "num_canvases": int32 []}, the last being the
+        number of canvases used, at least 1.
+
+    Raises:
+        ValueError: the prompt or the answer is too long.
+    """
+    prompt, answer = len(prompt_ids), len(answer_ids)
+    room = num_canvases * canvas_size
+    if prompt > prompt_length:
+        raise ValueError(f"prompt of {prompt} tokens does not fit prompt_length {prompt_length}")
+    if answer > room:
+        raise ValueError(
+            f"answer of {answer} tokens does not fit {num_canvases} canvases of {canvas_size} "
+            f"= {room} tokens"
+        )
+    used = max(1, -(-answer // canvas_size))
+    tokens = np.full(prompt_length + room, pad_id, np.int32)
+    tokens[:prompt] = prompt_ids
+    tokens[prompt : prompt + answer] = answer_ids
+    tokens[prompt + answer : prompt + used * canvas_size] = eos_id
+    return {
+        "tokens": tokens,
+        "prompt_len": np.int32(prompt),
+        "num_canvases": np.int32(used),
+    }

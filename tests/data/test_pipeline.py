@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from data.pipeline import make_dataset
+from data.tasks import TaskSource, task_to_text
+from data.tokenizer import Tokenizer
+
+SHAPE = {"prompt_length": 112, "canvas_size": 88, "num_canvases": 1}
+
+
+@pytest.fixture(scope="module")
+def tok():
+    return Tokenizer.load()
+
+
+class Digits:
+    """Item i is the number i, so that a row tells which example it is."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return int(index)
+
+
+def number_to_text(item):
+    return "Copy:\n" + " ".join(str(item)), " ".join(str(item))
+
+
+def numbers(tok, size=10, **options):
+    shape = {"prompt_length": 16, "canvas_size": 4, "num_canvases": 2, "batch_size": 4}
+    return make_dataset(Digits(size), number_to_text, tok, **{**shape, "seed": 0, **options})
+
+
+def read(tok, batch):
+    """The examples' numbers, from the answers."""
+    out = []
+    for tokens, prompt_len in zip(batch["tokens"], batch["prompt_len"], strict=True):
+        out.append(int(tok.decode(tokens[prompt_len:]).replace(" ", "")))
+    return out
+
+
+def take(tok, iterator, batches):
+    return [read(tok, next(iterator)) for _ in range(batches)]
+
+
+def test_batches(tok):
+    source = TaskSource(0, size=50)
+    dataset = make_dataset(
+        source, task_to_text, tok, batch_size=5, seed=0, shuffle=False, num_epochs=1, **SHAPE
+    )
+    batches = list(dataset)
+    assert len(batches) == 10
+    for batch in batches:
+        assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+            "tokens": ((5, 200), np.int32),
+            "prompt_len": ((5,), np.int32),
+            "num_canvases": ((5,), np.int32),
+        }
+    tokens, length = batches[3]["tokens"][2], batches[3]["prompt_len"][2]
+    item = source[17]
+    text = f"<bos><|turn>user\n{item['prompt']}<turn|>\n<|turn>model\n"
+    assert tok.decode(tokens[:length], skip_special=False) == text
+    assert tok.decode(tokens[length : length + 88]) == item["answer"]
+    assert (tokens[length + 88 :] == tok.pad_id).all()
+
+
+def test_epochs_are_whole_and_shuffled_anew(tok):
+    examples = [n for batch in take(tok, iter(numbers(tok)), 10) for n in batch]
+    epochs = [examples[i : i + 10] for i in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert take(tok, iter(numbers(tok)), 3) == take(tok, iter(numbers(tok)), 3)
+    assert take(tok, iter(numbers(tok)), 3) != take(tok, iter(numbers(tok, seed=1)), 3)
+    plain = numbers(tok, shuffle=False, num_epochs=1)
+    assert [read(tok, batch) for batch in plain] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 7])
+def test_resume(tok, done):
+    """From within an epoch, a batch across two epochs, and the third epoch."""
+    first = iter(numbers(tok))
+    take(tok, first, done)
+    state = first.get_state()
+    rest = take(tok, first, 6)
+    second = iter(numbers(tok))
+    second.set_state(state)
+    assert take(tok, second, 6) == rest
+    assert rest != take(tok, iter(numbers(tok)), 6) or done == 0
+
+
+def test_too_long_is_an_error(tok):
+    with pytest.raises(ValueError, match="does not fit prompt_length 8"):
+        next(iter(numbers(tok, prompt_length=8)))

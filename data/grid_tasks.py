@@ -104,20 +104,22 @@ _KIND_CUMULATIVE = np.cumsum([0.13, 0.13, 0.13, 0.1, 0.1, 0.1, 0.31])
 _DENSITY = {1: (0.5, 0.97), 2: (0.3, 0.9), 3: (0.15, 0.75)}
 
 
-def _missing_grid(rng, b: Board):
+def _missing_grid(rng, b: Board, which: str):
     kinds = _KINDS[int(np.searchsorted(_KIND_CUMULATIVE, rng.random() * _KIND_CUMULATIVE[-1]))]
     low, high = _DENSITY[len(kinds)]
     if rng.random() < 0.5:
-        grid = _random_grid(rng, b, low, high)
+        # Digits tilted towards the end that is asked for, or the answer is 1 (or n) too often.
+        grid = (b.n * rng.random(b.n * b.n) ** rng.uniform(1, 3)).astype(np.int64) + 1
+        if which == "greatest":
+            grid = b.n + 1 - grid
     else:
         grid = _permutation_grid(rng, b, kinds[rng.integers(len(kinds))])
-        grid *= rng.random(b.n * b.n) < rng.uniform(low, high)
-    return kinds, grid
+    return kinds, grid * (rng.random(b.n * b.n) < rng.uniform(low, high))
 
 
 def _fill(rng, b: Board, every: bool = False):
-    kinds, grid = _missing_grid(rng, b)
     which = "least" if rng.random() < 0.7 else "greatest"
+    kinds, grid = _missing_grid(rng, b, which)
     found = getattr(b, which)[seen(b, grid, kinds)]
     answer = found if every else np.where(grid > 0, grid, found)
     return {"which": which, "units": _names(kinds)}, grid, answer

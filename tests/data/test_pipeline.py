@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data.pipeline import make_dataset
+from data.pipeline import make_dataset, sudoku_to_text
 from data.tasks import TaskSource, task_to_text
 from data.tokenizer import Tokenizer
 
@@ -95,3 +95,13 @@ def test_resume(tok, done):
 def test_too_long_is_an_error(tok):
     with pytest.raises(ValueError, match="does not fit prompt_length 8"):
         next(iter(numbers(tok, prompt_length=8)))
+
+
+def test_sudoku_to_text():
+    pytest.importorskip("data.sudoku")
+    puzzle = np.zeros(16, np.int8)
+    puzzle[:3] = 3, 0, 1
+    solution = np.tile(np.arange(1, 5, dtype=np.int8), 4)
+    user, answer = sudoku_to_text({"puzzle": puzzle, "solution": solution})
+    assert user == "Solve the sudoku:\n3 0 1" + " 0" * 13
+    assert answer == "1 2 3 4 " * 3 + "1 2 3 4"

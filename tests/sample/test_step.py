@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sample.step import SamplerConfig, accept, argmax, draw, entropy, noise
+
+
+@pytest.mark.parametrize(
+    ("entropies", "bound", "accepted"),
+    [
+        pytest.param([0.05, 0.04, 0.02, 0.9], 0.1, [1, 1, 1, 0], id="last one's own is left out"),
+        pytest.param([0.5, 0.25, 0.25, 0.125], 0.625, [1, 1, 1, 1], id="a sum equal to the bound"),
+        pytest.param([0.5, 0.25, 0.25, 0.125], 0.5, [0, 1, 1, 1], id="a sum above the bound"),
+        pytest.param([0.25, 0.25, 0.25, 0.25], 0.25, [1, 1, 0, 0], id="ties go by position"),
+        pytest.param([0.5, 0.25, 0.5, 0.25], 0.5, [1, 1, 0, 1], id="ties behind others"),
+        pytest.param([0.0, 0.0, 0.0, 0.0], 0.0, [1, 1, 1, 1], id="zeros cost nothing"),
+        pytest.param([0.5, 0.0, 0.25, 0.0], 0.0, [0, 1, 1, 1], id="bound 0 takes one beyond zeros"),
+        pytest.param([3.0, 2.0, 4.0, 2.0], 0.1, [0, 1, 0, 0], id="always at least one"),
+        pytest.param([3.0, 2.0, 4.0, 2.0], 1e9, [1, 1, 1, 1], id="all"),
+    ],
+)
+def test_accept(entropies, bound, accepted):
+    got = accept(jnp.array([entropies], jnp.float32), bound)
+    np.testing.assert_array_equal(got[0], np.array(accepted, bool))
+
+
+def test_accept_treats_rows_apart_and_equals_a_plain_loop():
+    rng = np.random.default_rng(0)
+    entropies = (rng.integers(0, 6, (64, 9)) / 8).astype(np.float32)  # exact sums, many ties
+    got = np.asarray(accept(jnp.array(entropies), 0.75))
+    for row, flags in zip(entropies, got, strict=True):
+        want, total = np.zeros(9, bool), 0.0
+        for i in sorted(range(9), key=lambda i: (row[i], i)):
+            if total > 0.75:
+                break
+            want[i], total = True, total + row[i]
+        np.testing.assert_array_equal(flags, want)
+
+
+def test_accept_of_a_canvas_of_one():
+    assert accept(jnp.array([[5.0]]), 0.0).tolist() == [[True]]
+
+
+def test_entropy_in_nats():
+    flat, even, certain = [0.0] * 4, [7.0, 7.0, -jnp.inf, -jnp.inf], [0.0, -200.0, -200.0, -jnp.inf]
+    got = entropy(jnp.array([flat, even, certain]))
+    np.testing.assert_allclose(got, [np.log(4), np.log(2), 0.0], rtol=1e-6)
+    assert entropy(jnp.array([[1.0, 2.0]], jnp.bfloat16)).dtype == jnp.float32
+
+
+def test_argmax_takes_the_first_of_equals():
+    x = np.random.default_rng(0).integers(0, 5, (50, 20)).astype(np.float32)
+    np.testing.assert_array_equal(argmax(jnp.array(x)), x.argmax(-1))
+
+
+def test_draw_follows_the_distribution_and_the_rows_key():
+    p = np.array([0.5, 0.3, 0.2, 0.0], np.float32)
+    logits = jnp.log(jnp.broadcast_to(p, (2, 20_000, 4)))
+    keys = jax.random.split(jax.random.key(0), 2)
+    drawn = draw(keys, logits)
+    for row in np.asarray(drawn):
+        np.testing.assert_allclose(np.bincount(row, minlength=4) / 20_000, p, atol=0.015)
+    assert (drawn[0] != drawn[1]).any()
+    np.testing.assert_array_equal(draw(keys[1:], logits[1:])[0], drawn[1])
+
+
+def test_noise_is_uniform_over_the_vocabulary():
+    tokens = np.asarray(noise(jax.random.split(jax.random.key(0), 2), 8000, 8))
+    np.testing.assert_allclose(np.bincount(tokens.ravel()) / 16_000, 1 / 8, atol=0.01)
+    assert (tokens[0] != tokens[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_steps": 0}, "max_steps must be at least 1, not 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, not 0"),
+        ({"canvas_size": -1}, "canvas_size must be at least 1"),
+        ({"entropy_bound": -0.1}, "entropy_bound must not be negative"),
+        ({"stop_threshold": float("nan")}, "stop_threshold must not be negative"),
+        ({"min_temperature": 0.0}, "0 < min <= max"),
+        ({"min_temperature": 0.9}, "0 < min <= max, got min 0.9 and max 0.8"),
+    ],
+)
+def test_config_errors(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SamplerConfig(**fields)
+
+
+def test_config_is_hashable_whatever_the_stop_ids_came_as():
+    assert hash(SamplerConfig(stop_ids=[1, 2])) == hash(SamplerConfig(stop_ids=(1, 2)))

@@ -58,6 +58,10 @@ class Tokenizer:
             raise ValueError(f"{file} is not a tokenizer.json: {error}") from None
         return cls(backend)
 
+    def save(self, folder: str | Path) -> None:
+        """Writes folder/tokenizer.json."""
+        self._backend.save(str(Path(folder) / "tokenizer.json"))
+
     def token_id(self, token: str) -> int:
         """The id of a token by its text; raises ValueError if the vocabulary lacks it."""
         index = self._backend.token_to_id(token)

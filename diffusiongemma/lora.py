@@ -1,0 +1,64 @@
+"""LoRA: low-rank factors beside chosen linear maps, and merging them in (Hu et al. 2021)."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from diffusiongemma.layers import Linear
+from diffusiongemma.moe import ExpertLinear
+
+
+def add_lora(
+    model: nnx.Module, rank: int, alpha: float, *, rngs: nnx.Rngs, pattern: str = ".*"
+) -> list[str]:
+    """Gives each matching linear map float32 factors A (normal) and B (zeros), in place.
+
+    y = x W + (alpha / rank) x A B; nothing changes until B does. Experts get a pair each.
+
+    Args:
+      model: a DiffusionGemma.
+      rank: r >= 1.
+      alpha: scale, over rank.
+      rngs: source of A.
+      pattern: regular expression searched in a map's path, as "layers.3.attention.q".
+
+    Returns:
+      the paths that got factors. Raises ValueError if the rank is not positive or none matches.
+    """
+    if rank < 1:
+        raise ValueError(f"lora rank must be at least 1, not {rank}")
+    paths = []
+    for path, linear in linears(model):
+        if not re.search(pattern, path):
+            continue
+        *stack, in_dim, out_dim = linear.kernel.shape
+        a = jax.random.normal(rngs.params(), (*stack, in_dim, rank), jnp.float32) * in_dim**-0.5
+        linear.lora_a = nnx.LoRAParam(a)
+        linear.lora_b = nnx.LoRAParam(jnp.zeros((*stack, rank, out_dim), jnp.float32))
+        linear.lora_scale = alpha / rank
+        paths.append(path)
+    if not paths:
+        raise ValueError(f"lora pattern '{pattern}' matches no linear map of the model")
+    return paths
+
+
+def merge_lora(model: nnx.Module) -> None:
+    """Adds every pair of factors to its kernel and takes it away, in place."""
+    for _, linear in linears(model):
+        if linear.lora_a is None:
+            continue
+        kernel = linear.kernel[...]
+        delta = linear.lora_a[...] @ linear.lora_b[...] * linear.lora_scale
+        linear.kernel[...] = (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)
+        linear.lora_a, linear.lora_b, linear.lora_scale = nnx.data(None), nnx.data(None), 1.0
+
+
+def linears(model: nnx.Module) -> list[tuple[str, Linear | ExpertLinear]]:
+    """(path, module) of every linear map, in a fixed order."""
+    return [
+        (".".join(map(str, path)), node)
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, Linear | ExpertLinear)
+    ]

@@ -1,0 +1,77 @@
+"""The trainer's checkpoints: weights, optimizer, step and data position, saved as one by orbax."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from train.step import TrainState
+
+
+class Checkpoints:
+    """Numbered checkpoints under workdir/checkpoints; each appears whole or not at all.
+
+    Items of a checkpoint: "params" (the trained weights), "optimizer" (its state, and the step),
+    "data" (the iterator's state) and "model" (what it takes to build the model; see load_orbax in
+    diffusiongemma/checkpoint.py). Frozen weights are not in it: they are those of the run's init.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many of the latest stay.
+      model: JSON-able description of the model, stored with each checkpoint.
+    """
+
+    def __init__(self, workdir: Path, keep: int, model: dict[str, Any]):
+        self.model = model
+        self._manager = ocp.CheckpointManager(
+            (workdir / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+        )
+
+    def latest(self) -> int | None:
+        """Steps done in the newest checkpoint, None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, data: dict[str, Any]) -> None:
+        """Saves after step state.step, in the background; the state may be donated at once."""
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
+                data=ocp.args.JsonSave(data),
+                model=ocp.args.JsonSave(self.model),
+            ),
+        )
+
+    def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """(state, data iterator's state) after `step`, in target's structure.
+
+        Raises ValueError if a stored array has another shape or dtype than the target's.
+        """
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(target.params),
+                optimizer=ocp.args.StandardRestore(
+                    {"step": target.step, "state": target.opt_state}
+                ),
+                data=ocp.args.JsonRestore(),
+            ),
+        )
+        optimizer = restored["optimizer"]
+        state = TrainState(optimizer["step"], restored["params"], optimizer["state"])
+        for wanted, found in zip(jax.tree.leaves(target), jax.tree.leaves(state), strict=True):
+            if jnp.shape(wanted) != jnp.shape(found) or wanted.dtype != found.dtype:
+                raise ValueError(
+                    f"checkpoint {step} holds {found.dtype}{jnp.shape(found)} where this run has "
+                    f"{wanted.dtype}{jnp.shape(wanted)}"
+                )
+        return state, restored["data"]
+
+    def close(self) -> None:
+        """Waits until everything is on disk; raises what the writing raised."""
+        self._manager.wait_until_finished()
+        self._manager.close()

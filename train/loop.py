@@ -1,0 +1,176 @@
+"""The training loop, from top to bottom: model, data, steps, evaluation, checkpoints."""
+
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from data.pipeline import make_dataset
+from data.sources import open_source
+from data.tokenizer import Tokenizer
+from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
+from diffusiongemma.lora import add_lora, merge_lora
+from train.checkpoints import Checkpoints
+from train.config import ConfigError, RunConfig, differences
+from train.heldout import HeldOut
+from train.metrics import MetricsWriter, progress_bar
+from train.optimizer import make_optimizer
+from train.step import init_state, make_train_step
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+def build_model(config: RunConfig) -> DiffusionGemma:
+    """The model that the run starts from: random weights or a checkpoint, with LoRA if wanted."""
+    dtype = jnp.dtype(config.dtype)
+    if config.init:
+        model = load_checkpoint(config.init, dtype=dtype)
+    else:
+        shape = ModelConfig.preset(config.preset, **config.overrides)
+
+        @nnx.jit
+        def create():
+            return DiffusionGemma(shape, rngs=nnx.Rngs(config.seed), dtype=dtype)
+
+        model = create()
+    if config.lora.rank:
+        add_lora(
+            model,
+            config.lora.rank,
+            config.lora.alpha,
+            rngs=nnx.Rngs(config.seed + 1),
+            pattern=config.lora.pattern,
+        )
+    return model
+
+
+def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
+    """Trains to config.steps, from where the workdir's last checkpoint stopped.
+
+    Writes to workdir: config.json, checkpoints/, metrics.jsonl, tb/, and at the end model/, the
+    result in the released layout with LoRA factors merged in.
+
+    Args:
+      config: the run. A workdir of another config is refused (ConfigError names the fields).
+      workdir: its folder, made if need be.
+      tokenizer: for prompts and answers.
+
+    Returns:
+      the path of model/.
+
+    Raises:
+      NonFiniteLoss: at the first step whose loss is not finite; earlier checkpoints stay.
+      ConfigError, ValueError: bad config, workdir or data.
+    """
+    model = build_model(config)
+    claim_workdir(config, workdir)
+    held_out = HeldOut(config, tokenizer)
+    source, to_text = open_source(config.data, "train", config.seed)
+    batches = iter(
+        make_dataset(
+            source,
+            to_text,
+            tokenizer,
+            prompt_length=config.data.prompt_length,
+            canvas_size=config.loss.canvas_size,
+            num_canvases=config.loss.num_canvases,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+    )
+
+    description = {
+        "config": dataclasses.asdict(model.config),
+        "dtype": config.dtype,
+        "init": config.init,
+        "lora": dataclasses.asdict(config.lora),
+    }
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    graphdef, state, frozen = init_state(model, optimizer)
+    del model
+    train_step = make_train_step(graphdef, optimizer, config.loss, config.seed)
+
+    checkpoints = Checkpoints(workdir, config.keep, description)
+    first = checkpoints.latest() or 0
+    if first:
+        state, position = checkpoints.restore(first, state)
+        batches.set_state(position)
+    metrics = MetricsWriter(workdir, first)
+    seconds_before = metrics.last["seconds"] if metrics.last else 0.0
+    started = time.monotonic()
+
+    def evaluate(step: int) -> None:
+        model = nnx.merge(graphdef, *jax.tree.map(jnp.copy, (state.params, frozen)))
+        figures = held_out.evaluate(model)
+        figures["seconds"] = seconds_before + time.monotonic() - started
+        metrics.write(step, figures)
+        bar.write(f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+
+    pending: list[tuple[int, dict[str, jax.Array]]] = []  # steps whose figures are not yet read
+
+    def read_figures() -> dict[str, float]:
+        """Averages of the steps since the last call; raises NonFiniteLoss."""
+        read = [(step, jax.device_get(figures)) for step, figures in pending]
+        pending.clear()
+        for step, figures in read:
+            if not math.isfinite(figures["loss"]):
+                raise NonFiniteLoss(
+                    f"the loss of step {step} is {figures['loss']}; the last good checkpoint is "
+                    f"of step {checkpoints.latest() or 'none'}: try a lower optimizer.peak_lr"
+                )
+        return {k: float(np.mean([f[k] for _, f in read])) for k in read[0][1]}
+
+    with progress_bar(config.steps, first, workdir.name) as bar:
+        for step in range(first + 1, config.steps + 1):
+            state, figures = train_step(state, frozen, next(batches))
+            pending.append((step, figures))
+            bar.update()
+            last = step == config.steps
+            saves = step % config.checkpoint_every == 0 or last
+            if step % config.log_every == 0 or saves:
+                figures = read_figures()
+                figures["seconds"] = seconds_before + time.monotonic() - started
+                metrics.write(step, figures)
+                rate = bar.format_dict["rate"] or 0.0
+                bar.set_postfix_str(
+                    f"loss {figures['loss']:.4f}, {rate * config.batch_size:.0f} examples/s"
+                )
+            if saves:
+                checkpoints.save(state, batches.get_state())
+            if config.eval.every and (step % config.eval.every == 0 or last):
+                evaluate(step)
+    checkpoints.close()
+    metrics.close()
+
+    model = nnx.merge(graphdef, state.params, frozen)
+    merge_lora(model)
+    save_checkpoint(model, workdir / "model")
+    tokenizer.save(workdir / "model")
+    return workdir / "model"
+
+
+def claim_workdir(config: RunConfig, workdir: Path) -> None:
+    """Stores the config in the workdir; raises ConfigError if another run's is there."""
+    path, text = workdir / "config.json", config.to_json()
+    if path.exists():
+        changed = differences(path.read_text(), text)
+        if changed:
+            raise ConfigError(
+                f"{workdir} belongs to another config ({'; '.join(changed)}): "
+                "choose a new --workdir, or the old config to go on"
+            )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ConfigError(f"{workdir} is not empty and not a run's: choose a new --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    partial.write_text(text)
+    os.replace(partial, path)

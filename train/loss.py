@@ -1,0 +1,115 @@
+"""The two losses of supervised fine-tuning (SPEC section 3): denoising and next token."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffusiongemma import DiffusionGemma
+from diffusiongemma.diffusion import corrupt
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """What a training example consists of, and how its losses are weighted.
+
+    Attributes:
+      canvas_size: C.
+      num_canvases: K, canvases that a row of the batch has room for.
+      noise_draws: M, noisy versions of the chosen canvas for one encoding of the row. The published
+        recipe has 1; more of them share the cost of the encoder.
+      self_conditioning: part of the noisy canvases that get a soft embedding from a first pass.
+      encoder_weight: weight of the encoder's next-token loss.
+    """
+
+    canvas_size: int
+    num_canvases: int = 1
+    noise_draws: int = 1
+    self_conditioning: float = 0.5
+    encoder_weight: float = 1.0
+
+
+def sft_loss(
+    model: DiffusionGemma, batch: dict[str, jax.Array], key: jax.Array, config: LossConfig
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Loss of one batch.
+
+    Each row is encoded once; one of its canvases is chosen uniformly, sees the row before it through
+    the cache, and is denoised from M noise levels t ~ U(0, 1).
+
+    Args:
+      model: in any dtype.
+      batch: "tokens" [B, P + K C] int32 (prompt, then canvases, then padding), "prompt_len" [B] and
+        "num_canvases" [B] int32.
+      key: for canvas choice, noise levels and noise.
+      config: see LossConfig.
+
+    Returns:
+      the loss, and its parts: "denoise_loss" and "encoder_loss" in nats a token, "denoise_accuracy"
+      (argmax right, over all tokens of the noisy canvases). All float32 scalars.
+    """
+    tokens, size = batch["tokens"], config.canvas_size
+    which_key, level_key, noise_key = jax.random.split(key, 3)
+    logits, cache = model.encode(tokens)
+    encoder_loss = next_token_loss(
+        logits, tokens, batch["prompt_len"] + batch["num_canvases"] * size
+    )
+
+    which = jax.random.randint(which_key, batch["num_canvases"].shape, 0, batch["num_canvases"])
+    start = batch["prompt_len"] + which * size
+    clean = jnp.take_along_axis(tokens, start[:, None] + jnp.arange(size), axis=1)
+    # The last canvas is nobody's context: its slots need not be looked at.
+    num_slots = tokens.shape[1] - size
+    layers = jax.tree.map(lambda x: x[:, :num_slots], cache.layers)
+    context = cache._replace(layers=layers, length=start)
+    clean, context = jax.tree.map(
+        lambda x: jnp.repeat(x, config.noise_draws, axis=0), (clean, context)
+    )
+
+    level = jax.random.uniform(level_key, clean.shape[:1])
+    noisy = corrupt(noise_key, clean, level, model.config.vocab_size)
+    soft = first_pass(model, noisy, context, config)
+    logits = model.denoise(noisy, context, soft)
+    denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()
+
+    metrics = {
+        "denoise_loss": denoise_loss,
+        "encoder_loss": encoder_loss,
+        "denoise_accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == clean),
+    }
+    return denoise_loss + config.encoder_weight * encoder_loss, metrics
+
+
+def next_token_loss(logits: jax.Array, tokens: jax.Array, length: jax.Array) -> jax.Array:
+    """Mean cross-entropy of tokens[:, 1:] given all before, over each row's first length tokens.
+
+    Args:
+      logits: [B, T, V] float32.
+      tokens: [B, T] int32.
+      length: [B] int32.
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:])
+    counts = jnp.arange(1, tokens.shape[1]) < length[:, None]
+    return jnp.sum(losses * counts) / jnp.sum(counts)
+
+
+def first_pass(
+    model: DiffusionGemma, noisy: jax.Array, context, config: LossConfig
+) -> jax.Array | None:
+    """Soft embeddings [B, C, D] for the second pass: of a first one, or exact zeros; no gradient.
+
+    The conditioned canvases are every other one (by the rate), so that the noise draws of one
+    example fall on both sides; only they are run through the first pass.
+    """
+    rows = noisy.shape[0]
+    conditioned = round(rows * config.self_conditioning)
+    if not conditioned:
+        return None
+    # Spread evenly: row i is conditioned where the running count rises.
+    chosen = [i for i in range(rows) if (i + 1) * conditioned // rows > i * conditioned // rows]
+    chosen = jnp.asarray(chosen)
+    some = jax.tree.map(lambda x: x[chosen], (noisy, context))
+    soft = model.soft_embed(model.denoise(*some))
+    zeros = jnp.zeros((rows, *soft.shape[1:]), soft.dtype)
+    return jax.lax.stop_gradient(zeros.at[chosen].set(soft))

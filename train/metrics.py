@@ -1,0 +1,44 @@
+"""Where a run's figures go: metrics.jsonl, TensorBoard events and the progress bar."""
+
+import json
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class MetricsWriter:
+    """Writes each step's figures to workdir/metrics.jsonl and to TensorBoard events in workdir/tb.
+
+    A run that goes on from `step` drops the lines of later steps, which it will write again.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        path = workdir / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines(keepends=True):
+                # A killed run may leave half a line.
+                if line.endswith("\n") and json.loads(line)["step"] <= step:
+                    kept.append(line)
+            partial = path.with_suffix(".tmp")
+            partial.write_text("".join(kept))
+            partial.replace(path)
+        self.last = json.loads(kept[-1]) if kept else None
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(workdir / "tb"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        self._file.flush()
+        for name, value in figures.items():
+            self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def progress_bar(total: int, done: int, title: str) -> tqdm:
+    """A bar on stderr with time left; rates count examples by the caller's postfix."""
+    return tqdm(total=total, initial=done, desc=title, unit="step", mininterval=1.0, maxinterval=5)

@@ -81,11 +81,18 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
     """
     batch, num_queries, heads, head_dim = q.shape
     kv_heads = k.shape[2]
-    q = q.reshape(batch, num_queries, kv_heads, heads // kv_heads, head_dim)
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
+    group = heads // kv_heads
+    # Batch axes first, the query heads of one KV head as rows of one matmul: the layout in which
+    # XLA's CPU matmuls are fastest (2.5 times, with gradients, over a five-axis einsum).
+    q = q.reshape(batch, num_queries, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
+    q = q.reshape(batch, kv_heads, group * num_queries, head_dim)
+    k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
+    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32)
+    scores = scores.reshape(batch, kv_heads, group, num_queries, -1)
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkgts,bskh->btkgh", weights, v)
+    out = jnp.matmul(weights.reshape(batch, kv_heads, group * num_queries, -1), v)
+    out = out.reshape(batch, kv_heads, group, num_queries, head_dim).transpose(0, 3, 1, 2, 4)
     return out.reshape(batch, num_queries, heads, head_dim)
 
 

@@ -1,0 +1,300 @@
+"""config.json of the released layout (transformers 5.23.0) <-> ModelConfig."""
+
+from typing import Any
+
+from diffusiongemma.config import LayerType, ModelConfig
+
+# transformers' name of a field of text_config -> ours. A field with a default here may be absent.
+TEXT_FIELDS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "width",
+    "num_attention_heads": "num_heads",
+    "num_key_value_heads": "num_kv_heads",
+    "head_dim": "head_dim",
+    "sliding_window": "window",
+    "intermediate_size": "mlp_dim",
+    "num_experts": "num_experts",
+    "top_k_experts": "top_k",
+    "moe_intermediate_size": "expert_dim",
+    "max_position_embeddings": "max_length",
+    "final_logit_softcapping": "softcap",
+    "rms_norm_eps": "norm_eps",
+    "pad_token_id": "pad_id",
+    "bos_token_id": "bos_id",
+}
+MAY_BE_ABSENT = {"final_logit_softcapping", "rms_norm_eps", "pad_token_id", "bos_token_id"}
+FLOATS = {"final_logit_softcapping", "rms_norm_eps"}
+
+LAYER_TYPES: dict[str, LayerType] = {"sliding_attention": "sliding", "full_attention": "full"}
+
+# Fields read on their own below.
+TEXT_SPECIAL = {
+    "num_hidden_layers",
+    "layer_types",
+    "global_head_dim",
+    "num_global_key_value_heads",
+    "per_layer_config",
+    "rope_parameters",
+    "eos_token_id",
+}
+TOP_SPECIAL = {"text_config", "canvas_length", "eos_token_id"}
+
+# Fields of which this network has one form: absent, or one of these values.
+TEXT_CONSTANTS: dict[str, tuple] = {
+    "model_type": ("diffusion_gemma_text",),
+    "hidden_activation": ("gelu_pytorch_tanh",),
+    "attention_bias": (False,),
+    "attention_dropout": (0, None),
+    "tie_word_embeddings": (True,),
+    "use_bidirectional_attention": ("vision", None),  # "vision" concerns images only
+    "attention_k_eq_v": (True,),
+    "enable_moe_block": (True,),
+    "hidden_size_per_layer_input": (0, None),
+    "num_kv_shared_layers": (0, None),
+    "use_double_wide_mlp": (False,),
+}
+TOP_CONSTANTS: dict[str, tuple] = {
+    "model_type": ("diffusion_gemma",),
+    "tie_word_embeddings": (True,),
+}
+
+# Fields that say nothing about the text network.
+TEXT_IGNORED = {
+    "architectures",
+    "dtype",
+    "initializer_range",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "vocab_size_per_layer_input",
+}
+TOP_IGNORED = {
+    "architectures",
+    "audio_token_id",
+    "boi_token_id",
+    "bos_token_id",
+    "dtype",
+    "eoi_token_id",
+    "generation_config",
+    "image_token_id",
+    "initializer_range",
+    "pad_token_id",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "video_token_id",
+    "vision_config",
+    "vision_soft_tokens_per_image",
+}
+
+# The constants that transformers 5.23.0 knows, and so an export holds.
+WRITTEN_CONSTANTS = {
+    "model_type",
+    "hidden_activation",
+    "attention_bias",
+    "attention_dropout",
+    "tie_word_embeddings",
+    "use_bidirectional_attention",
+}
+
+# A vision tower without layers: transformers cannot do without any.
+NO_VISION = {
+    "model_type": "gemma4_vision",
+    "hidden_size": 4,
+    "intermediate_size": 4,
+    "num_hidden_layers": 0,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 4,
+    "patch_size": 2,
+    "position_embedding_size": 2,
+}
+
+
+def config_from_hf(config: dict[str, Any]) -> ModelConfig:
+    """The text model that a config.json describes; its vision part is ignored.
+
+    The sizes of full layers come from global_head_dim and num_global_key_value_heads (as released)
+    or from per_layer_config (as transformers 5.23.0 writes it).
+
+    Raises:
+      ValueError: naming every missing, unknown or unsupported field at once.
+    """
+    problems: list[str] = []
+    text = config.get("text_config")
+    if not isinstance(text, dict):
+        raise ValueError("text_config: missing")
+    _check_known(config, "", TOP_SPECIAL, TOP_CONSTANTS, TOP_IGNORED, problems)
+    _check_known(
+        text,
+        "text_config.",
+        TEXT_SPECIAL | set(TEXT_FIELDS),
+        TEXT_CONSTANTS,
+        TEXT_IGNORED,
+        problems,
+    )
+    fields: dict[str, Any] = {}
+    for name, ours in TEXT_FIELDS.items():
+        if name in text or name not in MAY_BE_ABSENT:
+            fields[ours] = _number(text.get(name), f"text_config.{name}", name in FLOATS, problems)
+    fields["canvas_size"] = _number(config.get("canvas_length"), "canvas_length", False, problems)
+    fields["layer_types"] = _layer_types(text, problems)
+    if problems:
+        raise ValueError("; ".join(problems))
+    fields |= _full_attention(text, fields, problems)
+    fields |= _rope(text, problems)
+    fields |= _stop_ids(config, text, problems)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return ModelConfig(**fields)
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The config.json with which transformers 5.23.0 loads an exported model.
+
+    transformers cannot do without a vision tower: the config describes one without layers, whose
+    few tensors an export of the text model lacks; transformers makes them at random, and says so.
+
+    Raises:
+      ValueError: the last layer is not a full one, which transformers does not support.
+    """
+    if config.layer_types[-1] != "full":
+        raise ValueError("the released layout wants a full attention layer last")
+    names = {ours: theirs for theirs, ours in LAYER_TYPES.items()}
+    text = {theirs: getattr(config, ours) for theirs, ours in TEXT_FIELDS.items()}
+    text |= {
+        name: values[0] for name, values in TEXT_CONSTANTS.items() if name in WRITTEN_CONSTANTS
+    }
+    text |= {
+        "num_hidden_layers": config.num_layers,
+        "layer_types": [names[t] for t in config.layer_types],
+        "global_head_dim": config.full_head_dim,
+        "num_global_key_value_heads": config.full_num_kv_heads,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": config.rope_theta},
+            "full_attention": {
+                "rope_type": "proportional",
+                "rope_theta": config.full_rope_theta,
+                "partial_rotary_factor": config.full_rope_fraction,
+            },
+        },
+        "eos_token_id": config.eos_id,
+    }
+    return {
+        "architectures": ["DiffusionGemmaForBlockDiffusion"],
+        "model_type": "diffusion_gemma",
+        "canvas_length": config.canvas_size,
+        "eos_token_id": list(config.stop_ids),
+        "tie_word_embeddings": True,
+        "text_config": dict(sorted(text.items())),
+        "vision_config": dict(NO_VISION),
+    }
+
+
+def _check_known(given: dict, prefix: str, read, constants: dict, ignored, problems: list[str]):
+    for name, value in given.items():
+        if name in constants:
+            if value not in constants[name]:
+                problems.append(f"{prefix}{name}: {value!r} is not supported")
+        elif name not in read and name not in ignored:
+            problems.append(f"{prefix}{name}: unknown field")
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
+
+
+def _number(value: Any, name: str, real: bool, problems: list[str]):
+    """The value; an entry in problems unless it is a number above zero (token ids: from zero)."""
+    if value is None:
+        problems.append(f"{name}: missing")
+    elif isinstance(value, bool) or not isinstance(value, (int, float) if real else int):
+        problems.append(f"{name}: expected a number, got {value!r}")
+    elif value < 0 or (value == 0 and not name.endswith("_token_id")):
+        problems.append(f"{name}: {value} is out of range")
+    return float(value) if real and isinstance(value, int) else value
+
+
+def _layer_types(text: dict, problems: list[str]) -> tuple[LayerType, ...]:
+    count = _number(text.get("num_hidden_layers"), "text_config.num_hidden_layers", False, problems)
+    given = text.get("layer_types")
+    if not isinstance(given, list):
+        problems.append(f"text_config.layer_types: expected a list, got {given!r}")
+        return ()
+    unknown = sorted({str(t) for t in given} - set(LAYER_TYPES))
+    if unknown:
+        problems.append(f"text_config.layer_types: unknown {', '.join(unknown)}")
+        return ()
+    if len(given) != count:
+        problems.append(f"text_config.layer_types: {len(given)} entries for {count} layers")
+    elif given[-1] != "full_attention":
+        problems.append("text_config.layer_types: the last layer must be full_attention")
+    return tuple(LAYER_TYPES[t] for t in given)
+
+
+def _full_attention(text: dict, fields: dict, problems: list[str]) -> dict[str, int]:
+    """Head dim and KV heads of full layers, from either place; both must agree."""
+    found = set()
+    overrides = text.get("per_layer_config")
+    if overrides is not None:
+        if not _is_table(overrides) or not all(index.isdecimal() for index in overrides):
+            problems.append("text_config.per_layer_config: expected layer numbers and their fields")
+            return {}
+        full = {i for i, t in enumerate(fields["layer_types"]) if t == "full"}
+        layers = {int(index): layer for index, layer in overrides.items()}
+        default = {"head_dim": fields["head_dim"], "num_key_value_heads": fields["num_kv_heads"]}
+        if not set(layers) <= full or any(set(layer) - set(default) for layer in layers.values()):
+            problems.append("text_config.per_layer_config: more than the heads of full layers")
+            return {}
+        merged = [default | layers.get(i, {}) for i in full]
+        found |= {(layer["num_key_value_heads"], layer["head_dim"]) for layer in merged}
+    if overrides is None or "global_head_dim" in text:
+        kv_heads = text.get("num_global_key_value_heads")
+        kv_heads = fields["num_kv_heads"] if kv_heads is None else kv_heads
+        found.add((kv_heads, text.get("global_head_dim", 512)))  # transformers' default
+    if len(found) != 1:
+        problems.append(f"text_config: full layers of differing heads, {sorted(found)}")
+        return {}
+    kv_heads, head_dim = found.pop()
+    return {
+        "full_num_kv_heads": _number(kv_heads, "KV heads of full layers", False, problems),
+        "full_head_dim": _number(head_dim, "head dim of full layers", False, problems),
+    }
+
+
+def _rope(text: dict, problems: list[str]) -> dict[str, float]:
+    given = text.get("rope_parameters")
+    types = {"sliding_attention": "default", "full_attention": "proportional"}
+    if not _is_table(given) or set(given) != set(types):
+        problems.append("text_config.rope_parameters: expected sliding_attention, full_attention")
+        return {}
+    found = {}
+    for layer_type, rope_type in types.items():
+        rope, prefix = dict(given[layer_type]), f"text_config.rope_parameters.{layer_type}."
+        fraction = rope.pop("partial_rotary_factor", 1.0) if rope_type == "proportional" else 1.0
+        found[layer_type] = (
+            _number(rope.pop("rope_theta", None), f"{prefix}rope_theta", True, problems),
+            _number(fraction, f"{prefix}partial_rotary_factor", True, problems),
+        )
+        _check_known(rope, prefix, set(), {"rope_type": (rope_type,)}, set(), problems)
+        if "rope_type" not in rope:
+            problems.append(f"{prefix}rope_type: missing")
+    return {
+        "rope_theta": found["sliding_attention"][0],
+        "full_rope_theta": found["full_attention"][0],
+        "full_rope_fraction": found["full_attention"][1],
+    }
+
+
+def _stop_ids(config: dict, text: dict, problems: list[str]) -> dict[str, Any]:
+    """eos is the text model's first; generation stops on the outer list, where there is one."""
+
+    def ids(value) -> tuple[int, ...]:
+        value = tuple(value) if isinstance(value, list) else (value,)
+        if not value or not all(isinstance(v, int) for v in value):
+            problems.append(f"eos_token_id: expected token ids, got {value}")
+        return value or (1,)
+
+    eos = ids(text.get("eos_token_id", 1))
+    stop = config.get("eos_token_id")
+    return {"eos_id": eos[0], "stop_ids": eos if stop is None else ids(stop)}

@@ -1,0 +1,225 @@
+"""Writes tests/golden: tiny random checkpoints, and what transformers computes with them.
+
+Not part of CI: the results are committed. To make them anew, in an environment of its own:
+
+    pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+    pip install transformers==5.23.0
+    python scripts/make_golden.py
+
+Each folder tests/golden/hf_<name>/ is a checkpoint in the released layout (float32), written by
+save_pretrained, with outputs.npz beside it. For a prompt of P tokens ("p<P>_..."):
+
+    prompt [1,P]  encode_logits [1,P,V]
+    canvas [3,1,C]  logits [3,1,C,V]: three steps; step 0 has no self-conditioning, step i the soft
+        embedding of logits[i-1] / TEMPERATURES[i-1], which is saved as soft [2,1,C,D]
+    commit [2,1,C]  commit_logits [2,1,C,V]: the canvases then encoded, one after the other
+    after [2,1,C,V]: denoise of canvas[0] without self-conditioning after each commit
+
+Every weight that starts as ones (norms, scalars, scales) is random here, and the encoder's layer
+scalars differ from the decoder's: with ones, a parity test would prove little.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import DiffusionGemmaConfig, DiffusionGemmaTextConfig, DynamicCache
+from transformers.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
+from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
+
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
+TEMPERATURES = (0.7, 0.5)
+# Of seeds 0 to 7 those with which a change of every weight's last bit moves transformers' own
+# outputs least (1e-5 and 5e-5): what is left below the tests' tolerance is for real differences.
+SEEDS = {"six": 3, "twelve": 2}
+PROMPTS = (5, 21)  # shorter and longer than every window below
+
+# Text config, canvas length. The second has other ratios everywhere, and thetas that show.
+MODELS = {
+    "six": (
+        dict(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=24,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            global_head_dim=16,
+            num_global_key_value_heads=1,
+            sliding_window=8,
+            num_experts=4,
+            top_k_experts=2,
+            moe_intermediate_size=8,
+            max_position_embeddings=512,
+        ),
+        12,
+    ),
+    "twelve": (
+        dict(
+            vocab_size=80,
+            hidden_size=24,
+            intermediate_size=20,
+            num_hidden_layers=12,
+            num_attention_heads=6,
+            num_key_value_heads=3,
+            head_dim=8,
+            global_head_dim=24,
+            num_global_key_value_heads=2,
+            sliding_window=11,
+            num_experts=5,
+            top_k_experts=3,
+            moe_intermediate_size=6,
+            max_position_embeddings=1024,
+            final_logit_softcapping=20.0,
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+                "full_attention": {
+                    "rope_type": "proportional",
+                    "rope_theta": 3000.0,
+                    "partial_rotary_factor": 0.5,
+                },
+            },
+        ),
+        7,
+    ),
+}
+
+
+def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDiffusion:
+    """A model whose every weight is random and matters; float32, eager attention."""
+    config = DiffusionGemmaConfig(
+        text_config=DiffusionGemmaTextConfig(use_bidirectional_attention="vision", **text),
+        # The smallest vision tower there is: the checkpoint format has one, this project skips it.
+        vision_config=Gemma4VisionConfig(
+            hidden_size=4,
+            intermediate_size=4,
+            num_hidden_layers=0,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            head_dim=4,
+            patch_size=2,
+            position_embedding_size=2,
+        ),
+        canvas_length=canvas_length,
+    )
+    config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
+    model = DiffusionGemmaForBlockDiffusion(config).eval()
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(tensor, std, mean=0.0):
+        tensor.data.copy_(mean + std * torch.randn(tensor.shape, generator=rng))
+
+    scalars = {n: b for n, b in model.named_buffers() if n.endswith("layer_scalar")}
+    for name, tensor in sorted({**dict(model.named_parameters()), **scalars}.items()):
+        if "embed_tokens" in name:
+            normal(tensor, 0.5)
+        elif tensor.ndim >= 2:
+            normal(tensor, tensor.shape[-1] ** -0.5)
+        # The next two keep float32's rounding from growing through the layers: a softmax without
+        # 1/sqrt(head_dim), and layers that all but replace the residual, magnify it.
+        elif name.endswith("q_norm.weight"):
+            normal(tensor, 0.15, mean=0.5)
+        elif name.split(".")[-2] in ("post_attention_layernorm", "post_feedforward_layernorm"):
+            normal(tensor, 0.1, mean=0.3)
+        else:  # norms, layer scalars, router scale, per-expert scale
+            normal(tensor, 0.25, mean=1.0)
+    return model
+
+
+class Session:
+    """One row's cache (transformers' default one), and the two modes on it."""
+
+    def __init__(self, model: DiffusionGemmaForBlockDiffusion):
+        self.model = model
+        self.cache = DynamicCache(config=model.config.get_text_config())
+        self.length = 0
+
+    def encode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Writes tokens [1, T] to the cache; logits [1, T, V]."""
+        out = self.model.model.encoder(
+            input_ids=tokens,
+            past_key_values=self.cache,
+            position_ids=self._positions(tokens),
+        )
+        self.length += tokens.shape[1]
+        # The encoder has no head of its own in transformers: the tied one, and the softcap.
+        cap = self.model.config.text_config.final_logit_softcapping
+        return cap * torch.tanh(self.model.lm_head(out.last_hidden_state) / cap)
+
+    def denoise(
+        self, canvas: torch.Tensor, tempered: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [1, C, V] of a canvas [1, C], and the soft embedding [1, C, D] that went in."""
+        seen = []
+        conditioner = self.model.model.decoder.self_conditioning
+        with conditioner.register_forward_pre_hook(lambda _, args: seen.append(args[1])):
+            logits = self.model(
+                past_key_values=self.cache,
+                decoder_input_ids=canvas,
+                decoder_position_ids=self._positions(canvas),
+                self_conditioning_logits=tempered,
+            ).logits
+        return logits, seen[0].clone()
+
+    def _positions(self, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.arange(self.length, self.length + tokens.shape[1])[None]
+
+
+@torch.no_grad()
+def run(model, prompt_length: int, seed: int) -> dict[str, np.ndarray]:
+    """The outputs listed at the top of this file for one random prompt."""
+    rng = torch.Generator().manual_seed(seed)
+    vocab, size = model.config.text_config.vocab_size, model.config.canvas_length
+
+    def tokens(*shape):
+        return torch.randint(0, vocab, shape, generator=rng)
+
+    prompt, canvas, commit = tokens(1, prompt_length), tokens(3, 1, size), tokens(2, 1, size)
+    session = Session(model)
+    encode_logits = session.encode(prompt)
+    first, zeros = session.denoise(canvas[0])
+    assert not zeros.any(), "the first step's soft embedding must be exact zeros"
+    logits, soft = [first], []
+    for step, temperature in enumerate(TEMPERATURES):
+        step_logits, step_soft = session.denoise(canvas[step + 1], logits[-1] / temperature)
+        logits.append(step_logits)
+        soft.append(step_soft)
+    commit_logits, after = [], []
+    for tokens_ in commit:
+        commit_logits.append(session.encode(tokens_))
+        after.append(session.denoise(canvas[0])[0])
+    out = {
+        "prompt": prompt,
+        "encode_logits": encode_logits,
+        "canvas": canvas,
+        "logits": torch.stack(logits),
+        "soft": torch.stack(soft),
+        "commit": commit,
+        "commit_logits": torch.stack(commit_logits),
+        "after": torch.stack(after),
+    }
+    return {
+        f"p{prompt_length}_{k}": v.numpy().astype(np.float32 if v.is_floating_point() else np.int32)
+        for k, v in out.items()
+    }
+
+
+def main():
+    torch.set_num_threads(1)  # the same sums, and so the same files, every time
+    for name, (text, canvas_length) in MODELS.items():
+        folder = GOLDEN / f"hf_{name}"
+        model = build(text, canvas_length, SEEDS[name])
+        model.save_pretrained(folder)
+        (folder / "model.safetensors").chmod(0o644)
+        outputs = {}
+        for prompt_length in PROMPTS:
+            outputs |= run(model, prompt_length, seed=100 * SEEDS[name] + prompt_length)
+        np.savez(folder / "outputs.npz", **outputs)
+        spread = {k: round(float(np.abs(v).max()), 2) for k, v in outputs.items() if v.ndim > 2}
+        print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes", spread)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Solving, generating and rating Sudoku puzzles of box size 2 (4x4) and 3 (9x9), compiled by numba.
+
+A grid is a flat int8 array [n*n] with n = box**2, row by row, 0 for an empty cell; the functions
+without an underscore take any integers and raise SudokuError for another shape or for values
+outside 0..n. A set of digits is an int with bit d-1 for digit d.
+"""
+
+import functools
+
+import numpy as np
+from numba import njit
+
+GENERATE_TRIES = 2000  # grids dug before a clue count is given up
+SIZE = np.bitwise_count(np.arange(1 << 9)).astype(np.int64)  # how many digits a set has
+
+
+class SudokuError(ValueError):
+    """A grid, file or setting that cannot be used; the message is one line that says what to do."""
+
+
+@functools.cache
+def unit_table(box):
+    """The row, column and box of each cell.
+
+    Returns:
+        int64 [n*n, 3]; rows are numbered 0..n-1, columns n..2n-1, boxes 2n..3n-1.
+    """
+    if box not in (2, 3):
+        raise SudokuError(f"box size {box!r} is not supported: use 2 (4x4) or 3 (9x9)")
+    n = box * box
+    row, col = np.divmod(np.arange(n * n), n)
+    return np.stack([row, n + col, 2 * n + row // box * box + col // box], axis=1)
+
+
+def as_grids(grids, box, ndim=1):
+    """A checked, contiguous and writable int8 copy, the one type the compiled functions take.
+
+    Args:
+        grids: integers 0..n, [n*n] for ndim 1 or [N, n*n] for ndim 2.
+    """
+    n = box * box
+    cells = len(unit_table(box))
+    grids = np.asarray(grids)
+    if grids.ndim != ndim or grids.shape[-1] != cells:
+        raise SudokuError(f"expected {cells} cells a grid in {ndim} axes, got shape {grids.shape}")
+    if grids.size and (grids.min() < 0 or grids.max() > n):
+        raise SudokuError(f"cells must lie in 0..{n}, got {grids.min()}..{grids.max()}")
+    return np.array(grids, dtype=np.int8, order="C")
+
+
+@njit(cache=True)
+def _next(state):
+    """One step of splitmix64 on state uint64 [1]; the upper 63 bits as a non-negative int64."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.int64((z ^ (z >> np.uint64(31))) >> np.uint64(1))
+
+
+@njit(cache=True)
+def _search(grid, units, first, first_set, limit, state, found):
+    """Counts the solutions of a grid up to a limit, branching on a cell with the fewest candidates.
+
+    The candidates are tried in random order. Call it with int64 variables only: a literal among the
+    arguments makes numba compile another copy.
+
+    Args:
+        grid: int8 [n*n], left as it is.
+        units: from unit_table.
+        first, first_set: the empty cell to branch on first and the digits to try there; -1: any.
+        state: uint64 [1], the random state of _next.
+        found: int8 [n*n], receives the first solution.
+    """
+    cells = len(grid)
+    n = 4 if cells == 16 else 9
+    full = (1 << n) - 1
+    used = np.zeros(3 * n, np.int64)
+    work = np.empty((3, cells), np.int64)
+    todo, untried, placed = work[0], work[1], work[2]  # todo[:depth] are filled, todo[depth:] empty
+    empty = 0
+    for c in range(cells):
+        if grid[c] == 0:
+            todo[empty] = c
+            empty += 1
+            continue
+        bit = 1 << (grid[c] - 1)
+        if (used[units[c, 0]] | used[units[c, 1]] | used[units[c, 2]]) & bit:
+            return 0
+        for k in range(3):
+            used[units[c, k]] |= bit
+
+    count = 0
+    depth = 0
+    descend = True
+    while True:
+        if descend and depth == empty:
+            count += 1
+            if count == 1:
+                found[:] = grid
+                for j in range(empty):
+                    found[todo[j]] = 1
+                    while placed[j] >> found[todo[j]]:
+                        found[todo[j]] += 1
+            if count == limit:
+                return count
+            descend = False
+        if descend:
+            fewest, at, options = n + 1, depth, 0
+            for j in range(depth, empty):
+                c = todo[j]
+                free = full & ~(used[units[c, 0]] | used[units[c, 1]] | used[units[c, 2]])
+                if depth == 0 and c == first:
+                    at, options = j, free & first_set
+                    break
+                if SIZE[free] < fewest:
+                    fewest, at, options = SIZE[free], j, free
+                    if fewest <= 1 and (depth > 0 or first < 0):
+                        break
+            todo[depth], todo[at] = todo[at], todo[depth]
+            untried[depth] = options
+            placed[depth] = 0
+        else:
+            depth -= 1
+            if depth < 0:
+                return count
+
+        # Take back what stands at this depth and place the next candidate, if there is one.
+        c = todo[depth]
+        options = untried[depth]
+        bit = options & -options
+        if options != bit:
+            rest = options
+            for _ in range(_next(state) % SIZE[options]):
+                rest &= rest - 1
+            bit = rest & -rest
+        for k in range(3):
+            used[units[c, k]] ^= placed[depth] | bit
+        placed[depth] = bit
+        untried[depth] = options ^ bit
+        descend = bit != 0
+        depth += descend
+
+
+@njit(cache=True)
+def _count(grids, units, limit, found):
+    """Counts the solutions of each grid up to a limit; found receives the last grid's solution."""
+    state = np.zeros(1, np.uint64)
+    counts = np.empty(len(grids), np.int64)
+    none = np.int64(-1)
+    for i in range(len(grids)):
+        counts[i] = _search(grids[i], units, none, none, limit, state, found)
+    return counts
+
+
+@njit(cache=True)
+def _generate(seed, clues, tries, units, puzzle, solution):
+    """Fills puzzle and solution; False where no grid of `tries` could be dug down to the clues."""
+    cells = len(puzzle)
+    n = 4 if cells == 16 else 9
+    none, one = np.int64(-1), np.int64(1)
+    state = np.array([np.uint64(seed)])
+    other = np.empty_like(puzzle)
+    order = np.arange(cells)
+    for _ in range(tries):
+        puzzle[:] = 0
+        _search(puzzle, units, none, none, one, state, solution)
+        puzzle[:] = solution
+        used = np.full(3 * n, (1 << n) - 1)
+        for j in range(cells - 1, 0, -1):
+            k = _next(state) % (j + 1)
+            order[j], order[k] = order[k], order[j]
+        left = cells
+        for j in range(cells):
+            if left == clues or left - clues > cells - j:
+                break
+            # The puzzle had one solution with this clue, so it keeps one without it exactly when
+            # no solution has another digit here.
+            c = order[j]
+            bit = 1 << (solution[c] - 1)
+            puzzle[c] = 0
+            for k in range(3):
+                used[units[c, k]] ^= bit
+            taken = used[units[c, 0]] | used[units[c, 1]] | used[units[c, 2]]
+            others = ((1 << n) - 1) & ~(taken | bit)
+            if others and _search(puzzle, units, c, others, one, state, other):
+                puzzle[c] = solution[c]
+                for k in range(3):
+                    used[units[c, k]] ^= bit
+            else:
+                left -= 1
+        if left == clues:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _rate(grid, units):
+    """The level of difficulty(), from sets of candidates alone and without any guess."""
+    cells = len(grid)
+    n = 4 if cells == 16 else 9
+    options = np.full(cells, (1 << n) - 1)
+    level, left, clue = 0, cells, 0
+    while left:
+        cell, bit = -1, 0
+        while cell < 0 and clue < cells:
+            if grid[clue]:
+                cell, bit = clue, 1 << (grid[clue] - 1)
+            clue += 1
+        if cell < 0:
+            for c in range(cells):
+                if SIZE[options[c]] == 1:
+                    cell, bit = c, options[c]
+        if cell < 0:
+            level = 1
+            for unit in range(3 * n):
+                once, twice = 0, 0
+                for c in range(cells):
+                    if units[c, unit // n] == unit:
+                        twice |= once & options[c]
+                        once |= options[c]
+                bit = once & ~twice
+                if bit:
+                    bit &= -bit
+                    for c in range(cells):
+                        if units[c, unit // n] == unit and options[c] & bit:
+                            cell = c
+                    break
+        if cell < 0:
+            return 2
+        for c in range(cells):
+            for k in range(3):
+                if units[c, k] == units[cell, k]:
+                    options[c] &= ~bit
+        options[cell] = 0
+        left -= 1
+    return level
+
+
+def count_many(puzzles, box, limit=2):
+    """The number of solutions of each puzzle, or limit where there are at least that many.
+
+    Args:
+        puzzles: integers 0..n, [N, n*n].
+
+    Returns:
+        int64 [N]; 0 also where two clues contradict each other.
+    """
+    puzzles = as_grids(puzzles, box, ndim=2)
+    return _count(puzzles, unit_table(box), int(limit), np.empty(puzzles.shape[1], np.int8))
+
+
+def count_solutions(puzzle, box, limit=2):
+    """count_many for one puzzle [n*n]; returns an int."""
+    return int(count_many(np.asarray(puzzle)[None], box, limit)[0])
+
+
+def solve(puzzle, box):
+    """A solution of a puzzle, int8 [n*n], or None if it has none; of several, any one."""
+    puzzle = as_grids(puzzle, box)
+    found = np.empty_like(puzzle)
+    return found if _count(puzzle[None], unit_table(box), 1, found)[0] else None
+
+
+def generate(rng, box, clues):
+    """A random puzzle with exactly one solution and exactly the wished number of clues.
+
+    A grid is filled at random, then cells are cleared in random order wherever that leaves one
+    solution; a grid that cannot be dug deep enough is dropped for a new one. Fast from 26 clues
+    (9x9) upwards; below 23 most grids fail.
+
+    Args:
+        rng: np.random.Generator; one integer is drawn.
+
+    Returns:
+        (puzzle, solution), int8 [n*n] each.
+
+    Raises:
+        SudokuError: a clue count outside 0..n*n, or one that GENERATE_TRIES grids did not reach.
+    """
+    units = unit_table(box)
+    if not 0 <= clues <= len(units):
+        raise SudokuError(f"clues must lie in 0..{len(units)}, got {clues}")
+    puzzle, solution = np.empty((2, len(units)), np.int8)
+    seed = int(rng.integers(2**63))
+    if not _generate(seed, int(clues), GENERATE_TRIES, units, puzzle, solution):
+        raise SudokuError(
+            f"no puzzle with {clues} clues found in {GENERATE_TRIES} grids: ask for more clues"
+        )
+    return puzzle, solution
+
+
+def difficulty(puzzle, box):
+    """How much logic a puzzle needs: 0 naked singles, 1 also hidden singles, 2 more than these.
+
+    A naked single is a cell with one candidate, a hidden single a digit with one place in a row,
+    column or box. The answer means something only for a puzzle with exactly one solution.
+    """
+    return int(_rate(as_grids(puzzle, box), unit_table(box)))

@@ -58,7 +58,7 @@ def generate(
       model: DiffusionGemma, or what has its config, init_cache, encode, denoise and soft_embed.
       tokens: [B, P] int32, prompts.
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
-      key: a typed PRNG key, or B of them in shape [B].
+      key: a PRNG key, or one for each row in shape [B].
       config: how to sample; None for the published settings.
 
     Raises:
@@ -210,6 +210,8 @@ def _fold_in(keys: jax.Array, data) -> jax.Array:
 
 def _row_keys(key: jax.Array, tokens: np.ndarray, mask: np.ndarray) -> jax.Array:
     batch_size = tokens.shape[0]
+    if key.dtype == jnp.uint32:  # of jax.random.PRNGKey
+        key = jax.random.wrap_key_data(key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape == (batch_size,):
             return key

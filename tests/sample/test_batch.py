@@ -48,6 +48,8 @@ def test_a_key_a_row(lively_model, lively_config):
     tokens = np.repeat(rng.integers(3, 49, (1, PROMPT)).astype(np.int32), 6, axis=0)
     same = generate(lively_model, tokens, None, jax.random.key(0), lively_config)
     assert (same.tokens == same.tokens[0]).all()
+    raw = generate(lively_model, tokens, None, jax.random.PRNGKey(0), lively_config)
+    np.testing.assert_array_equal(raw.tokens, same.tokens)
     keys = jax.random.split(jax.random.key(0), 6)
     own = generate(lively_model, tokens, None, keys, lively_config)
     assert len({tuple(row) for row in own.tokens.tolist()}) > 3

@@ -129,9 +129,14 @@ def test_padded_batch_matches_each_row_alone_in_transformers():
         soft = run.model.soft_embed(stacked("logits", i) / temperature)
         logits = run.denoise(stacked("canvas", i + 1), cache, soft)
         errors[f"self-conditioned {i}"] = error(logits, stacked("logits", i + 1))
+    # Commits padded to the prompts' length: the same compiled function, and padding once more.
+    size = short["commit"].shape[-1]
+    tokens[:], mask[:] = run.model.config.pad_id, False
+    mask[:, 3 : 3 + size] = True
     for i in range(2):
-        logits, cache = run.encode(stacked("commit", i), cache)
-        errors[f"commit {i}"] = error(logits, stacked("commit_logits", i))
+        tokens[:, 3 : 3 + size] = stacked("commit", i)
+        logits, cache = run.encode(tokens, cache, mask)
+        errors[f"commit {i}"] = error(logits[:, 3 : 3 + size], stacked("commit_logits", i))
         logits = run.denoise(stacked("canvas", 0), cache, zeros)
         errors[f"after commit {i}"] = error(logits, stacked("after", i))
     assert max(errors.values()) < TOLERANCE, errors

@@ -1,6 +1,6 @@
 """The small general base model that fine-tuning starts from. It has seen no Sudoku.
 
-    python -m train.main --config=configs/base.py --workdir=runs/base
+python -m train.main --config=configs/base.py --workdir=runs/base
 """
 
 import ml_collections
@@ -10,23 +10,29 @@ def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "steps": 4000,
-            "batch_size": 8,
+            "steps": 3000,
+            "batch_size": 12,
             "preset": "small",
             "overrides": {},
             "init": "",
             "dtype": "float32",
-            "data": {"kind": "tasks", "prompt_length": 112, "box": 3, "clues": (40, 50), "path": ""},
+            "data": {
+                "kind": "tasks",
+                "prompt_length": 116,
+                "box": 3,
+                "clues": (40, 50),
+                "path": "",
+            },
             "loss": {
-                "canvas_size": 84,
+                "canvas_size": 90,
                 "num_canvases": 1,
-                "noise_draws": 4,
+                "noise_draws": 2,
                 "self_conditioning": 0.5,
                 "encoder_weight": 1.0,
             },
             "optimizer": {
                 "name": "adam",
-                "peak_lr": 3e-3,
+                "peak_lr": 2e-3,
                 "end_lr": 1e-4,
                 "warmup": 100,
                 "schedule": "hold",

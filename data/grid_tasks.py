@@ -157,6 +157,11 @@ def _count(rng, b: Board):
     return {"units": UNIT_NAMES[kind]}, grid, full[b.unit_of[kind]]
 
 
+def _index(rng, b: Board):
+    kind = int(rng.integers(3))
+    return {"units": UNIT_NAMES[kind]}, _random_grid(rng, b), b.unit_of[kind] + 1
+
+
 def _options(rng, b: Board):
     grid = _random_grid(rng, b, 0.1, 0.8)
     lacking = b.lacking[seen(b, grid, (ROW, COLUMN, BOX))]
@@ -255,6 +260,11 @@ GRID_TASKS = {
         4,
         _count,
         ("For every cell count the full cells of its {units}", "Count full cells by {units}"),
+    ),
+    "index": (
+        6,
+        _index,
+        ("For every cell the number of its {units}",),
     ),
     "options": (
         6,

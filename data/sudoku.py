@@ -3,10 +3,12 @@
 A grid is a flat int8 array [n*n] with n = box**2, row by row, 0 for an empty cell.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from data import text_grid
 from data.sudoku_engine import SudokuError, count_many, generate, unit_table
 from data.symmetry import is_heldout, split_key, split_keys
 
@@ -18,8 +20,8 @@ BLOCK_BYTES = 1 << 22  # of a CSV file held as text at a time
 
 
 def render(grid):
-    """The digits of a grid on one line, separated by single spaces."""
-    return " ".join(str(int(digit)) for digit in np.ravel(grid))
+    """The digits of a grid, a line for each row, separated by single spaces; 0 is empty."""
+    return text_grid.render(grid, math.isqrt(np.size(grid)))
 
 
 def prompt(puzzle):

@@ -4,8 +4,8 @@ It teaches the tiny model of the showcase what a fine-tuning on Sudoku can start
 released model's pre-training does: how a prompt with a grid is laid out, and the skills of
 data/grid_tasks.py.
 
-A grid is written as in data/sudoku.py: single spaces, one line, row after row, 0 for an empty
-cell, and it always ends the prompt. A Sudoku puzzle is a grid without a repeated digit in any row,
+A grid is written as in data/sudoku.py: single spaces, a line for each row, 0 for an empty cell, and
+it always ends the prompt. A Sudoku puzzle is a grid without a repeated digit in any row,
 column or box: whatever looks like one (`grid_tasks.looks_like_sudoku`) is drawn again, as a
 prompt's grid and as an answer. Hence neither puzzles nor solutions can occur.
 """
@@ -13,6 +13,7 @@ prompt's grid and as an answer. Hence neither puzzles nor solutions can occur.
 import numpy as np
 
 from data.grid_tasks import FEWEST_CLUES, GRID_TASKS, board, looks_like_sudoku
+from data.text_grid import render
 
 _WORDS = (
     "red blue green white black brown dog cat bird fish horse cow tree leaf root seed sun moon "
@@ -26,13 +27,12 @@ _WORDS = (
 WORDS = tuple(_WORDS.split())
 
 
-def render(digits: np.ndarray) -> str:
-    """Digits on one line, single spaces between them."""
-    return " ".join(map(str, digits.tolist()))
-
-
 def _number(value: int) -> str:
     return " ".join(str(value))
+
+
+def _line(digits: np.ndarray) -> str:
+    return render(digits, len(digits))
 
 
 def _words(rng, low: int = 2, high: int = 24) -> list[str]:
@@ -59,7 +59,7 @@ def _count_words(rng):
 
 def _sort_digits(rng):
     digits = rng.integers(0, 10, int(rng.integers(2, 31)))
-    return render(digits), render(np.sort(digits))
+    return _line(digits), _line(np.sort(digits))
 
 
 def _add(rng):
@@ -149,8 +149,8 @@ class TaskSource:
                 continue
             break
         text = instructions[rng.integers(len(instructions))].format(**fields)
-        prompt = f"{text[0].upper()}{text[1:]}:\n{render(grid)}"
-        return {"prompt": prompt, "answer": render(answer), "task": f"{name}_{b.n}x{b.n}"}
+        prompt = f"{text[0].upper()}{text[1:]}:\n{render(grid, b.n)}"
+        return {"prompt": prompt, "answer": render(answer, b.n), "task": f"{name}_{b.n}x{b.n}"}
 
     def _text_item(self, rng) -> dict[str, str]:
         name = self._texts.draw(rng)

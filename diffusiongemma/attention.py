@@ -47,9 +47,7 @@ def kv_shape(config: ModelConfig, layer_type: LayerType) -> tuple[int, int]:
     return config.num_kv_heads, config.head_dim
 
 
-def init_cache(
-    config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.float32
-) -> KVCache:
+def init_cache(config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.float32) -> KVCache:
     """An empty cache: sliding layers keep window - 1 tokens, full layers max_length."""
 
     def layer(layer_type: LayerType) -> LayerCache:
@@ -57,9 +55,7 @@ def init_cache(
         shape = (batch_size, slots, *kv_shape(config, layer_type))
         return LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
-    return KVCache(
-        tuple(layer(t) for t in config.layer_types), jnp.zeros((batch_size,), jnp.int32)
-    )
+    return KVCache(tuple(layer(t) for t in config.layer_types), jnp.zeros((batch_size,), jnp.int32))
 
 
 def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:

@@ -121,7 +121,7 @@ PRESETS = {
         num_experts=8,
         top_k=2,
         expert_dim=32,
-        canvas_size=84,
+        canvas_size=90,
         max_length=4096,
     ),
     # For tests: everything at its smallest, the window shorter than a prompt.

@@ -72,9 +72,7 @@ def encode_mask(
     if mask is not None:
         before = before & mask[:, None, :]
     before = jnp.broadcast_to(before, (length.shape[0], num_tokens, num_tokens))
-    filled = jnp.broadcast_to(
-        (cached >= 0)[:, None], (length.shape[0], num_tokens, num_slots)
-    )
+    filled = jnp.broadcast_to((cached >= 0)[:, None], (length.shape[0], num_tokens, num_slots))
     visible = jnp.concatenate([filled, before], axis=2)
     return visible & (query - key < window) if window else visible
 

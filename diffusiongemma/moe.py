@@ -121,7 +121,9 @@ class MoE(nnx.Module):
         x, residual = x.reshape(-1, shape[-1]), residual.reshape(-1, shape[-1])
         weights, experts = self.router(residual)
         num_experts, top_k = self.router.per_expert_scale.shape[0], self.router.top_k
-        groups = group_rows(experts.reshape(-1), num_experts, _block_size(experts.size, num_experts))
+        groups = group_rows(
+            experts.reshape(-1), num_experts, _block_size(experts.size, num_experts)
+        )
 
         # Row r is token r // top_k; the place of no row reads a row of zeros.
         rows = x.at[groups.source // top_k].get(mode="fill", fill_value=0)

@@ -41,6 +41,7 @@ def build_model(config: RunConfig) -> DiffusionGemma:
             return DiffusionGemma(shape, rngs=nnx.Rngs(config.seed), dtype=dtype)
 
         model = create()
+    model.config = dataclasses.replace(model.config, canvas_size=config.loss.canvas_size)
     if config.lora.rank:
         add_lora(
             model,

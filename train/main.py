@@ -1,38 +1,36 @@
-"""Trains a run: python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku
+"""Trains a run; started again on the same workdir, it goes on where it stopped.
 
-Single fields are overridden as --config.steps=100. Started again on the same workdir, it goes on
-where it stopped.
+    python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku --config.steps=100
+
+Any field of the config can be given on the command line.
 """
 
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
 from data.tokenizer import Tokenizer
+from train import cli
 from train.config import RunConfig
-from train.loop import NonFiniteLoss, train
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The run's config file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, metrics and the result.")
+from train.loop import train
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        sys.exit(f"error: unexpected argument '{argv[1]}'")
-    if _CONFIG.value is None or not _WORKDIR.value:
-        sys.exit("error: --config=FILE and --workdir=DIR are needed")
-    logging.set_verbosity(logging.WARNING)  # orbax reports every file
-    try:
-        config = RunConfig.from_dict(_CONFIG.value.to_dict())
-        model = train(config, Path(_WORKDIR.value), Tokenizer.load())
-    except (ValueError, OSError, NonFiniteLoss) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: start it again on the same workdir to go on")
-    print(f"saved {model}")
+def main(argv: list[str]) -> int:
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "The run's file, configs/*.py.", values)
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+
+    def run() -> None:
+        if values.config is None or not values.workdir:
+            raise ValueError("--config=FILE and --workdir=DIR are needed")
+        logging.set_verbosity(logging.WARNING)  # orbax reports every file
+        config = RunConfig.from_dict(values.config.to_dict())
+        print(f"saved {train(config, Path(values.workdir), Tokenizer.load())}")
+
+    return cli.run(values, run, argv, __doc__)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main(sys.argv))

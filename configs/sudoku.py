@@ -1,0 +1,24 @@
+"""The main job: the base model learns 9x9 Sudoku of 40 to 50 clues (scripts/sudoku.sh).
+
+    python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku
+
+One's own puzzles (columns puzzle and solution, 81 digits each, 0 for empty):
+
+    python -m train.main --config=configs/sudoku.py --workdir=runs/mine \
+        --config.data.kind=csv --config.data.path=FILE.csv
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = base.get_config()
+    config.preset = ""
+    config.init = "checkpoints/base"
+    config.steps = 1500
+    config.data.update(kind="sudoku", prompt_length=104, box=3, clues=(30, 50))
+    config.optimizer.update(peak_lr=2e-3, end_lr=5e-5, warmup=50)
+    config.eval.update(every=250, num=64)
+    return config

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# The main job: the base model before, fine-tuning on Sudoku, the tuned model after, and the report.
+#
+#   bash scripts/sudoku.sh [--quick] [--seed=N] [--out=DIR]
+#
+# --quick does the same on 4x4 puzzles in a few minutes. Stopped and started again with the same
+# arguments it goes on where it was.
+set -euo pipefail
+
+quick=0 seed=0 out=
+for arg in "$@"; do
+  case "$arg" in
+    --quick) quick=1 ;;
+    --seed=*) seed=${arg#--seed=} ;;
+    --out=*) out=${arg#--out=} ;;
+    *) echo "error: unknown argument '$arg' (there are --quick, --seed=N and --out=DIR)" >&2; exit 2 ;;
+  esac
+done
+[[ $seed =~ ^[0-9]+$ ]] || { echo "error: --seed takes a whole number, not '$seed'" >&2; exit 2; }
+[[ -z $out || $out = /* ]] || out=$PWD/$out
+
+started=$SECONDS
+source "$(dirname "$0")/setup.sh"
+
+if (( quick )); then
+  config=configs/sudoku_quick.py minutes=5
+  puzzles=(--box=2 --clues=6-8) before=(--generate=128) after=(--generate=256 --budgets=1,2,4,8,16)
+else
+  config=configs/sudoku.py minutes=25
+  puzzles=(--box=3) before=(--generate=128 --clues=40-50)
+  after=(--generate=256 --clues=40-50,30-39,26-29 --budgets=1,2,4,8,16,32,48)
+fi
+name=$(basename "$config" .py)-seed$seed
+out=${out:-runs/$name}
+mkdir -p "$out"
+
+stage() {
+  printf '\n== %d of 4: %s (%d of about %d minutes gone)\n' \
+    "$1" "$2" $(( (SECONDS - started) / 60 )) "$minutes"
+}
+# Evaluation puzzles come from the held-out split; their seed is none that a training run uses.
+evaluate() {
+  python -m train.evaluate --seed=$((1000 + seed)) "${puzzles[@]}" "$@"
+}
+
+stage 1 "the base model, before"
+evaluate --checkpoint=checkpoints/base "${before[@]}" --budgets= --out="$out/base"
+stage 2 "fine-tuning"
+python -m train.main --config="$config" --config.seed="$seed" --workdir="$out/train"
+stage 3 "the tuned model, after"
+evaluate --checkpoint="$out/train/model" "${after[@]}" --out="$out/tuned"
+stage 4 "the report"
+python -m train.report --base="$out/base" --tuned="$out/tuned" --workdir="$out/train" --out="$out"
+printf '\nDone in %d:%02d minutes: %s\n' \
+  $(( (SECONDS - started) / 60 )) $(( (SECONDS - started) % 60 )) "$out/REPORT.md"

@@ -1,0 +1,30 @@
+"""Shared by the tests: the model's public surface, compiled."""
+
+import jax
+from flax import nnx
+
+
+class Compiled:
+    """encode and denoise of a model as compiled functions.
+
+    Layer by layer, every operation of every shape is compiled on its own, which takes minutes.
+    """
+
+    def __init__(self, model):
+        graphdef, self.state = nnx.split(model)
+        self.config, self.init_cache = model.config, model.init_cache
+
+        def encode(state, tokens, cache=None, mask=None, logits="all"):
+            return nnx.merge(graphdef, state).encode(tokens, cache, mask, logits=logits)
+
+        def denoise(state, canvas, cache, soft=None):
+            return nnx.merge(graphdef, state).denoise(canvas, cache, soft)
+
+        self._encode = jax.jit(encode, static_argnames="logits")
+        self._denoise = jax.jit(denoise)
+
+    def encode(self, tokens, cache=None, mask=None, logits="all", state=None):
+        return self._encode(state or self.state, tokens, cache, mask, logits=logits)
+
+    def denoise(self, canvas, cache, soft=None, state=None):
+        return self._denoise(state or self.state, canvas, cache, soft)

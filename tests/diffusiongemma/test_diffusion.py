@@ -1,0 +1,44 @@
+"""The noise process at its ends and in between."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusiongemma.diffusion import corrupt, initial_canvas, temperature
+
+V = 16
+
+
+def chi_square(tokens: np.ndarray, probabilities: np.ndarray) -> float:
+    counts = np.bincount(np.asarray(tokens).reshape(-1), minlength=V)
+    expected = probabilities * counts.sum()
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+# 99.9 % of chi-square with 15 degrees of freedom lie below.
+LIMIT = 37.7
+
+
+def test_no_noise_is_the_identity():
+    clean = jax.random.randint(jax.random.key(0), (8, 100), 0, V)
+    np.testing.assert_array_equal(corrupt(jax.random.key(1), clean, jnp.zeros(8), V), clean)
+
+
+def test_full_noise_is_uniform_whatever_was_there():
+    clean = jnp.full((20, 1000), 3)
+    noisy = corrupt(jax.random.key(0), clean, jnp.ones(20), V)
+    assert chi_square(noisy, np.full(V, 1 / V)) < LIMIT
+    assert chi_square(initial_canvas(jax.random.key(1), (20, 1000), V), np.full(V, 1 / V)) < LIMIT
+
+
+def test_partial_noise_replaces_its_share_row_by_row():
+    levels = jnp.array([0.25, 0.75])
+    noisy = corrupt(jax.random.key(0), jnp.full((2, 20_000), 3), levels, V)
+    for row, level in enumerate([0.25, 0.75]):
+        probabilities = np.full(V, level / V)
+        probabilities[3] += 1 - level
+        assert chi_square(noisy[row], probabilities) < LIMIT
+
+
+def test_temperature_falls_from_hot_to_cold():
+    np.testing.assert_allclose(temperature(jnp.array([1.0, 0.5, 0.0])), [0.8, 0.6, 0.4], rtol=1e-6)

@@ -1,0 +1,52 @@
+"""LoRA factors: nothing at first, trained alone, merged exactly."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.lora import add_lora, merge_lora
+from tests.conftest import Compiled
+
+TOKENS = np.random.default_rng(0).integers(3, 64, (2, 9)).astype(np.int32)
+
+
+def make() -> DiffusionGemma:
+    config = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
+    return DiffusionGemma(config, rngs=nnx.Rngs(0))
+
+
+def outputs(model: DiffusionGemma) -> tuple[np.ndarray, np.ndarray]:
+    compiled = Compiled(model)
+    logits, cache = compiled.encode(TOKENS)
+    return np.asarray(logits), np.asarray(compiled.denoise(TOKENS, cache))
+
+
+def test_fresh_factors_change_nothing_and_merged_ones_stay():
+    model = make()
+    before = outputs(model)
+    paths = add_lora(model, 2, 4.0, rngs=nnx.Rngs(1))
+    np.testing.assert_array_equal(outputs(model), before)
+    # q, k, o, the experts' two, the router and the MLP's three of both layers; one v; the
+    # self-conditioner's three.
+    assert len(paths) == 2 * (3 + 2 + 1 + 3) + 1 + 3
+    factors = nnx.state(model, nnx.LoRAParam)
+    rng = np.random.default_rng(0)
+    nnx.update(model, jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape), factors))
+    tuned = outputs(model)
+    for new, old in zip(tuned, before, strict=True):
+        assert np.abs(new - old).max() > 0.1
+    merge_lora(model)
+    assert not jax.tree.leaves(nnx.state(model, nnx.LoRAParam))
+    np.testing.assert_allclose(outputs(model), tuned, atol=5e-5)
+
+
+def test_the_pattern_chooses():
+    model = make()
+    paths = add_lora(model, 1, 1.0, rngs=nnx.Rngs(0), pattern=r"attention\.[qv]$")
+    assert len(paths) == 2 + 1 and all("attention" in path for path in paths)
+    with pytest.raises(ValueError, match="matches no linear map"):
+        add_lora(make(), 1, 1.0, rngs=nnx.Rngs(0), pattern="nothing")
+    with pytest.raises(ValueError, match="rank"):
+        add_lora(make(), 0, 1.0, rngs=nnx.Rngs(0))

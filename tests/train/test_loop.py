@@ -1,0 +1,135 @@
+"""The loop as users run it: killed and started again, refused, stopped by a bad loss."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).parents[2]
+STEPS = 24
+FLAGS = [
+    "--config=configs/base.py",
+    f"--config.steps={STEPS}",
+    "--config.preset=tiny",
+    "--config.overrides.vocab_size=1024",
+    "--config.overrides.layer_types=('sliding','full')",
+    "--config.batch_size=2",
+    "--config.loss.noise_draws=2",
+    "--config.log_every=2",
+    "--config.checkpoint_every=4",
+    "--config.eval.every=0",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("xla")
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def start(workdir: Path, environment, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "train.main", f"--workdir={workdir}", *FLAGS, *more]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    """Exit status, and the last line of stderr."""
+    _, errors = process.communicate(timeout=300)
+    lines = errors.replace("\r", "\n").strip().splitlines()
+    return process.returncode, lines[-1] if lines else ""
+
+
+def steps_written(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, environment) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    status, line = finish(start(workdir, environment))
+    assert status == 0, line
+    return workdir
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bits(undisturbed, environment, tmp_path):
+    workdir = tmp_path / "killed"
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    for _ in range(3):
+        process = start(workdir, environment)
+        before, wanted = steps_written(workdir), int(rng.integers(1, 4))
+        while process.poll() is None and steps_written(workdir) < before + wanted:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    status, line = finish(start(workdir, environment))
+    assert status == 0, line
+
+    expected = load_file(undisturbed / "model" / "model.safetensors")
+    found = load_file(workdir / "model" / "model.safetensors")
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(tensor, found[name], err_msg=name)
+
+    # The log reads as if nothing had happened.
+    def losses(folder: Path) -> list[tuple[int, float]]:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
+
+    assert losses(workdir) == losses(undisturbed)
+    assert [step for step, _ in losses(workdir)] == list(range(2, STEPS + 1, 2))
+
+
+def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environment, tmp_path):
+    before = sorted(p.name for p in undisturbed.iterdir())
+    (tmp_path / "letter.txt").write_text("mine")
+    processes = [
+        start(undisturbed, environment, "--config.optimizer.peak_lr=0.5"),
+        start(tmp_path, environment),
+        start(tmp_path / "new", environment, "--config.stepz=3"),
+        start(tmp_path / "new", environment, "--config.data.prompt_length=20"),
+    ]
+    for process, message in zip(
+        processes,
+        [
+            "error: .* belongs to another config .optimizer.peak_lr: 0.003 -> 0.5",
+            "error: .* is not empty and not a run's",
+            "error: no such config field: .*stepz",
+            "error: .*20",
+        ],
+        strict=True,
+    ):
+        status, line = finish(process)
+        assert status == 2
+        assert re.search(message, line), line
+    assert sorted(p.name for p in undisturbed.iterdir()) == before
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["letter.txt"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(environment, tmp_path):
+    workdir = tmp_path / "diverges"
+    flags = ["--config.optimizer.peak_lr=1e38", "--config.optimizer.warmup=7"]
+    status, line = finish(start(workdir, environment, *flags))
+    assert status == 2 and line.startswith("error: the loss of step ")
+    assert not (workdir / "model").exists()
+    kept = sorted(p.name for p in (workdir / "checkpoints").iterdir())
+    assert all(int(step) < int(line.split()[5]) for step in kept)

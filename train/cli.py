@@ -1,0 +1,102 @@
+"""What the mains of evaluate and report share: flags, one-line errors, files that appear whole."""
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import flax
+import jax
+import numpy as np
+from absl import flags
+
+
+def run(values: flags.FlagValues, main: Callable[[], None], argv: list[str], usage: str) -> int:
+    """Parses argv into values, calls main and returns the exit status.
+
+    What is wrong with flags, input or output (ValueError, OSError, memory) becomes one line on
+    stderr and status 2.
+    """
+    if {"--help", "-h", "-help"}.intersection(argv):
+        print(f"{usage}\n{values.main_module_help() or values.get_help()}")
+        return 0
+    try:
+        try:
+            rest = values(argv)[1:]
+        except AttributeError as error:  # ml_collections' own, for --config.unknown=1
+            raise ValueError(f"no such config field: {error}") from None
+        if rest:
+            raise ValueError(f"unexpected argument '{rest[0]}'")
+        main()
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, MemoryError, flags.Error) as error:
+        return _fail(error)
+    except RuntimeError as error:  # JAX has no class of its own for this
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _fail(RuntimeError("out of memory: use a smaller --batch_size"))
+    return 0
+
+
+def _fail(error: BaseException) -> int:
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
+    return 2
+
+
+def check_out(out: Path) -> None:
+    """Raises OSError unless `out` is a folder, or can become one, in which files can be written.
+
+    Called before hours of work; makes nothing.
+    """
+    existing = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(20, "not a folder", str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(13, "no permission to write here", str(existing))
+
+
+def write_files(out: Path, files: dict[str, bytes]) -> None:
+    """Writes all of the files, or none: they get their names once all are on the disk.
+
+    Raises:
+      OSError: the folder cannot be made or written, or the disk is full.
+    """
+    made = [p for p in (out, *out.parents) if not p.exists()]
+    partial = {name: out / f"{name}.tmp{os.getpid()}" for name in files}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, contents in files.items():
+            with partial[name].open("wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in partial.items():
+            path.replace(out / name)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            for path in partial.values():
+                path.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(out)) from None
+        raise
+
+
+def device_line() -> str:
+    """What figures depend on: the device, and the versions of what computes on it."""
+    device = jax.devices()[0]
+    name = device.device_kind
+    if device.platform == "cpu":
+        name = f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
+    return (
+        f"{name}; Python {platform.python_version()}, jax {jax.__version__}, "
+        f"flax {flax.__version__}, numpy {np.__version__}"
+    )

@@ -1,4 +1,4 @@
-"""The noise process: uniform corruption, the initial canvas, the temperature (TR alg. 1, sec. 3)."""
+"""The noise process: uniform corruption, the initial canvas, the temperature (TR alg. 1)."""
 
 import jax
 import jax.numpy as jnp

@@ -14,7 +14,7 @@ expert_init = nnx.initializers.variance_scaling(
 
 
 class Linear(nnx.Module):
-    """y = x @ kernel, plus (x @ lora_a) @ lora_b * lora_scale once lora.add_lora has put them there.
+    """y = x @ kernel, plus x @ lora_a @ lora_b * lora_scale once lora.add_lora put them there.
 
     Args:
       in_dim, out_dim: kernel is [in_dim, out_dim].

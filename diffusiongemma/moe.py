@@ -76,7 +76,7 @@ class ExpertLinear(nnx.Module):
         self.lora_scale = 1.0
 
     def __call__(self, x: jax.Array, expert: jax.Array) -> jax.Array:
-        """[blocks, block, in_dim] -> [blocks, block, out_dim]; expert [blocks] names the kernels."""
+        """[blocks, block, in_dim] -> [blocks, block, out_dim] by the kernels expert [blocks]."""
         y = grouped_matmul(x, self.kernel[...], expert)
         if self.lora_a is not None:
             low = grouped_matmul(x.astype(jnp.float32), self.lora_a[...], expert)

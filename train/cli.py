@@ -31,7 +31,7 @@ def run(values: flags.FlagValues, main: Callable[[], None], argv: list[str], usa
             raise ValueError(f"unexpected argument '{rest[0]}'")
         main()
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, MemoryError, flags.Error) as error:
         return _fail(error)

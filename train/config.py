@@ -59,9 +59,9 @@ class RunConfig:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     init: str = ""
     dtype: str = "float32"
-    lora: LoraConfig = LoraConfig()
-    eval: EvalConfig = EvalConfig()
-    sampler: SamplerConfig = SamplerConfig()
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
     log_every: int = 20
     checkpoint_every: int = 500
     keep: int = 2

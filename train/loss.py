@@ -35,8 +35,8 @@ def sft_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss of one batch.
 
-    Each row is encoded once; one of its canvases is chosen uniformly, sees the row before it through
-    the cache, and is denoised from M noise levels t ~ U(0, 1).
+    Each row is encoded once; one of its canvases, chosen uniformly, sees what comes before it
+    through the cache, and is denoised from M noise levels t ~ U(0, 1).
 
     Args:
       model: in any dtype.

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.diffusion import corrupt
 from train.loss import LossConfig, first_pass, next_token_loss, sft_loss
 
 CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
@@ -41,7 +42,7 @@ def loss_fn(split):
 def test_padding_and_later_canvases_do_not_matter(split, loss_fn):
     _, state = split
     batch = make_batch()
-    loss, metrics = loss_fn(state, batch, 0)
+    loss, _ = loss_fn(state, batch, 0)
     padded = dict(batch, tokens=batch["tokens"].copy())
     ends = LENGTHS + batch["num_canvases"] * C
     for row, end in enumerate(ends):
@@ -67,8 +68,6 @@ def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
     model = nnx.merge(graph, state)
     batch = make_batch((1, 1, 1, 1))
     _, metrics = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0)
-    from diffusiongemma.diffusion import corrupt
-
     _, level_key, noise_key = jax.random.split(jax.random.key(3), 3)
     level = jax.random.uniform(level_key, (8,))
     clean = np.stack([batch["tokens"][r, n : n + C] for r, n in enumerate(LENGTHS)]).repeat(2, 0)

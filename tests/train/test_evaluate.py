@@ -1,0 +1,257 @@
+"""The evaluation: scores of known answers, the command from end to end, and its errors."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from data.chat import chat_answer, chat_prompt
+from data.sudoku import SudokuSource, prompt, read_csv, render, write_csv
+from data.tokenizer import Tokenizer
+from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
+from sample import SamplerConfig
+from train import evaluate as command
+from train.cli import write_files
+from train.evaluate import evaluate
+from train.replay import replay, typical
+
+BOX, CANVAS = 2, 24
+CONFIG = ModelConfig.preset(
+    "tiny",
+    vocab_size=1024,
+    canvas_size=CANVAS,
+    layer_types=("sliding", "full"),
+    stop_ids=(1, 106, 50),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.load()
+
+
+@pytest.fixture(scope="module")
+def puzzles():
+    items = [SudokuSource(0, 5, BOX, (7, 9), "test")[i] for i in range(5)]
+    return tuple(np.stack([item[name] for item in items]) for name in ("puzzle", "solution"))
+
+
+class Oracle(nnx.Module):
+    """Sure of answers[i] where the prompt is prompts[i], from the first step on."""
+
+    def __init__(self, prompts: np.ndarray, answers: np.ndarray):
+        self.config = CONFIG
+        self.prompts, self.answers = nnx.Param(jnp.array(prompts)), nnx.Param(jnp.array(answers))
+
+    def init_cache(self, batch_size, max_length):
+        return jnp.zeros(batch_size, jnp.int32)
+
+    def encode(self, tokens, cache, mask, *, logits):
+        same = (tokens[:, None] == self.prompts[...]).all(-1)
+        return None, jnp.argmax(same, axis=1)
+
+    def denoise(self, canvas, cache, soft):
+        known = jnp.arange(self.config.vocab_size) == self.answers[...][cache][..., None]
+        return 25.0 * known.astype(jnp.float32)
+
+    def soft_embed(self, tempered):
+        return jnp.zeros((*tempered.shape[:2], 3))
+
+
+@pytest.fixture(scope="module")
+def oracle(tokenizer, puzzles):
+    """Answers: right; another valid grid; a cell wrong; no grid; right but for a missing stop."""
+    grids, solutions = puzzles
+    relabelled = solutions[1] % 4 + 1
+    wrong = solutions[2].copy()
+    empty = np.flatnonzero(grids[2] == 0)[0]
+    wrong[empty] = wrong[empty] % 4 + 1
+    texts = [chat_answer(render(g)) for g in (solutions[0], relabelled, wrong)]
+    texts += [chat_answer("Solve it: 1 2 3"), render(solutions[4])]
+    answers = np.full((5, CANVAS), tokenizer.eos_id, np.int32)
+    for row, text in zip(answers, texts, strict=True):
+        ids = tokenizer.encode(text)
+        row[: len(ids)] = ids
+    prompts = np.array([tokenizer.encode(chat_prompt(prompt(grid))) for grid in grids])
+    return Oracle(prompts, answers)
+
+
+def test_known_answers_are_scored(oracle, tokenizer, puzzles):
+    grids, solutions = puzzles
+    done = []
+    got = evaluate(oracle, tokenizer, *puzzles, BOX, SamplerConfig(), 0, 2, done.append)
+    assert got.exact.tolist() == [True, False, False, False, True]
+    assert got.valid.tolist() == [True, True, False, False, True]
+    assert got.clues_kept.tolist() == [True, False, True, False, True]
+    empty = np.sum(grids[2] == 0)
+    np.testing.assert_allclose(got.cells_right, [1, 0, (empty - 1) / empty, 0, 1])
+    assert (got.predictions[[0, 4]] == solutions[[0, 4]]).all()
+    assert (got.predictions[3] == -1).all()
+    assert got.steps.tolist() == [2] * 5
+    # With the end of the turn, or where that lacks the first token of the fill.
+    length = len(tokenizer.encode(render(solutions[0]))) + 1
+    assert got.valid_tokens[[0, 4]].tolist() == [length, length]
+    assert done == [2, 2, 1]
+    assert (got.seconds > 0).all()
+
+
+def test_time_without_compilation(oracle, tokenizer, puzzles):
+    sampler = SamplerConfig(max_steps=47)
+    first, second = (
+        evaluate(oracle, tokenizer, *puzzles, BOX, sampler, 0, 5, None) for _ in range(2)
+    )
+    assert first.compile_seconds > 0.05
+    assert second.compile_seconds < first.compile_seconds / 5
+    assert first.seconds.sum() < first.compile_seconds
+
+
+def test_replay_shows_every_step(oracle, tokenizer, puzzles):
+    grids, solutions = puzzles
+    sampler = SamplerConfig(early_stop=False, max_steps=3)
+    got = replay(oracle, tokenizer, grids[0], sampler, 0)
+    assert (got["digits"] == solutions[0]).all() and got["digits"].shape == (3, 16)
+    assert got["accepted"].all() and got["entropy"].max() < 1e-3
+    # "Solve it: 1 2 3" has digits where it has them, 0 elsewhere.
+    got = replay(oracle, tokenizer, grids[3], sampler, 0)
+    assert 0 < np.mean(got["digits"] == 0) < 1 and got["digits"].max() <= 3
+
+
+def test_typical_puzzle(oracle, tokenizer, puzzles):
+    outcome = evaluate(oracle, tokenizer, *puzzles, BOX, SamplerConfig(), 0, 5)
+    steps = np.array([9, 1, 1, 1, 4], np.int32)
+    solved = np.array([True, False, False, True, True])
+    assert typical(dataclasses.replace(outcome, steps=steps, exact=solved)) == 4
+    assert typical(dataclasses.replace(outcome, steps=steps, exact=np.zeros(5, bool))) == 1
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A finished run's folder, as the trainer leaves it."""
+    workdir = tmp_path_factory.mktemp("run")
+
+    @nnx.jit
+    def create():
+        model = DiffusionGemma(CONFIG, rngs=nnx.Rngs(0))
+        model.final_norm.scale[...] *= 8  # sharp enough to settle now and then, but on no grid
+        return model
+
+    save_checkpoint(create(), workdir / "model")
+    (workdir / "config.json").write_text("{}")
+    return workdir
+
+
+def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
+    write_csv(tmp_path / "mine.csv", *puzzles)
+    out = tmp_path / "new" / "report"
+    arguments = [
+        "evaluate",
+        f"--checkpoint={checkpoint}",
+        f"--puzzles={tmp_path / 'mine.csv'}",
+        "--limit=4",
+        "--box=2",
+        f"--out={out}",
+        "--batch_size=3",
+        "--max_steps=12",
+        "--entropy_bound=50",
+        "--stop_threshold=0.3",
+        "--budgets=12,1",
+        "--budget_puzzles=2",
+        "--replay=1",
+    ]
+    assert command.main(arguments) == 0
+    assert str(out / "REPORT.md") in capsys.readouterr().out
+    names = ["REPORT.md", "answers.csv", "budget.png", "replay.png", "results.json", "steps.png"]
+    assert sorted(os.listdir(out)) == names
+
+    results = json.loads((out / "results.json").read_text())
+    assert results["count"] == 4 and results["sampler"]["max_steps"] == 12
+    assert results["modes"]["all_steps"]["steps"]["mean"] == 12
+    assert [(b["steps"], b["count"]) for b in results["budgets"]] == [(1, 2), (12, 2)]
+    assert sum(results["paired"][k] for k in ("both", "neither")) == 4
+    assert results["command"].startswith("python -m train.evaluate --checkpoint=")
+    for image in out.glob("*.png"):
+        data = image.read_bytes()
+        assert data.startswith(b"\x89PNG") and 5_000 < len(data) < 300_000
+        assert f"]({image.name})" in (out / "REPORT.md").read_text()
+    with (out / "answers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    steps = [int(row["steps_early_stop"]) for row in rows]
+    assert np.mean(steps) == results["modes"]["early_stop"]["steps"]["mean"]
+    assert steps[results["replay"]["puzzle"]] == results["replay"]["steps"]
+    # The answers are puzzles that can be given again.
+    np.testing.assert_array_equal(read_csv(out / "answers.csv", BOX)[0], puzzles[0][:4])
+
+
+def test_generated_ranges(tmp_path):
+    values = command.define_flags()
+    values(["evaluate", "--generate=3", "--clues=8-9,6", "--box=2", "--seed=7"])
+    puzzles, solutions = command.load_puzzles(values, BOX)
+    clues = (puzzles > 0).sum(axis=1)
+    assert set(clues[:3]) <= {8, 9} and clues[3:].tolist() == [6, 6, 6]
+    held_out = SudokuSource(7, 6, BOX, (8, 9), "test")
+    assert (puzzles[1] == held_out[1]["puzzle"]).all()
+    assert solutions.min() == 1
+
+
+NEEDED = ["--checkpoint=nowhere", "--out={out}"]
+ERRORS = {
+    "": "--checkpoint=DIR and --out=DIR are needed",
+    "--checkpoint=nowhere --out={out}": "give one of --puzzles=FILE.csv and --generate=N",
+    "{all} --generate=2 --puzzles=a.csv": "give one of",
+    "{all} --generate=2": "nowhere: no such folder",
+    "{all} --generate=two": "generate",
+    "{all} --generate=0": "generate",
+    "{all} --generate=2 --clues=90-91": "clues 90..91",
+    "{all} --generate=2 --clues=40-": "is not a range such as 30-39",
+    "{all} --generate=2 --clues=50-40": "clues 50..40",
+    "{all} --generate=2 --box=4": "box",
+    "{all} --generate=2 --limit=1": "--limit is for --puzzles",
+    "{all} --generate=2 --replay=2": "there are puzzles 0..1",
+    "{all} --generate=2 --budgets=1,x": "not numbers of steps",
+    "{all} --generate=2 --max_steps=0": "max_steps must be at least 1",
+    "{all} --generate=2 --entropy_bound=-1": "entropy_bound must not be negative",
+    "{all} --generate=2 --bath_size=2": "bath_size",
+    "{all} --generate=2 more": "unexpected argument 'more'",
+    "{all} --puzzles=none.csv": "none.csv: cannot be read",
+    "--checkpoint=nowhere --out=/dev/null --generate=2": "/dev/null: not a folder",
+    "--checkpoint={run} --out={out} --generate=2 --box=2 --canvas_size=9": "the canvas of 9",
+    "--checkpoint={run} --out={out} --generate=2": "more than the canvas of 24",
+    "--checkpoint={run} --out={out} --generate=2 --box=2 --tokenizer=no.json": "no tokenizer at",
+}
+
+
+@pytest.mark.parametrize("line", ERRORS)
+def test_errors_are_one_line(line, checkpoint, tmp_path, capsys):
+    out = tmp_path / "out"
+    filled = line.replace("{all}", " ".join(NEEDED)).format(out=out, run=checkpoint)
+    assert command.main(["evaluate", *filled.split()]) == 2
+    # tqdm's bar may precede the error.
+    *before, message = capsys.readouterr().err.strip().split("\n")
+    assert message.startswith("error: ") and ERRORS[line] in message
+    assert all("puzzle/s" in text or not text for text in before)
+    assert not out.exists()
+
+
+def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    write_files(tmp_path / "old", {"a": b"1"})
+    synced = []
+
+    def full(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(28, "No space left on device")
+
+    for folder in (tmp_path / "old", tmp_path / "new" / "deep"):
+        with monkeypatch.context() as patch:
+            synced.clear()
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="No space left"):
+                write_files(folder, {"a": b"2", "b": b"3"})
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert os.listdir(tmp_path / "old") == ["a"]
+    assert (tmp_path / "old" / "a").read_bytes() == b"1"

@@ -1,0 +1,280 @@
+"""Evaluates a checkpoint on Sudoku, on generated puzzles or those of a file:
+
+    python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --clues=40-50,30-39 --out=DIR
+    python -m train.evaluate --checkpoint=runs/sudoku --puzzles=sudoku.csv --limit=512 --out=DIR
+
+Writes REPORT.md with its images, results.json and answers.csv to --out.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from data.metrics import sudoku_metrics
+from data.sudoku import SudokuSource, parse, read_csv
+from data.tokenizer import DEFAULT_PATH, Tokenizer
+from diffusiongemma import DiffusionGemma, load_checkpoint
+from sample.sampler import generate
+from sample.step import SamplerConfig
+from train import cli, plots
+from train.outcome import Outcome, paired, shares, summarize
+from train.replay import encode_prompts, replay, typical
+from train.report import ALL, EARLY, headline, write_report
+
+DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
+SAMPLER_FLAGS = {
+    "max_steps": int,
+    "entropy_bound": float,
+    "stop_threshold": float,
+    "min_temperature": float,
+    "max_temperature": float,
+    "canvas_size": int,
+}
+
+
+def evaluate(
+    model: DiffusionGemma,
+    tokenizer: Tokenizer,
+    puzzles: np.ndarray,
+    solutions: np.ndarray,
+    box: int,
+    sampler: SamplerConfig,
+    seed: int,
+    batch_size: int,
+    progress: Callable[[int], Any] | None = None,
+) -> Outcome:
+    """Answers puzzles with the sampler, one canvas each, and scores the answers.
+
+    A puzzle's noise depends on the seed and its own text only, not on its batch.
+
+    Args:
+      model: whose vocabulary covers the tokenizer's.
+      puzzles, solutions: [N, n*n] int8 with N >= 1, 0 for an empty cell.
+      box: 3 for 9x9, 2 for 4x4.
+      sampler: max_new_tokens and trajectory are not used.
+      batch_size: puzzles denoised together; the last batch is filled up with repeats.
+      progress: called with the number of puzzles that a batch has done.
+
+    Raises:
+      ValueError: the model's vocabulary, canvas or context is too small, or no puzzles.
+    """
+    sampler = dataclasses.replace(sampler, max_new_tokens=None, trajectory=False)
+    tokens, mask = encode_prompts(model, tokenizer, puzzles, sampler)
+    num, size = len(puzzles), min(batch_size, len(puzzles))
+    predictions = np.full(puzzles.shape, -1, np.int8)
+    counts = {name: np.zeros(num, np.int32) for name in ("steps", "valid_tokens")}
+    seconds, compiling = np.zeros(num), 0.0
+    for at in range(0, num, size):
+        rows = np.arange(at, at + size) % num
+        with _compilation() as compiled:
+            start = time.perf_counter()
+            out = generate(model, tokens[rows], mask[rows], jax.random.key(seed), sampler)
+            took = time.perf_counter() - start
+        compiling += compiled()
+        real = rows[: num - at]
+        seconds[real] = (took - compiled()) / size
+        for name, values in counts.items():
+            values[real] = getattr(out, name)[: len(real), 0]
+        for i, row in enumerate(real):
+            grid = parse(tokenizer.decode(out.tokens[i, : counts["valid_tokens"][row]]), box)
+            predictions[row] = -1 if grid is None else grid
+        if progress:
+            progress(len(real))
+    scores = sudoku_metrics(puzzles, solutions, predictions)
+    del scores["cells_right_all"]
+    return Outcome(predictions, **scores, **counts, seconds=seconds, compile_seconds=compiling)
+
+
+@contextlib.contextmanager
+def _compilation():
+    """Gives a function that says how many seconds of the block JAX traced and compiled."""
+    spans: list[tuple[float, float]] = []  # disjoint, ascending
+
+    def listen(event: str, duration: float, **_) -> None:
+        if event.startswith("/jax/core/compile/"):
+            end = time.perf_counter()
+            start = end - duration
+            # What ended within this event is part of it.
+            while spans and spans[-1][0] >= start:
+                spans.pop()
+            spans.append((max(start, spans[-1][1]) if spans else start, end))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield lambda: sum(end - start for start, end in spans)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def define_flags() -> flags.FlagValues:
+    """The command's flags, in a set of their own."""
+    values = flags.FlagValues()
+
+    def text(name: str, default: str | None, help: str) -> None:
+        flags.DEFINE_string(name, default, help, flag_values=values)
+
+    def number(name: str, default: int | None, help: str, least: int = 1) -> None:
+        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
+
+    text("checkpoint", None, "Folder of a checkpoint, or the workdir of a finished training run.")
+    text("tokenizer", None, "A tokenizer.json; default: the checkpoint's, else the repository's.")
+    text("puzzles", None, "CSV file with the columns puzzle and solution.")
+    number("limit", None, "Take only the first so many puzzles of the file.")
+    number("generate", None, "Generate so many held-out puzzles for every range of --clues.")
+    text("clues", None, "Ranges of clues, as 40-50,30-39; default: 40-50, for 4x4 8-10.")
+    flags.DEFINE_enum("box", "3", ["2", "3"], "3 for 9x9, 2 for 4x4.", flag_values=values)
+    number("seed", 0, "Of the puzzles and of the sampler's noise.", least=0)
+    text("out", None, "Folder for the report, made if need be.")
+    number("batch_size", 64, "Puzzles denoised together.")
+    text("budgets", "1,2,4,8,16,32,48", "Step budgets to compare; empty: none.")
+    number("budget_puzzles", 128, "Puzzles for every step budget.")
+    number("replay", None, "Which puzzle to show step by step, from 0; default: a typical one.", 0)
+    flags.DEFINE_bool(
+        "no_early_stop_too", True, "Run without early stopping too.", flag_values=values
+    )
+    for name, kind in SAMPLER_FLAGS.items():
+        define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
+        help = f"The sampler's {name}; default: the model's or the published one."
+        define(name, None, help, flag_values=values)
+    return values
+
+
+def load_puzzles(values: flags.FlagValues, box: int) -> tuple[np.ndarray, np.ndarray]:
+    """(puzzles, solutions), int8 [N, n*n], as the flags tell; raises ValueError."""
+    if (values.puzzles is None) == (values.generate is None):
+        raise ValueError("give one of --puzzles=FILE.csv and --generate=N")
+    if values.puzzles is not None:
+        if values.clues is not None:
+            raise ValueError("--clues is for --generate, not for --puzzles")
+        return read_csv(values.puzzles, box, limit=values.limit)
+    if values.limit is not None:
+        raise ValueError("--limit is for --puzzles, not for --generate")
+    ranges = []
+    for part in (values.clues or DEFAULT_CLUES[box]).split(","):
+        ends = part.strip().split("-")
+        if len(ends) > 2 or not all(end.isdecimal() for end in ends):
+            raise ValueError(f"--clues={values.clues}: '{part}' is not a range such as 30-39")
+        ranges.append((int(ends[0]), int(ends[-1])))
+    num = values.generate
+    # Ranges take different items, lest they share solutions.
+    sources = [SudokuSource(values.seed, num * len(ranges), box, r, "test") for r in ranges]
+    items = [source[k * num + i] for k, source in enumerate(sources) for i in range(num)]
+    return tuple(np.stack([item[name] for item in items]) for name in ("puzzle", "solution"))
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status, 2 for what the user can put right."""
+    values = define_flags()
+    return cli.run(values, lambda: _run(values, argv), argv, __doc__)
+
+
+def _run(values: flags.FlagValues, argv: list[str]) -> None:
+    if not values.checkpoint or not values.out:
+        raise ValueError("--checkpoint=DIR and --out=DIR are needed")
+    out, box, seed = Path(values.out), int(values.box), values.seed
+    given = {name: values[name].value for name in SAMPLER_FLAGS}
+    sampler = SamplerConfig(**{name: v for name, v in given.items() if v is not None})
+    budgets = _budgets(values.budgets)
+    cli.check_out(out)
+    puzzles, solutions = load_puzzles(values, box)
+    num = len(puzzles)
+    if values.replay is not None and values.replay >= num:
+        raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
+    folder, model, tokenizer = _load(Path(values.checkpoint), values.tokenizer)
+    canvas_size = sampler.canvas_size or model.config.canvas_size
+    sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
+
+    def run(title: str, rows: np.ndarray, **changes) -> Outcome:
+        data, config = (
+            (puzzles[rows], solutions[rows], box),
+            dataclasses.replace(sampler, **changes),
+        )
+        with tqdm(total=len(rows), desc=title, unit="puzzle") as bar:
+            return evaluate(model, tokenizer, *data, config, seed, values.batch_size, bar.update)
+
+    every = np.arange(num)
+    outcomes = {EARLY: run("early stopping", every)}
+    if values.no_early_stop_too:
+        outcomes[ALL] = run("all steps", every, early_stop=False)
+    some = np.unique(np.linspace(0, num - 1, min(num, values.budget_puzzles)).round().astype(int))
+    curve = []
+    for steps in budgets:
+        if steps == sampler.max_steps and ALL in outcomes:
+            part = outcomes[ALL].take(some)
+        else:
+            part = run(f"{steps} steps", some, max_steps=steps, early_stop=False)
+        curve.append({"steps": steps, **shares(part)})
+    early = outcomes[EARLY]
+    shown = typical(early) if values.replay is None else values.replay
+    record = replay(model, tokenizer, puzzles[shown], sampler, seed)
+
+    limit = sampler.max_steps
+    files = {
+        "steps.png": plots.steps_histogram(early.steps, early.exact, limit),
+        "replay.png": plots.replay_strip(puzzles[shown], solutions[shown], **record, limit=limit),
+        "answers.csv": _answers(puzzles, solutions, outcomes),
+    }
+    if curve:
+        files["budget.png"] = plots.budget_plot(curve, shares(early.take(some)))
+    results = {
+        "command": shlex.join(["python", "-m", "train.evaluate", *argv[1:]]),
+        "checkpoint": str(folder),
+        "puzzles": values.puzzles or f"generated with {values.clues or DEFAULT_CLUES[box]} clues",
+        "puzzles_sha256": hashlib.sha256(np.stack([puzzles, solutions]).tobytes()).hexdigest(),
+        "count": num,
+        "box": box,
+        "seed": seed,
+        "batch_size": min(values.batch_size, num),
+        "sampler": dataclasses.asdict(sampler),
+        "device": cli.device_line(),
+        "modes": {mode: summarize(o, puzzles, box) for mode, o in outcomes.items()},
+        "paired": paired(*outcomes.values()) if len(outcomes) == 2 else None,
+        "budgets": curve,
+        "replay": {"puzzle": shown, "steps": len(record["digits"])},
+    }
+    write_report(out, results, files)
+    print(f"{headline(results)}\nwrote {out / 'REPORT.md'}")
+
+
+def _budgets(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--budgets={text}: not numbers of steps such as 1,2,4,8")
+    return sorted({int(part) for part in parts})
+
+
+def _load(path: Path, tokenizer: str | None) -> tuple[Path, DiffusionGemma, Tokenizer]:
+    """The folder with the weights, the model, and the tokenizer named, beside it or our own."""
+    in_run = path / "model"  # where a training run puts its result
+    folder = in_run if in_run.is_dir() and not any(path.glob("*.safetensors")) else path
+    own = folder / "tokenizer.json"
+    loaded = Tokenizer.load(tokenizer or (own if own.exists() else DEFAULT_PATH))
+    return folder, load_checkpoint(folder), loaded
+
+
+def _answers(puzzles: np.ndarray, solutions: np.ndarray, outcomes: dict[str, Outcome]) -> bytes:
+    """CSV: puzzle, solution, then answer (empty if it is no grid) and steps in each mode."""
+    header = ["puzzle", "solution", *(f"{f}_{m}" for m in outcomes for f in ("answer", "steps"))]
+    lines = [",".join(header)]
+    for i, grids in enumerate(zip(puzzles, solutions, strict=True)):
+        row = ["".join(map(str, grid)) for grid in grids]
+        for outcome in outcomes.values():
+            answer = outcome.predictions[i]
+            row += ["".join(map(str, answer)) if answer[0] >= 0 else "", str(outcome.steps[i])]
+        lines.append(",".join(row))
+    return ("\n".join(lines) + "\n").encode()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -161,7 +161,7 @@ def test_difficulty():
 
 def test_text():
     puzzle = grid("3010" + "0" * 12)
-    assert sudoku.prompt(puzzle) == "Solve the sudoku:\n3 0 1 0" + " 0" * 12
+    assert sudoku.prompt(puzzle) == "Solve the sudoku:\n3 0 1 0" + "\n0 0 0 0" * 3
     assert sudoku.pretty(puzzle) == "3 . | 1 .\n. . | . .\n----+----\n. . | . .\n. . | . ."
     lines = sudoku.pretty(grid(SOLVED)).split("\n")
     assert len(lines) == 11 and lines[3] == lines[7] == "------+-------+------"

@@ -103,9 +103,10 @@ def comparison_report(
         f"Of the {len(both)} puzzles that both answered, the base model solves "
         f"**{_percent(before)}**, the tuned one **{_percent(after)}**.",
         _overall(modes),
-        _paired(tuned),
-        *_bins(modes),
     ]
+    if not len(both) == base["count"] == tuned["count"]:
+        text.append("The columns are not of the same puzzles; by clues they compare better.")
+    text += [_paired(tuned), *_bins(modes)]
     groups = list(_union(modes, "by_clues"))
     found = {
         name: [mode["by_clues"].get(group, {}).get("exact") for group in groups]
@@ -231,14 +232,10 @@ def _training(training: dict[str, Any]) -> str:
 
 def _setting(results: dict[str, Any]) -> str:
     sampler = ", ".join(f"{k} {v}" for k, v in results["sampler"].items() if v is not None)
-    return "\n".join(
-        [
-            f"- `{results['command']}`",
-            f"- checkpoint `{results['checkpoint']}`; {results['count']} puzzles, "
-            f"{results['puzzles']}; seed {results['seed']}; batches of {results['batch_size']}",
-            f"- sampler: {sampler}",
-            f"- {results['device']}",
-        ]
+    return (
+        f"- `{results['command']}`\n- checkpoint `{results['checkpoint']}`; {results['count']} "
+        f"puzzles, {results['puzzles']}; seed {results['seed']}; batches of "
+        f"{results['batch_size']}\n- sampler: {sampler}\n- {results['device']}"
     )
 
 

@@ -25,7 +25,7 @@ CONFIG = ModelConfig.preset(
     "tiny",
     vocab_size=1024,
     canvas_size=CANVAS,
-    layer_types=("sliding", "full"),
+    layer_types=("full",),
     stop_ids=(1, 106, 50),
 )
 

@@ -6,6 +6,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from data import sudoku
 from data.canvas import pack
 from data.chat import chat_answer, chat_prompt
 from data.tokenizer import Tokenizer
@@ -13,8 +14,6 @@ from data.tokenizer import Tokenizer
 
 def sudoku_to_text(item: dict[str, np.ndarray]) -> tuple[str, str]:
     """(user text, answer text) of a SudokuSource item."""
-    from data import sudoku
-
     return sudoku.prompt(item["puzzle"]), sudoku.render(item["solution"])
 
 

@@ -114,7 +114,7 @@ class TaskSource:
         self,
         seed: int,
         size: int = 2**30,
-        shares: tuple[tuple[int, float], ...] = ((3, 0.75), (2, 0.15)),
+        shares: tuple[tuple[int, float], ...] = ((3, 0.85), (2, 0.1)),
     ):
         if any(box not in FEWEST_CLUES for box, _ in shares):
             raise ValueError(f"box sizes are {tuple(FEWEST_CLUES)}, not {shares}")

@@ -5,7 +5,7 @@ from data.pipeline import make_dataset, sudoku_to_text
 from data.tasks import TaskSource, task_to_text
 from data.tokenizer import Tokenizer
 
-SHAPE = {"prompt_length": 112, "canvas_size": 88, "num_canvases": 1}
+SHAPE = {"prompt_length": 116, "canvas_size": 90, "num_canvases": 1}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_batches(tok):
     assert len(batches) == 10
     for batch in batches:
         assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
-            "tokens": ((5, 200), np.int32),
+            "tokens": ((5, 206), np.int32),
             "prompt_len": ((5,), np.int32),
             "num_canvases": ((5,), np.int32),
         }
@@ -64,8 +64,8 @@ def test_batches(tok):
     item = source[17]
     text = f"<bos><|turn>user\n{item['prompt']}<turn|>\n<|turn>model\n"
     assert tok.decode(tokens[:length], skip_special=False) == text
-    assert tok.decode(tokens[length : length + 88]) == item["answer"]
-    assert (tokens[length + 88 :] == tok.pad_id).all()
+    assert tok.decode(tokens[length : length + 90]) == item["answer"]
+    assert (tokens[length + 90 :] == tok.pad_id).all()
 
 
 def test_epochs_are_whole_and_shuffled_anew(tok):
@@ -98,10 +98,9 @@ def test_too_long_is_an_error(tok):
 
 
 def test_sudoku_to_text():
-    pytest.importorskip("data.sudoku")
     puzzle = np.zeros(16, np.int8)
     puzzle[:3] = 3, 0, 1
     solution = np.tile(np.arange(1, 5, dtype=np.int8), 4)
     user, answer = sudoku_to_text({"puzzle": puzzle, "solution": solution})
-    assert user == "Solve the sudoku:\n3 0 1" + " 0" * 13
-    assert answer == "1 2 3 4 " * 3 + "1 2 3 4"
+    assert user == "Solve the sudoku:\n3 0 1 0\n" + "\n".join(["0 0 0 0"] * 3)
+    assert answer == "\n".join(["1 2 3 4"] * 4)

@@ -87,7 +87,7 @@ def evaluate(
         for name, values in counts.items():
             values[real] = getattr(out, name)[: len(real), 0]
         for i, row in enumerate(real):
-            grid = parse(tokenizer.decode(out.tokens[i, : counts["valid_tokens"][row]]), box)
+            grid = parse(tokenizer.decode(out.tokens[i]), box)
             predictions[row] = -1 if grid is None else grid
         if progress:
             progress(len(real))

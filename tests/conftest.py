@@ -1,4 +1,10 @@
-"""Shared by the tests: the model's public surface, compiled."""
+"""Shared by the tests: quick compilation, and the model's public surface, compiled."""
+
+import os
+
+# Most of the suite's time is compilation, and none of its arrays is large. Set before JAX starts,
+# and inherited by the processes that tests start.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 import jax
 from flax import nnx

@@ -109,7 +109,7 @@ def first_pass(
     # Spread evenly: row i is conditioned where the running count rises.
     chosen = [i for i in range(rows) if (i + 1) * conditioned // rows > i * conditioned // rows]
     chosen = jnp.asarray(chosen)
-    some = jax.tree.map(lambda x: x[chosen], (noisy, context))
+    some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0), (noisy, context))
     soft = model.soft_embed(model.denoise(*some))
     zeros = jnp.zeros((rows, *soft.shape[1:]), soft.dtype)
     return jax.lax.stop_gradient(zeros.at[chosen].set(soft))

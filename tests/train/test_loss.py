@@ -8,6 +8,7 @@ from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.diffusion import corrupt
+from tests.conftest import Compiled
 from train.loss import LossConfig, first_pass, next_token_loss, sft_loss
 
 CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
@@ -65,20 +66,19 @@ def test_padding_and_later_canvases_do_not_matter(split, loss_fn):
 def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
     """Recomputed from encode and denoise alone, for rows with a single canvas to choose."""
     graph, state = split
-    model = nnx.merge(graph, state)
+    model = Compiled(nnx.merge(graph, state))
     batch = make_batch((1, 1, 1, 1))
     _, metrics = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0)
     _, level_key, noise_key = jax.random.split(jax.random.key(3), 3)
     level = jax.random.uniform(level_key, (8,))
     clean = np.stack([batch["tokens"][r, n : n + C] for r, n in enumerate(LENGTHS)]).repeat(2, 0)
     noisy = corrupt(noise_key, jnp.asarray(clean), level, 64)
-    losses = []
-    for i in range(8):
-        _, cache = model.encode(batch["tokens"][i // 2, None, : LENGTHS[i // 2]])
-        logits = model.denoise(noisy[i, None], cache)
-        log_p = jax.nn.log_softmax(logits[0])
-        losses.append(-np.asarray(log_p)[np.arange(C), clean[i]])
-    np.testing.assert_allclose(metrics["denoise_loss"], np.mean(losses), rtol=1e-5)
+    prompts = batch["tokens"][:, :P].repeat(2, 0)
+    mask = np.arange(P) < LENGTHS.repeat(2)[:, None]
+    _, cache = model.encode(prompts, model.init_cache(8, P), mask, "none")
+    log_p = np.asarray(jax.nn.log_softmax(model.denoise(noisy, cache)))
+    losses = -np.take_along_axis(log_p, clean[..., None], axis=-1)
+    np.testing.assert_allclose(metrics["denoise_loss"], losses.mean(), rtol=1e-5)
 
 
 def test_next_token_loss_counts_real_targets_only():
@@ -95,9 +95,15 @@ def test_half_of_the_canvases_get_a_first_pass_and_the_others_zeros(split):
     graph, state = split
     model = nnx.merge(graph, state)
     canvas = np.random.default_rng(0).integers(3, 64, (4, C)).astype(np.int32)
-    _, cache = model.encode(canvas)
-    soft = first_pass(model, canvas, cache, LossConfig(canvas_size=C))
-    expected = model.soft_embed(model.denoise(canvas, cache))
+
+    @jax.jit
+    def run(state):
+        model = nnx.merge(graph, state)
+        _, cache = model.encode(canvas, logits="none")
+        soft = first_pass(model, canvas, cache, LossConfig(canvas_size=C))
+        return soft, model.soft_embed(model.denoise(canvas, cache)), cache
+
+    soft, expected, cache = run(state)
     conditioned = np.abs(soft).max(axis=(1, 2)) > 0
     assert conditioned.tolist() == [False, True, False, True]
     np.testing.assert_allclose(soft[1::2], expected[1::2], atol=1e-5)

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "steps": 3000,
+            "steps": 1800,
             "batch_size": 12,
             "preset": "small",
             "overrides": {},

@@ -58,6 +58,24 @@ def init_cache(config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.
     return KVCache(tuple(layer(t) for t in config.layer_types), jnp.zeros((batch_size,), jnp.int32))
 
 
+def check_room(config: ModelConfig, cache: KVCache, num_tokens: int, mask) -> None:
+    """Raises ValueError if new tokens would not fit into full layers; skipped for traced values."""
+    room = [
+        layer.keys.shape[1]
+        for layer_type, layer in zip(config.layer_types, cache.layers, strict=True)
+        if layer_type == "full"
+    ]
+    if not room or any(isinstance(x, jax.core.Tracer) for x in (cache.length, mask)):
+        return
+    new = num_tokens if mask is None else mask.sum(axis=1)
+    longest = int(jnp.max(cache.length + new))
+    if longest > room[0]:
+        raise ValueError(
+            f"{longest} tokens do not fit into a cache of {room[0]}: give init_cache a larger "
+            "max_length"
+        )
+
+
 def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
     """Puts new [B, T, K, h] into cached [B, S, K, h] at slots [B, T]; slot S writes nothing."""
     row = jnp.arange(cached.shape[0])[:, None]

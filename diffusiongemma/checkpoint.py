@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from diffusiongemma import convert
 from diffusiongemma.hf_config import config_from_hf, config_to_hf
+from diffusiongemma.run_checkpoint import is_run, load_run
 from diffusiongemma.transformer import DiffusionGemma
 
 # safetensors' name -> dtype, and the bits of the exponent, all of which are set in inf and nan.
@@ -43,10 +44,11 @@ class CheckpointError(ValueError):
 def load_checkpoint(
     path: str | os.PathLike, dtype=None, sharding: Sharding | None = None
 ) -> DiffusionGemma:
-    """The model in a folder of the released layout.
+    """The model in a folder of the released layout, or a training run's latest one.
 
     Args:
-      path: a folder with config.json and one or more *.safetensors, with or without an index.
+      path: a folder with config.json and one or more *.safetensors, with or without an index; or
+        the workdir of a run of train.main.
       dtype: of the parameters: float32, bfloat16 or float16; None keeps each tensor's own.
       sharding: where parameters go; None: the default device.
 
@@ -59,6 +61,8 @@ def load_checkpoint(
     """
     folder = Path(path)
     dtype = None if dtype is None else _known_dtype(dtype)
+    if is_run(folder):
+        return load_run(folder, dtype, load_checkpoint)
     files = _tensor_files(folder)
     config = _read_config(folder)
     tensors = convert.file_tensors(config, convert.HF)

@@ -11,6 +11,7 @@ from diffusiongemma.attention import (
     Context,
     KVCache,
     LayerCache,
+    check_room,
     denoise_contexts,
     encode_contexts,
     init_cache,
@@ -110,8 +111,8 @@ class DiffusionGemma(nnx.Module):
 
         Args:
           tokens: [B, P] int32.
-          cache: from init_cache or an earlier call; the caller sees that it is long enough. None
-            starts one that holds exactly these tokens, in sliding layers too (as training wants).
+          cache: from init_cache or an earlier call. None starts one that holds exactly these tokens,
+            in sliding layers too (as training wants).
           mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
             A row without a real token leaves its cache as it is.
           logits: of every token, of each row's last real one, or none.
@@ -119,8 +120,14 @@ class DiffusionGemma(nnx.Module):
         Returns:
           logits [B, P, V] float32 softcapped ("last": [B, V], "none": None), and the new cache.
           At padding the logits mean nothing.
+
+        Raises:
+          ValueError: more tokens than the cache has room for, as far as that is known without
+            running: a traced mask or length is not looked at.
         """
         batch_size, num_tokens = tokens.shape
+        if cache is not None:
+            check_room(self.config, cache, num_tokens, mask)
         contexts, length = encode_contexts(self.config, cache, batch_size, num_tokens, mask)
         x = self.embedder.encode(tokens)
         x, layers = self._run(x, cache, contexts, "encode")

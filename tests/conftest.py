@@ -4,7 +4,9 @@ import os
 
 # Most of the suite's time is compilation, and none of its arrays is large. Set before JAX starts,
 # and inherited by the processes that tests start.
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import jax
 from flax import nnx

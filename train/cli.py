@@ -33,7 +33,7 @@ def run(values: flags.FlagValues, main: Callable[[], None], argv: list[str], usa
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, MemoryError, flags.Error) as error:
+    except (ValueError, ArithmeticError, OSError, MemoryError, flags.Error) as error:
         return _fail(error)
     except RuntimeError as error:  # JAX has no class of its own for this
         if "RESOURCE_EXHAUSTED" not in str(error):

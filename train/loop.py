@@ -24,7 +24,7 @@ from train.optimizer import make_optimizer
 from train.step import init_state, make_train_step
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(FloatingPointError):
     """The loss became NaN or infinite."""
 
 

@@ -193,3 +193,13 @@ def test_bad_configs_are_refused():
             ModelConfig.preset("tiny", **fields)
     with pytest.raises(ValueError, match="no model preset 'big'"):
         ModelConfig.preset("big")
+
+
+def test_a_prompt_longer_than_the_cache_is_refused(plain, tokens):
+    cache = plain.init_cache(2, 20)
+    with pytest.raises(ValueError, match="21 tokens do not fit into a cache of 20"):
+        plain.encode(tokens, cache)
+    mask = np.arange(21) < np.array([[19], [20]])
+    filled = plain.encode(tokens, cache, mask, logits="none")[1]
+    with pytest.raises(ValueError, match="21 tokens do not fit"):
+        plain.encode(tokens[:, :1], filled)

@@ -16,7 +16,7 @@ FOLDER = "checkpoints"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder is a training run's workdir, and none of weights in the released layout."""
+    """Whether the folder is a training run's workdir, and no checkpoint in the released layout."""
     return (folder / FOLDER).is_dir() and not any(folder.glob("*.safetensors"))
 
 

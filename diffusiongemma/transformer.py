@@ -111,8 +111,8 @@ class DiffusionGemma(nnx.Module):
 
         Args:
           tokens: [B, P] int32.
-          cache: from init_cache or an earlier call. None starts one that holds exactly these tokens,
-            in sliding layers too (as training wants).
+          cache: from init_cache or an earlier call. None starts one that holds exactly these
+            tokens, in sliding layers too (as training wants).
           mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
             A row without a real token leaves its cache as it is.
           logits: of every token, of each row's last real one, or none.

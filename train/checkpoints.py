@@ -1,5 +1,7 @@
 """The trainer's checkpoints: weights, optimizer, step and data position, saved as one by orbax."""
 
+import contextlib
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +37,18 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data: dict[str, Any]) -> None:
-        """Saves after step state.step, in the background; the state may be donated at once."""
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
-                data=ocp.args.JsonSave(data),
-                model=ocp.args.JsonSave(self.model),
-            ),
+        """Saves after step state.step, in the background; the state may be donated at once.
+
+        Raises OSError if the disk is full, for this checkpoint or for the one before.
+        """
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
+            data=ocp.args.JsonSave(data),
+            model=ocp.args.JsonSave(self.model),
         )
+        with self._full_disk_as_oserror():
+            self._manager.save(int(state.step), args=args)
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """(state, data iterator's state) after `step`, in target's structure.
@@ -72,6 +76,17 @@ class Checkpoints:
         return state, restored["data"]
 
     def close(self) -> None:
-        """Waits until everything is on disk; raises what the writing raised."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is on disk; raises as save does."""
+        with self._full_disk_as_oserror():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _full_disk_as_oserror(self):
+        try:
+            yield
+        except ValueError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            message = f"no space left for a checkpoint; that of step {self.latest()} is whole"
+            raise OSError(errno.ENOSPC, message, str(self._manager.directory)) from None

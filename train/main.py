@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     def run() -> None:
         if values.config is None or not values.workdir:
             raise ValueError("--config=FILE and --workdir=DIR are needed")
-        logging.set_verbosity(logging.WARNING)  # orbax reports every file
+        logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
         config = RunConfig.from_dict(values.config.to_dict())
         print(f"saved {train(config, Path(values.workdir), Tokenizer.load())}")
 

@@ -11,37 +11,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file
+
+from diffusiongemma import load_checkpoint
+from diffusiongemma.lora import merge_lora
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
-FLAGS = [
-    "--config=configs/base.py",
-    f"--config.steps={STEPS}",
-    "--config.preset=tiny",
-    "--config.overrides.vocab_size=1024",
-    "--config.overrides.layer_types=('sliding','full')",
-    "--config.batch_size=2",
-    "--config.loss.noise_draws=2",
-    "--config.log_every=2",
-    "--config.checkpoint_every=4",
-    "--config.eval.every=0",
-]
+CONFIG = f"""
+from configs import base
+
+def get_config():
+    config = base.get_config()
+    config.preset = "tiny"
+    config.overrides = dict(vocab_size=1024, layer_types=("sliding", "full"))
+    config.steps, config.batch_size, config.loss.noise_draws = {STEPS}, 2, 2
+    config.log_every, config.checkpoint_every, config.eval.every = 2, 4, 0
+    return config
+"""
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> dict[str, str]:
-    cache = tmp_path_factory.mktemp("xla")
+    folder = tmp_path_factory.mktemp("environment")
+    (folder / "tiny.py").write_text(CONFIG)
     return os.environ | {
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "CONFIG": str(folder / "tiny.py"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
 
 
 def start(workdir: Path, environment, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "train.main", f"--workdir={workdir}", *FLAGS, *more]
+    config = environment["CONFIG"]
+    command = [sys.executable, "-m", "train.main", f"--config={config}", f"--workdir={workdir}"]
     return subprocess.Popen(
-        command,
+        [*command, *more],
         cwd=ROOT,
         env=environment,
         text=True,
@@ -99,6 +105,32 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(undisturbed, enviro
     assert [step for step, _ in losses(workdir)] == list(range(2, STEPS + 1, 2))
 
 
+def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tmp_path):
+    def weights(path: Path) -> dict[str, np.ndarray]:
+        model = load_checkpoint(path)
+        merge_lora(model)
+        state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+        return {".".join(map(str, name)): np.asarray(param[...]) for name, param in state}
+
+    exported = weights(undisturbed / "model")
+    for name, tensor in weights(undisturbed).items():
+        np.testing.assert_array_equal(tensor, exported[name], err_msg=name)
+
+    # The same for LoRA, whose checkpoints hold the factors only; and it trains nothing else.
+    flags = [f"--config.init={undisturbed / 'model'}", "--config.preset=", "--config.lora.rank=2"]
+    flags += ["--config.steps=4", r"--config.lora.pattern=attention\.[qk]$"]
+    workdir = tmp_path / "lora"
+    status, line = finish(start(workdir, environment, *flags))
+    assert status == 0, line
+    tuned = weights(workdir / "model")
+    for name, tensor in weights(workdir).items():
+        np.testing.assert_array_equal(tensor, tuned[name], err_msg=name)
+        trained = ".attention.q." in name or ".attention.k." in name
+        assert np.any(tensor != exported[name]) == trained, name
+        if trained:
+            assert np.linalg.matrix_rank(tensor - exported[name], tol=1e-6) <= 2
+
+
 def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environment, tmp_path):
     before = sorted(p.name for p in undisturbed.iterdir())
     (tmp_path / "letter.txt").write_text("mine")
@@ -111,7 +143,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
     for process, message in zip(
         processes,
         [
-            "error: .* belongs to another config .optimizer.peak_lr: 0.003 -> 0.5",
+            "error: .* belongs to another config .optimizer.peak_lr: 0.002 -> 0.5",
             "error: .* is not empty and not a run's",
             "error: no such config field: .*stepz",
             "error: .*20",

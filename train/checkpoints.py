@@ -1,7 +1,7 @@
 """The trainer's checkpoints: weights, optimizer, step and data position, saved as one by orbax."""
 
-import contextlib
 import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from train.step import TrainState
+
+# What a checkpoint takes beside its arrays: metadata of every array.
+MARGIN_BYTES = 2 << 20
 
 
 class Checkpoints:
@@ -39,7 +42,7 @@ class Checkpoints:
     def save(self, state: TrainState, data: dict[str, Any]) -> None:
         """Saves after step state.step, in the background; the state may be donated at once.
 
-        Raises OSError if the disk is full, for this checkpoint or for the one before.
+        Raises OSError if the disk has no room for it.
         """
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
@@ -47,8 +50,9 @@ class Checkpoints:
             data=ocp.args.JsonSave(data),
             model=ocp.args.JsonSave(self.model),
         )
-        with self._full_disk_as_oserror():
-            self._manager.save(int(state.step), args=args)
+        self._manager.wait_until_finished()
+        self._check_space(args)
+        self._manager.save(int(state.step), args=args)
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """(state, data iterator's state) after `step`, in target's structure.
@@ -76,17 +80,18 @@ class Checkpoints:
         return state, restored["data"]
 
     def close(self) -> None:
-        """Waits until everything is on disk; raises as save does."""
-        with self._full_disk_as_oserror():
-            self._manager.wait_until_finished()
-            self._manager.close()
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
 
-    @contextlib.contextmanager
-    def _full_disk_as_oserror(self):
-        try:
-            yield
-        except ValueError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            message = f"no space left for a checkpoint; that of step {self.latest()} is whole"
-            raise OSError(errno.ENOSPC, message, str(self._manager.directory)) from None
+    def _check_space(self, args: ocp.args.Composite) -> None:
+        # Looked at before, for orbax meets a full disk in several threads, loudly.
+        arrays = jax.tree.leaves([args["params"].item, args["optimizer"].item])
+        needed, folder = sum(x.nbytes for x in arrays) + MARGIN_BYTES, self._manager.directory
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            message = (
+                f"no space left for a checkpoint ({needed >> 20} MiB needed, {free >> 20} free); "
+                f"that of step {self.latest()} is whole: make room and start the run again"
+            )
+            raise OSError(errno.ENOSPC, message, str(folder))

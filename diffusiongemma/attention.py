@@ -1,5 +1,6 @@
 """Attention of sliding and full layers, and the functional KV cache."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -30,13 +31,15 @@ class Context(NamedTuple):
 
     Attributes:
       cos, sin: [B, T, head_dim / 2] float32, RoPE of the new tokens.
-      mask: [B, T or 1, S + T] bool, visibility of [cache slots, new tokens].
+      cached: [B, T or 1, S] bool, visibility of the cache slots.
+      new: [B, T, T] bool, visibility of the new tokens; None: all see all.
       slots: [B, T] int32, where the new tokens go in the cache; None: they are not kept.
     """
 
     cos: jax.Array
     sin: jax.Array
-    mask: jax.Array
+    cached: jax.Array
+    new: jax.Array | None
     slots: jax.Array | None
 
 
@@ -82,32 +85,68 @@ def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
     return cached.at[row, slots].set(new.astype(cached.dtype), mode="drop")
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Grouped-query attention with softmax scale 1, softmax in float32.
+class Part(NamedTuple):
+    """Keys and values to attend to: [B, S, K, h] each, mask [B, T or 1, S] bool or None (all)."""
+
+    keys: jax.Array
+    values: jax.Array
+    mask: jax.Array | None
+
+
+def attend(q: jax.Array, parts: Sequence[Part]) -> jax.Array:
+    """Grouped-query attention over several parts, which are never copied into one array.
+
+    Softmax has scale 1 and is taken in float32 over all parts together. A part of fewer rows than
+    q is shared: row i of q reads its row i // (rows of q / rows of the part).
 
     Args:
       q: [B, T, H, h].
-      k, v: [B, S, K, h], K divides H.
-      mask: [B, T or 1, S] bool, True where visible. Every query must see something.
+      parts: K divides H, their rows divide B and one another. Every query must see something.
 
     Returns:
-      [B, T, H, h] in v's dtype.
+      [B, T, H, h] in the values' dtype.
     """
     batch, num_queries, heads, head_dim = q.shape
-    kv_heads = k.shape[2]
+    kv_heads = parts[0].keys.shape[2]
     group = heads // kv_heads
-    # Batch axes first, the query heads of one KV head as rows of one matmul: the layout in which
-    # XLA's CPU matmuls are fastest (2.5 times, with gradients, over a five-axis einsum).
-    q = q.reshape(batch, num_queries, kv_heads, group, head_dim).transpose(0, 2, 3, 1, 4)
-    q = q.reshape(batch, kv_heads, group * num_queries, head_dim)
-    k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-    scores = jnp.matmul(q, k, preferred_element_type=jnp.float32)
-    scores = scores.reshape(batch, kv_heads, group, num_queries, -1)
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.matmul(weights.reshape(batch, kv_heads, group * num_queries, -1), v)
-    out = out.reshape(batch, kv_heads, group, num_queries, head_dim).transpose(0, 3, 1, 2, 4)
-    return out.reshape(batch, num_queries, heads, head_dim)
+    rows = min(part.keys.shape[0] for part in parts)
+    share = batch // rows
+    # Batch axes first, all queries of one KV head as rows of one matmul: the layout in which XLA's
+    # CPU matmuls are fastest (2.5 times, with gradients, over a five-axis einsum).
+    q = q.reshape(rows, share, num_queries, kv_heads, group, head_dim).transpose(0, 3, 1, 4, 2, 5)
+
+    def by_head(x: jax.Array) -> jax.Array:
+        """[B', S, K, h] -> [rows, K, B' / rows, S, h]."""
+        return x.reshape(rows, -1, *x.shape[1:]).transpose(0, 3, 1, 2, 4)
+
+    scores = []
+    for part in parts:
+        keys = by_head(part.keys)
+        own = keys.shape[2]
+        found = jnp.einsum(
+            "bkrth,bkrsh->bkrts",
+            q.reshape(rows, kv_heads, own, -1, head_dim),
+            keys,
+            preferred_element_type=jnp.float32,
+        )
+        if part.mask is not None:
+            found = found.reshape(rows, kv_heads, own, -1, num_queries, keys.shape[3])
+            mask = part.mask.reshape(rows, 1, own, 1, *part.mask.shape[1:])
+            found = jnp.where(mask, found, jnp.finfo(jnp.float32).min)
+        scores.append(found.reshape(rows, kv_heads, -1, keys.shape[3]))
+    top = jnp.max(jnp.stack([x.max(axis=-1) for x in scores]), axis=0)[..., None]
+    top = jax.lax.stop_gradient(top)
+
+    total, out = 0.0, 0.0
+    for part, found in zip(parts, scores, strict=True):
+        weights, values = jnp.exp(found - top), by_head(part.values)
+        total = total + weights.sum(axis=-1, keepdims=True)
+        weights = weights.astype(values.dtype).reshape(*values.shape[:3], -1, values.shape[3])
+        mixed = jnp.matmul(weights, values, preferred_element_type=jnp.float32)
+        out = out + mixed.reshape(rows, kv_heads, -1, head_dim)
+    out = (out / total).astype(parts[0].values.dtype)
+    out = out.reshape(rows, kv_heads, share, group, num_queries, head_dim)
+    return out.transpose(0, 2, 4, 1, 3, 5).reshape(batch, num_queries, heads, head_dim)
 
 
 class Attention(nnx.Module):
@@ -161,10 +200,12 @@ class Attention(nnx.Module):
             kept = LayerCache(
                 write(old.keys, k, context.slots), write(old.values, v, context.slots)
             )
-        if cache is not None:
-            k = jnp.concatenate([cache.keys.astype(k.dtype), k], axis=1)
-            v = jnp.concatenate([cache.values.astype(v.dtype), v], axis=1)
-        out = attend(q, k, v, context.mask)
+        parts = [Part(k, v, context.new)]
+        if cache is not None and cache.keys.shape[1]:
+            parts.insert(
+                0, Part(cache.keys.astype(k.dtype), cache.values.astype(v.dtype), context.cached)
+            )
+        out = attend(q, parts)
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _heads(self, x: jax.Array) -> jax.Array:
@@ -188,21 +229,23 @@ def encode_contexts(
             slots = masks.write_slots(positions, mask, new_length, num_slots)
         contexts[layer_type] = Context(
             *_rope(config, layer_type, positions),
-            masks.encode_mask(length, positions, mask, num_slots, _window(config, layer_type)),
+            *masks.encode_masks(length, positions, mask, num_slots, _window(config, layer_type)),
             slots,
         )
     return contexts, new_length
 
 
 def denoise_contexts(
-    config: ModelConfig, cache: KVCache, canvas_size: int
+    config: ModelConfig, cache: KVCache, batch_size: int, canvas_size: int
 ) -> dict[LayerType, Context]:
     """Contexts of a bidirectional call for each layer type; the cache is only read."""
-    positions = masks.token_positions(cache.length, None, canvas_size)
+    length = jnp.repeat(cache.length, batch_size // cache.length.shape[0])
+    positions = masks.token_positions(length, None, canvas_size)
     return {
         layer_type: Context(
             *_rope(config, layer_type, positions),
-            masks.denoise_mask(cache.length, canvas_size, num_slots, _window(config, layer_type)),
+            masks.denoise_mask(cache.length, num_slots, _window(config, layer_type)),
+            None,
             None,
         )
         for layer_type, num_slots in _slots(config, cache).items()

@@ -48,10 +48,10 @@ def write_slots(
     return jnp.where(keep, positions % max(num_slots, 1), num_slots)
 
 
-def encode_mask(
+def encode_masks(
     length: jax.Array, positions: jax.Array, mask: jax.Array | None, num_slots: int, window: int
-) -> jax.Array:
-    """Causal visibility: new tokens over [cache slots, new tokens].
+) -> tuple[jax.Array, jax.Array]:
+    """Causal visibility of the cache slots and of the new tokens, for each new token.
 
     Args:
       length: [B] int32, tokens in the cache before this call.
@@ -61,34 +61,30 @@ def encode_mask(
       window: a token sees itself and the window - 1 before it; 0 for no limit (full layers).
 
     Returns:
-      [B, T, S + T] bool.
+      [B, T, S] bool and [B, T, T] bool.
     """
-    cached = slot_positions(length, num_slots)
-    key = jnp.concatenate([cached, positions], axis=1)[:, None, :]
-    query = positions[:, :, None]
+    cached = slot_positions(length, num_slots)[:, None, :]
+    query, key = positions[:, :, None], positions[:, None, :]
     # Within the call, order decides: padding shares its position with a real token.
     num_tokens = positions.shape[1]
     before = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
     if mask is not None:
         before = before & mask[:, None, :]
+    filled = jnp.broadcast_to(cached >= 0, (length.shape[0], num_tokens, num_slots))
     before = jnp.broadcast_to(before, (length.shape[0], num_tokens, num_tokens))
-    filled = jnp.broadcast_to((cached >= 0)[:, None], (length.shape[0], num_tokens, num_slots))
-    visible = jnp.concatenate([filled, before], axis=2)
-    return visible & (query - key < window) if window else visible
+    if window:
+        filled, before = filled & (query - cached < window), before & (query - key < window)
+    return filled, before
 
 
-def denoise_mask(length: jax.Array, canvas_size: int, num_slots: int, window: int) -> jax.Array:
-    """Visibility of [cache slots, canvas] for a canvas token, the same for all of them.
+def denoise_mask(length: jax.Array, num_slots: int, window: int) -> jax.Array:
+    """Visibility of the cache slots, the same for all tokens of a canvas: [B, 1, S] bool.
 
-    Full layers (window 0) see every cached token, sliding layers the last window - 1; the whole
-    canvas is seen by both.
-
-    Returns:
-      [B, 1, S + C] bool.
+    Full layers (window 0) see every cached token, sliding layers the last window - 1. The canvas
+    itself is seen as a whole by both.
     """
     cached = slot_positions(length, num_slots)
     visible = cached >= 0
     if window:
         visible &= cached > length[:, None] - window
-    canvas = jnp.ones((length.shape[0], canvas_size), bool)
-    return jnp.concatenate([visible, canvas], axis=1)[:, None, :]
+    return visible[:, None, :]

@@ -147,13 +147,19 @@ class DiffusionGemma(nnx.Module):
 
         Args:
           canvas: [B, C] int32.
-          cache: the context; only read.
+          cache: the context; only read. With fewer rows than B, which must divide B, each row is
+            the context of as many canvases in succession.
           soft: [B, C, D], the last step's soft embedding; None, or zeros, at the first step.
 
         Returns:
           logits [B, C, V] float32, softcapped.
+
+        Raises:
+          ValueError: the cache's rows do not divide the canvases.
         """
-        contexts = denoise_contexts(self.config, cache, canvas.shape[1])
+        if canvas.shape[0] % cache.length.shape[0]:
+            raise ValueError(f"{cache.length.shape[0]} cached rows for {canvas.shape[0]} canvases")
+        contexts = denoise_contexts(self.config, cache, *canvas.shape)
         x = self.self_conditioner(self.embedder.encode(canvas), soft)
         x, _ = self._run(x, cache, contexts, "denoise")
         return self._logits(x)

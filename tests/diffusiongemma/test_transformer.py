@@ -117,6 +117,23 @@ def test_padding_changes_nothing(model, tokens):
         np.testing.assert_allclose(again[row], model.denoise(one, row_cache)[0], atol=2e-5)
 
 
+def test_canvases_may_share_a_context(model, tokens):
+    """Two canvases in succession for each cached row equal a cache that holds each row twice."""
+    canvas = np.random.default_rng(2).integers(3, 64, (4, CONFIG.canvas_size)).astype(np.int32)
+    mask = np.ones(tokens.shape, bool)
+    mask[1, :9] = False
+    _, cache = model.encode(tokens, model.init_cache(2, 32), mask)
+    _, twice = model.encode(
+        np.repeat(tokens, 2, axis=0), model.init_cache(4, 32), np.repeat(mask, 2, axis=0)
+    )
+    soft = jax.random.normal(jax.random.key(0), (*canvas.shape, CONFIG.width))
+    np.testing.assert_allclose(
+        model.denoise(canvas, cache, soft), model.denoise(canvas, twice, soft), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="2 cached rows for 3 canvases"):
+        model.denoise(canvas[:3], cache)
+
+
 def test_a_row_without_tokens_keeps_its_cache(model, tokens):
     _, before = model.encode(tokens, model.init_cache(2, 40))
     mask = np.array([[True] * 12, [False] * 12])

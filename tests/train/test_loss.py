@@ -91,24 +91,36 @@ def test_next_token_loss_counts_real_targets_only():
     np.testing.assert_allclose(loss, -np.mean(expected), rtol=1e-6)
 
 
-def test_half_of_the_canvases_get_a_first_pass_and_the_others_zeros(split):
+@pytest.mark.parametrize(
+    "draws, rows, expected", [(1, 4, [1, 1, 0, 0]), (2, 2, [1, 0, 1, 0]), (4, 1, [1, 1, 0, 0])]
+)
+def test_half_of_the_canvases_get_a_first_pass_and_the_others_zeros(split, draws, rows, expected):
     graph, state = split
     model = nnx.merge(graph, state)
-    canvas = np.random.default_rng(0).integers(3, 64, (4, C)).astype(np.int32)
+    config = LossConfig(canvas_size=C, noise_draws=draws)
+    rng = np.random.default_rng(0)
+    prompts = rng.integers(3, 64, (rows, C)).astype(np.int32)
+    canvas = rng.integers(3, 64, (4, C)).astype(np.int32)
 
     @jax.jit
     def run(state):
         model = nnx.merge(graph, state)
-        _, cache = model.encode(canvas, logits="none")
-        soft = first_pass(model, canvas, cache, LossConfig(canvas_size=C))
-        return soft, model.soft_embed(model.denoise(canvas, cache)), cache
+        _, context = model.encode(prompts, logits="none")
+        _, repeated = model.encode(np.repeat(prompts, draws, axis=0), logits="none")
+        soft = first_pass(model, canvas, context, config)
+        return soft, model.soft_embed(model.denoise(canvas, repeated)), context
 
-    soft, expected, cache = run(state)
+    soft, every, context = run(state)
     conditioned = np.abs(soft).max(axis=(1, 2)) > 0
-    assert conditioned.tolist() == [False, True, False, True]
-    np.testing.assert_allclose(soft[1::2], expected[1::2], atol=1e-5)
-    none = LossConfig(canvas_size=C, self_conditioning=0.0)
-    assert first_pass(model, canvas, cache, none) is None
+    assert conditioned.tolist() == [bool(x) for x in expected]
+    np.testing.assert_allclose(soft[conditioned], every[conditioned], atol=1e-5)
+    none = LossConfig(canvas_size=C, noise_draws=draws, self_conditioning=0.0)
+    assert first_pass(model, canvas, context, none) is None
+
+
+def test_noise_draws_that_cannot_be_halved_are_refused():
+    with pytest.raises(ValueError, match="of 3 noise draws"):
+        LossConfig(canvas_size=C, noise_draws=3)
 
 
 def test_no_gradient_flows_into_the_first_pass(split):

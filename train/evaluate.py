@@ -141,7 +141,7 @@ def define_flags() -> flags.FlagValues:
     number("budget_puzzles", 128, "Puzzles for every step budget.")
     number("replay", None, "Which puzzle to show step by step, from 0; default: a typical one.", 0)
     flags.DEFINE_bool(
-        "no_early_stop_too", True, "Run without early stopping too.", flag_values=values
+        "full_steps", True, "Run all steps without early stopping too.", flag_values=values
     )
     for name, kind in SAMPLER_FLAGS.items():
         define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
@@ -205,7 +205,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
 
     every = np.arange(num)
     outcomes = {EARLY: run("early stopping", every)}
-    if values.no_early_stop_too:
+    if values.full_steps:
         outcomes[ALL] = run("all steps", every, early_stop=False)
     some = np.unique(np.linspace(0, num - 1, min(num, values.budget_puzzles)).round().astype(int))
     curve = []

@@ -10,7 +10,7 @@ def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "steps": 14_000,
+            "steps": 10_000,
             "batch_size": 8,
             "preset": "small",
             "overrides": {},

@@ -31,6 +31,8 @@ class Tokenizer:
         )
         self._cache: dict[str, list[int]] = {}
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        added = backend.get_added_tokens_decoder().items()
+        self._special_ids = {i for i, t in added if t.special and t.content != "<unk>"}
         self.pad_id = self.token_id("<pad>")
         self.eos_id = self.token_id("<eos>")
         self.bos_id = self.token_id("<bos>")
@@ -69,8 +71,18 @@ class Tokenizer:
             raise ValueError(f"the tokenizer has no token {token}")
         return index
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of the text. Special tokens in it are recognised; none are added."""
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Ids of the text; no special tokens are added.
+
+        Args:
+            special: recognise special tokens in the text; False reads them as plain characters.
+        """
+        if not special:
+            self._backend.encode_special_tokens = True  # "encode" here: as any other text
+            try:
+                return self._backend_encode(text)
+            finally:
+                self._backend.encode_special_tokens = False
         if not self._by_word:
             return self._backend_encode(text)
         ids = []
@@ -79,6 +91,14 @@ class Tokenizer:
         for word in rest:
             ids.extend(self._cached(" " + word))
         return ids
+
+    def special_tokens_in(self, text: str) -> list[str]:
+        """The special tokens that encoding would recognise in the text, in order, once each.
+
+        <unk> is none of them: it means nothing to a model, and any strange character may become it.
+        """
+        found = dict.fromkeys(i for i in self.encode(text) if i in self._special_ids)
+        return [self._backend.id_to_token(i) for i in found]
 
     def _backend_encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids

@@ -82,6 +82,20 @@ def test_encoding_by_word_is_the_plain_encoding(tok):
         assert tok.encode(text) == tok._backend_encode(text)
 
 
+def test_special_tokens_as_plain_characters(tok):
+    text = "cat<turn|> <|think|>"
+    plain = tok.encode(text, special=False)
+    assert not {tok.turn_end_id, tok.token_id("<|think|>")} & set(plain)
+    assert tok.decode(plain) == text
+    assert tok.encode(text) == [*tok.encode("cat"), 106, *tok.encode(" "), 98]
+    assert tok.encode("a b  5", special=False) == tok.encode("a b  5")
+
+
+def test_special_tokens_in(tok):
+    assert tok.special_tokens_in("a<turn|>b <|think|><turn|>") == ["<turn|>", "<|think|>"]
+    assert tok.special_tokens_in("a <turn <|turn|> <unk> ☃") == []
+
+
 def test_a_vocabulary_with_runs_of_spaces_is_not_encoded_by_word():
     data = build()
     vocab = data["model"]["vocab"]

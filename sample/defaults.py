@@ -1,0 +1,109 @@
+"""generation_config.json of a checkpoint -> the sampler's defaults."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sample.step import SamplerConfig
+
+FILE = "generation_config.json"
+
+# Their name -> ours. A field that is absent or null leaves our default, which is the published one.
+NUMBERS = {
+    "max_denoising_steps": ("max_steps", int),
+    "confidence_threshold": ("stop_threshold", float),
+    "t_min": ("min_temperature", float),
+    "t_max": ("max_temperature", float),
+    "max_new_tokens": ("max_new_tokens", int),
+}
+
+# Fields of which this sampler has one form.
+CONSTANTS = {
+    "stability_threshold": 1,  # steps for which the argmax canvas must not have changed
+}
+
+# Fields that say nothing about denoising: bookkeeping, and settings of autoregressive decoding.
+IGNORED = {
+    "_from_model_config",
+    "bos_token_id",
+    "cache_implementation",
+    "do_sample",
+    "pad_token_id",
+    "return_dict_in_generate",
+    "temperature",
+    "top_k",
+    "top_p",
+    "transformers_version",
+    "use_cache",
+}
+
+
+def sampler_defaults(folder: str | Path) -> dict[str, Any]:
+    """The fields of SamplerConfig that a folder's generation_config.json sets, all within range.
+
+    `SamplerConfig(**(sampler_defaults(folder) | flags))` lets flags win over the folder.
+
+    Returns:
+        Field name -> value; empty without the file.
+
+    Raises:
+        ValueError: the file is no JSON object, or has fields that are unknown, not supported or out
+            of range; they are named together, on one line.
+    """
+    file = Path(folder) / FILE
+    if not file.is_file():
+        return {}
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # bad JSON, or bad UTF-8
+        raise ValueError(f"{file}: {error}") from None
+    if not isinstance(given, dict):
+        raise ValueError(f"{file}: expected an object")
+    problems: list[str] = []
+    fields = {}
+    for name, value in given.items():
+        if value is None or name in IGNORED:
+            continue
+        if name in NUMBERS:
+            ours, kind = NUMBERS[name]
+            fields[ours] = _number(name, value, kind, problems)
+        elif name in CONSTANTS:
+            if value != CONSTANTS[name]:
+                problems.append(f"{name}: {value!r} is not supported, only {CONSTANTS[name]!r}")
+        elif name == "eos_token_id":
+            ids = value if isinstance(value, list) else [value]
+            fields["stop_ids"] = tuple(_number(name, i, int, problems) for i in ids)
+        elif name == "sampler_config":
+            fields |= _entropy_bound(value, problems)
+        else:
+            problems.append(f"{name}: unknown field")
+    if not problems:
+        try:
+            SamplerConfig(**fields)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError(f"{file}: {'; '.join(problems)}")
+    return fields
+
+
+def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
+        problems.append(f"{name}: expected {kind.__name__}, got {value!r}")
+        return None
+    return kind(value)
+
+
+def _entropy_bound(given: Any, problems: list[str]) -> dict[str, float]:
+    """The one sampler there is, as {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound"}."""
+    if not isinstance(given, dict) or set(given) - {"_cls_name", "entropy_bound"}:
+        problems.append(f"sampler_config: expected _cls_name and entropy_bound, got {given!r}")
+        return {}
+    name = given.get("_cls_name", "EntropyBoundSamplerConfig")
+    if name != "EntropyBoundSamplerConfig":
+        problems.append(f"sampler_config: {name!r} is not supported")
+    bound = given.get("entropy_bound")
+    if bound is None:
+        return {}
+    name = "sampler_config.entropy_bound"
+    return {"entropy_bound": _number(name, bound, float, problems)}

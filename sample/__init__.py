@@ -1,6 +1,13 @@
-"""Sampling: one denoising step, the stop rules, and generation canvas by canvas."""
+"""Sampling: one denoising step, the stop rules, generation canvas by canvas or left to right."""
 
+from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.sampler import Generation, generate
 from sample.step import SamplerConfig
 
-__all__ = ["Generation", "SamplerConfig", "generate"]
+__all__ = [
+    "AutoregressiveConfig",
+    "Generation",
+    "SamplerConfig",
+    "generate",
+    "generate_autoregressive",
+]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import zlib
 from typing import NamedTuple
 
 import jax
@@ -12,6 +11,8 @@ from flax import nnx
 
 from diffusiongemma.diffusion import temperature
 from sample import stopping
+from sample.prefill import commit, prefill
+from sample.prompts import check_prompts, fold_in, row_keys
 from sample.step import SamplerConfig, denoise_step, noise
 
 
@@ -66,22 +67,25 @@ def generate(
         or a context longer than the model's.
     """
     config = config or SamplerConfig()
-    tokens = np.asarray(tokens, np.int32)
-    mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask, bool)
     canvas_size = config.canvas_size or model.config.canvas_size
     new_tokens = config.max_new_tokens or canvas_size
-    _check_prompts(tokens, mask, new_tokens, model.config.max_length)
-    keys = _row_keys(key, tokens, mask)
+    tokens, mask = check_prompts(tokens, mask, new_tokens, model.config.max_length)
+    keys = row_keys(key, tokens, mask)
     stop_ids = model.config.stop_ids if config.stop_ids is None else config.stop_ids
+    chunk = config.prefill_chunk
     config = dataclasses.replace(
-        config, canvas_size=canvas_size, stop_ids=stop_ids, max_new_tokens=None
+        config,
+        canvas_size=canvas_size,
+        stop_ids=stop_ids,
+        max_new_tokens=None,
+        prefill_chunk=None,
     )
 
     graphdef, state = nnx.split(model)
     batch_size, num_canvases = tokens.shape[0], -(-new_tokens // canvas_size)
     # The last canvas is never committed.
     cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size
-    cache = _prefill(graphdef, state, tokens, mask, cache_length)
+    cache = prefill(graphdef, state, tokens, mask, cache_length, chunk)
     out = _blank(batch_size, num_canvases, config, model.config.pad_id)
     done = np.zeros((batch_size,), bool)
     for k in range(num_canvases):
@@ -91,7 +95,7 @@ def generate(
         done = np.asarray(canvas.done)
         if done.all() or k == num_canvases - 1:
             break
-        cache = _commit(graphdef, state, cache, canvas.tokens, done)
+        cache = commit(graphdef, state, cache, canvas.tokens, done)
     flat = out.tokens.reshape(batch_size, -1)[:, :new_tokens]
     return out._replace(tokens=flat)
 
@@ -120,28 +124,13 @@ class _Loop(NamedTuple):
     trajectory: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "cache_length"))
-def _prefill(graphdef, state, tokens, mask, cache_length):
-    model = nnx.merge(graphdef, state)
-    cache = model.init_cache(tokens.shape[0], cache_length)
-    return model.encode(tokens, cache, mask, logits="none")[1]
-
-
-@functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("cache",))
-def _commit(graphdef, state, cache, tokens, done):
-    model = nnx.merge(graphdef, state)
-    # A row that goes on has no stop token in its canvas, so all of it is valid.
-    mask = jnp.broadcast_to(~done[:, None], tokens.shape)
-    return model.encode(tokens, cache, mask, logits="none")[1]
-
-
 @functools.partial(jax.jit, static_argnames=("graphdef", "config"))
 def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config) -> _Canvas:
     """Denoises canvas k of the rows that are not done, in one loop until the last has stopped."""
     model = nnx.merge(graphdef, state)
     vocab_size, pad_id = model.config.vocab_size, model.config.pad_id
     shape = (keys.shape[0], config.canvas_size)
-    keys = _fold_in(keys, k)
+    keys = fold_in(keys, k)
 
     logits = jax.ShapeDtypeStruct((*shape, vocab_size), jnp.float32)
     soft = jax.eval_shape(model.soft_embed, logits)
@@ -153,7 +142,7 @@ def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config) -> _Ca
         )
     first = _Loop(
         n=jnp.int32(0),
-        canvas=noise(_fold_in(keys, 0), shape[1], vocab_size),
+        canvas=noise(fold_in(keys, 0), shape[1], vocab_size),
         soft=jnp.zeros(soft.shape, soft.dtype),
         best=jnp.full(shape, -1, jnp.int32),
         steps=jnp.zeros(shape[:1], jnp.int32),
@@ -169,7 +158,7 @@ def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config) -> _Ca
         t = 1 - loop.n / config.max_steps
         tau = temperature(t, config.min_temperature, config.max_temperature)
         step = denoise_step(
-            model, loop.canvas, loop.soft, cache, _fold_in(keys, n), tau, config.entropy_bound
+            model, loop.canvas, loop.soft, cache, fold_in(keys, n), tau, config.entropy_bound
         )
         stop = jnp.zeros_like(loop.stopped)
         if config.early_stop:
@@ -202,43 +191,6 @@ def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config) -> _Ca
     tokens = stopping.cut(last.best, valid, pad_id)
     record = last.trajectory or (None, None, None)
     return _Canvas(tokens, last.steps, valid, *record, done=done | ended)
-
-
-def _fold_in(keys: jax.Array, data) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)
-
-
-def _row_keys(key: jax.Array, tokens: np.ndarray, mask: np.ndarray) -> jax.Array:
-    batch_size = tokens.shape[0]
-    if key.dtype == jnp.uint32:  # of jax.random.PRNGKey
-        key = jax.random.wrap_key_data(key)
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.shape == (batch_size,):
-            return key
-        if key.shape == ():
-            sums = [
-                zlib.crc32(row[real].astype("<i4").tobytes())
-                for row, real in zip(tokens, mask, strict=True)
-            ]
-            return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.array(sums, np.uint32))
-    raise ValueError(f"key must be one jax.random.key or {batch_size} of them, not {key.shape}")
-
-
-def _check_prompts(tokens: np.ndarray, mask: np.ndarray, new_tokens: int, max_length: int):
-    if tokens.ndim != 2 or tokens.shape[0] == 0:
-        raise ValueError(
-            f"tokens must be [batch, prompt] with at least one row, not {tokens.shape}"
-        )
-    if mask.shape != tokens.shape:
-        raise ValueError(f"mask {mask.shape} does not fit tokens {tokens.shape}")
-    lengths = mask.sum(axis=1)
-    if not lengths.all():
-        raise ValueError(f"prompt {int(lengths.argmin())} of the batch has no real token")
-    if lengths.max() + new_tokens > max_length:
-        raise ValueError(
-            f"a prompt of {lengths.max()} and {new_tokens} new tokens exceed the model's context "
-            f"of {max_length}"
-        )
 
 
 def _blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int) -> Generation:

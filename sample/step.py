@@ -23,6 +23,7 @@ class SamplerConfig:
       canvas_size: C; None for the model's.
       stop_ids: tokens that end a generation; None for the model's, () for none.
       trajectory: record every step.
+      prefill_chunk: prompt columns read at a time; None for all.
 
     Raises:
       ValueError: a field out of range.
@@ -38,9 +39,10 @@ class SamplerConfig:
     canvas_size: int | None = None
     stop_ids: tuple[int, ...] | None = None
     trajectory: bool = False
+    prefill_chunk: int | None = None
 
     def __post_init__(self):
-        for name in ("max_steps", "max_new_tokens", "canvas_size"):
+        for name in ("max_steps", "max_new_tokens", "canvas_size", "prefill_chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import ModelConfig
-from sample import SamplerConfig, generate, sampler
+from sample import SamplerConfig, generate, prefill, sampler
 
 STOP, PAD = 1, 0
 KEY = jax.random.key(0)
@@ -106,7 +106,7 @@ def test_canvas_size_can_be_chosen():
 
 def test_equal_calls_compile_once_and_leave_the_model_alone(model):
     first = generate(model, prompts(2, 1), None, KEY, SamplerConfig(max_new_tokens=10))
-    programs = sampler._prefill, sampler._denoise_canvas, sampler._commit
+    programs = prefill._empty_cache, prefill._read, sampler._denoise_canvas
     sizes = [program._cache_size() for program in programs]
     mask = np.array([[True, True], [True, False]])
     again = generate(model, prompts(2, 1), mask, KEY, SamplerConfig(max_new_tokens=10))

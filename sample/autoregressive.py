@@ -1,0 +1,166 @@
+"""The same weights decoded left to right: one encode a token, no canvas."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from diffusiongemma.attention import KVCache
+from sample.prefill import prefill
+from sample.prompts import check_prompts, fold_in, row_keys
+from sample.step import argmax
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoregressiveConfig:
+    """How to decode left to right.
+
+    Attributes:
+      max_new_tokens: tokens to generate.
+      temperature: divides the logits; 0 takes the most probable token (greedy).
+      top_k: draw among the k most probable tokens; 0 for all.
+      top_p: draw among the fewest most probable tokens that have at least this probability.
+      stop_ids: tokens that end a generation; None for the model's, () for none.
+      prefill_chunk: prompt columns read at a time; None for all.
+
+    Raises:
+      ValueError: a field out of range.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    stop_ids: tuple[int, ...] | None = None
+    prefill_chunk: int | None = None
+
+    def __post_init__(self):
+        for name, least in (("max_new_tokens", 1), ("temperature", 0), ("top_k", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be within 0..1 and not 0, not {self.top_p}")
+        if self.prefill_chunk is not None and self.prefill_chunk < 1:
+            raise ValueError(f"prefill_chunk must be at least 1, not {self.prefill_chunk}")
+        if self.stop_ids is not None:
+            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
+
+
+class Continuation(NamedTuple):
+    """What generate_autoregressive returns, as NumPy arrays.
+
+    Attributes:
+      tokens: [B, max_new_tokens] int32; the stop token is kept, pad follows it.
+      valid_tokens: [B] int32, tokens up to and with the stop token. As many forward passes were
+        made for the row.
+    """
+
+    tokens: np.ndarray
+    valid_tokens: np.ndarray
+
+
+def generate_autoregressive(
+    model: nnx.Module,
+    tokens: jax.Array,
+    mask: jax.Array | None,
+    key: jax.Array,
+    config: AutoregressiveConfig | None = None,
+) -> Continuation:
+    """Continues a batch of prompts token by token.
+
+    A row gets what it would get alone, as in `sampler.generate`, whose arguments these are.
+
+    Raises:
+      ValueError: as `sampler.generate`.
+    """
+    config = config or AutoregressiveConfig()
+    tokens, mask = check_prompts(tokens, mask, config.max_new_tokens, model.config.max_length)
+    keys = row_keys(key, tokens, mask)
+    stop_ids = model.config.stop_ids if config.stop_ids is None else config.stop_ids
+    # Each row's last token is held back: it begins the loop, which reads a token and draws one.
+    row, last = np.arange(len(tokens)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+    before = mask.copy()
+    before[row, last] = False
+    graphdef, state = nnx.split(model)
+    cache_length = tokens.shape[1] + config.max_new_tokens
+    cache = prefill(graphdef, state, tokens, before, cache_length, config.prefill_chunk)
+    config = dataclasses.replace(config, stop_ids=stop_ids, prefill_chunk=None)
+    found, valid, _ = _decode(graphdef, state, cache, tokens[row, last], keys, config)
+    return Continuation(np.asarray(found), np.asarray(valid))
+
+
+class _Loop(NamedTuple):
+    """State of the decoding loop after n tokens."""
+
+    n: jax.Array
+    cache: KVCache
+    token: jax.Array  # [B] int32, not yet in the cache
+    tokens: jax.Array  # [B, max_new_tokens] int32
+    valid: jax.Array  # [B] int32
+    done: jax.Array  # [B] bool
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "config"), donate_argnames=("cache",))
+def _decode(graphdef, state, cache, token, keys, config):
+    model = nnx.merge(graphdef, state)
+    rows, length = token.shape[0], config.max_new_tokens
+    first = _Loop(
+        n=jnp.int32(0),
+        cache=cache,
+        token=token,
+        tokens=jnp.full((rows, length), model.config.pad_id, jnp.int32),
+        valid=jnp.zeros((rows,), jnp.int32),
+        done=jnp.zeros((rows,), bool),
+    )
+
+    def running(loop: _Loop) -> jax.Array:
+        return (loop.n < length) & ~jnp.all(loop.done)
+
+    def body(loop: _Loop) -> _Loop:
+        logits, cache = model.encode(
+            loop.token[:, None], loop.cache, ~loop.done[:, None], logits="last"
+        )
+        token = pick(fold_in(keys, loop.n), logits, config)
+        kept = jnp.where(loop.done, model.config.pad_id, token)
+        stops = functools.reduce(
+            jnp.logical_or, (token == i for i in config.stop_ids), jnp.zeros((rows,), bool)
+        )
+        return _Loop(
+            n=loop.n + 1,
+            cache=cache,
+            token=token,
+            tokens=loop.tokens.at[:, loop.n].set(kept),
+            valid=loop.valid + ~loop.done,
+            done=loop.done | stops,
+        )
+
+    loop = jax.lax.while_loop(running, body, first)
+    return loop.tokens, loop.valid, loop.cache  # the cache, so that the donated one is written to
+
+
+def pick(keys: jax.Array, logits: jax.Array, config: AutoregressiveConfig) -> jax.Array:
+    """A token for every row: keys [B], logits [B, V] float32 -> [B] int32.
+
+    top_k is applied first, then top_p to what is left, renormalised. Of equal logits at the edge of
+    either, those with the smaller id stay.
+    """
+    if config.temperature == 0:
+        return argmax(logits)
+    logits = logits / config.temperature
+    vocab_size = logits.shape[-1]
+    if config.top_k or config.top_p < 1:
+        values, ids = jax.lax.top_k(logits, min(config.top_k or vocab_size, vocab_size))
+        probabilities = jax.nn.softmax(values, axis=-1)
+        before = jnp.cumsum(probabilities, axis=-1) - probabilities
+        values = jnp.where(before < config.top_p, values, -jnp.inf)
+    else:
+        values, ids = logits, None
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, values.shape[1:], jnp.float32))(keys)
+    chosen = argmax(values + noise)
+    if ids is None:
+        return chosen
+    return jnp.take_along_axis(ids, chosen[:, None], axis=1)[:, 0]

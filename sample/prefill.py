@@ -1,0 +1,61 @@
+"""Reading prompts into a KV cache, whole or in chunks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from diffusiongemma.attention import KVCache
+
+
+def prefill(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    cache_length: int,
+    chunk: int | None = None,
+) -> KVCache:
+    """A cache that holds the real tokens of each row, compiled once for each shape.
+
+    In chunks, the memory for attention scores grows with chunk x context, not with its square;
+    the cache is the same up to rounding.
+
+    Args:
+      graphdef, state: of the model.
+      tokens: [B, P] int32.
+      mask: [B, P] bool, True at real tokens.
+      cache_length: tokens a row that the cache has room for.
+      chunk: columns of tokens that are read at a time; None for all.
+    """
+    batch_size, length = tokens.shape
+    chunk = min(chunk or length, length)
+    cache = _empty_cache(graphdef, state, batch_size, cache_length)
+    for start in range(0, length, chunk):
+        missing = max(start + chunk - length, 0)  # the last chunk is filled up with padding
+        piece, real = (
+            np.pad(x[:, start : start + chunk], ((0, 0), (0, missing))) for x in (tokens, mask)
+        )
+        cache = _read(graphdef, state, piece, real, cache)
+    return cache
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef", "batch_size", "cache_length"))
+def _empty_cache(graphdef, state, batch_size, cache_length):
+    return nnx.merge(graphdef, state).init_cache(batch_size, cache_length)
+
+
+@functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("cache",))
+def _read(graphdef, state, tokens, mask, cache):
+    return nnx.merge(graphdef, state).encode(tokens, cache, mask, logits="none")[1]
+
+
+def commit(graphdef, state, cache: KVCache, tokens: jax.Array, done: np.ndarray) -> KVCache:
+    """Appends finished canvases [B, C] to the cache, which is donated; rows done [B] keep theirs.
+
+    A row that goes on has no stop token in its canvas, so all of it is real.
+    """
+    mask = np.broadcast_to(~np.asarray(done)[:, None], tokens.shape)
+    return _read(graphdef, state, jnp.asarray(tokens), mask, cache)

@@ -169,6 +169,12 @@ GOOGLE = (
     Row("final_norm/scale", "D", ("final_norm.scale",)),
 )
 
+# This project's own: one tensor for each parameter, as it is.
+ORBAX = tuple(
+    Row(name, axes, (name,), "sliding" if name == "layers.N.attention.v.kernel" else None)
+    for name, axes in OURS.items()
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class FileTensor:

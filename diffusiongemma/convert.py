@@ -128,6 +128,7 @@ HF = (
 
 # Not read: this project has the text model only.
 HF_SKIPPED_PREFIXES = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
+GOOGLE_SKIPPED_PREFIXES = ("vision_encoder/", "embedder/mm_")
 
 # Google's own Linen tree. "mlp" is the mixture of experts there, "mlp2" the dense branch.
 GOOGLE = (

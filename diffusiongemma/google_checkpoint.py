@@ -2,8 +2,8 @@
 
 Nested, {"layer_0": {"attn": {"q_einsum": {"w": ...}}}}, or flat, where a module's path is one key
 with a prefix, {"transformer/layer_0/attn/q_einsum": {"w": ...}}. The names of dense MLPs may end in
-"/w" or not. Such a checkpoint says nothing about the model's constants: they are in a config.json
-in the folder, or named by whoever loads it.
+"/w" or not; vision's tensors are left aside. Such a checkpoint says nothing about the model's
+constants: they are in a config.json in the folder, or named by whoever loads it.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusiongemma import orbax_tree
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.convert import GOOGLE, file_tensors
+from diffusiongemma.convert import GOOGLE, GOOGLE_SKIPPED_PREFIXES, file_tensors
 from diffusiongemma.hf_checkpoint import CONFIG, config_json, read_config
 from diffusiongemma.tensors import (
     CheckpointError,
@@ -47,17 +47,20 @@ def open_google(folder: Path, config: ModelConfig | None = None) -> Stored:
                 "name the model's, or a preset"
             )
         config = read_config(folder / CONFIG)
-    headers = orbax_tree.read_headers(folder)
-    found = [(table_name("/".join(key)), *header) for key, header in headers.items()]
+    leaves = [
+        (table_name("/".join(key)), leaf) for key, leaf in orbax_tree.open_tree(folder).items()
+    ]
+    leaves = [leaf for leaf in leaves if not leaf[0].startswith(GOOGLE_SKIPPED_PREFIXES)]
+    found = [(name, *orbax_tree.header(leaf)) for name, leaf in leaves]
     expected = file_tensors(config, GOOGLE)
     report(folder, tensor_faults(expected, found))
-    keys = dict(zip((name for name, _, _ in found), headers, strict=True))
+    opened = dict(leaves)
     dtypes = {name: dtype for name, _, dtype in found}
 
     def read(name: str) -> np.ndarray:
-        return orbax_tree.read_leaf(folder, keys[name], expected[name].shape, dtypes[name])
+        return orbax_tree.read_leaf(folder, opened[name])
 
-    return Stored(folder, config, {name: expected[name] for name in keys}, dtypes, read)
+    return Stored(folder, config, {name: expected[name] for name in opened}, dtypes, read)
 
 
 def write_google(folder: Path, weights: Weights, *, flat: bool = False) -> None:

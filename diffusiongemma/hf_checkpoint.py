@@ -81,10 +81,10 @@ def save_hf(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES) -> N
       CheckpointError: weights that the format has no place for, a folder with other weights in it,
         or a disk that is full or read-only.
     """
-    ours = {*shard_files(weights, shard_bytes), INDEX}
+    ours = set(shard_files(weights, shard_bytes))
+    if len(ours) > 1:
+        ours.add(INDEX)
     others = sorted(f.name for f in folder.glob("*.safetensors*") if f.name not in ours)
-    if len(ours) == 2 and (folder / INDEX).exists():
-        others.append(INDEX)  # of older shards, and would be read instead
     report(folder, {"other weights in the way": others})
     with staged(folder, replace=True) as temporary:
         write_hf(temporary, weights, shard_bytes)

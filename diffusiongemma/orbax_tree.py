@@ -1,27 +1,30 @@
 """Orbax checkpoints of one tree of arrays, read and written a few tensors at a time.
 
-Orbax itself takes and gives whole trees. Here a leaf is restored alone, and a leaf to be saved is
-made when its turn comes; the format is Orbax's own either way.
+Orbax itself takes and gives whole trees. Here a leaf is read alone, and a leaf to be saved is made
+when its turn comes; the format is Orbax's own either way. Saving holds about twice the largest
+tensor, for its compressed chunks wait to be written.
 """
 
+import contextlib
 import dataclasses
 import errno
+import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
+import tensorstore as ts
 
 from diffusiongemma.tensors import CheckpointError
 
 MARK = "_METADATA"  # the file in every such folder
-BATCH_BYTES = 256 << 20  # leaves saved at once, unless one alone is larger
-CHUNK_BYTES = 64 << 20  # of an array compressed at once
+BATCH_BYTES = 64 << 20  # leaves saved at once, unless one alone is larger
+CHUNK_BYTES = 32 << 20  # of an array compressed at once
 MARGIN_BYTES = 2 << 20  # metadata of every array
 
 Key = tuple[str, ...]
@@ -66,56 +69,52 @@ def is_tree(folder: Path) -> bool:
     return (folder / MARK).is_file()
 
 
-def read_headers(folder: Path) -> dict[Key, tuple[tuple[int, ...], np.dtype | str]]:
-    """keys from the root -> (shape, dtype) of every leaf; dtype "str", say, if it is no array.
+def open_tree(folder: Path) -> dict[Key, ts.TensorStore | str]:
+    """keys from the root -> each array, its header read; the name of its kind if it is no array.
+
+    TensorStore reads them one by one, in their own dtype: Orbax would open all at once, restore the
+    tree for every leaf anew, and cast without a word.
 
     Raises:
       CheckpointError: the checkpoint is damaged.
     """
+    try:
+        metadata = json.loads((folder / MARK).read_text())
+        leaves = {
+            tuple(str(part["key"]) for part in entry["key_metadata"]): entry["value_metadata"]
+            for entry in metadata["tree_metadata"].values()
+        }
+        kinds = {k: v["value_type"] for k, v in leaves.items() if not v.get("skip_deserialize")}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / MARK}: no description of a tree: {error!r}") from None
+    root, spec = str(folder.absolute()), {"driver": "zarr", "recheck_cached_data": "open"}
+    if metadata.get("use_zarr3"):
+        spec["driver"] = "zarr3"
+    if metadata.get("store_array_data_equal_to_fill_value"):
+        spec["fill_missing_data_reads"] = False  # what is missing was lost, and is not zero
+    context = ts.Context()
+    opened: dict[Key, ts.TensorStore | str] = {}
+    for key, kind in kinds.items():
+        if kind not in ("jax.Array", "np.ndarray"):
+            opened[key] = kind
+            continue
+        store = {"driver": "file", "path": f"{root}/{'.'.join(key)}/"}
+        if (folder / "manifest.ocdbt").exists():
+            store = {"driver": "ocdbt", "base": f"file://{root}/", "path": f"{'.'.join(key)}/"}
+        with _named(folder):
+            opened[key] = ts.open(spec | {"kvstore": store}, context=context, read=True).result()
+    return opened
 
-    def look():
-        tree = ocp.PyTreeCheckpointHandler().metadata(epath.Path(folder.absolute()))
-        return jax.tree_util.tree_flatten_with_path(getattr(tree, "tree", tree))[0]
 
-    headers = {}
-    for path, leaf in _orbax(folder, look):
-        key = tuple(str(getattr(k, "key", getattr(k, "idx", k))) for k in path)
-        shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-        headers[key] = (tuple(shape or ()), type(leaf).__name__ if dtype is None else dtype)
-    return headers
+def read_leaf(folder: Path, leaf: ts.TensorStore) -> np.ndarray:
+    """One array of open_tree; CheckpointError if it is damaged."""
+    with _named(folder):
+        return leaf.read().result()
 
 
-def read_leaf(folder: Path, key: Key, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """One leaf as it was saved.
-
-    Raises:
-      CheckpointError: it is damaged, or not what its header says. Orbax casts without a word.
-    """
-
-    def nested(value):
-        for k in reversed(key):
-            value = {k: value}
-        return value
-
-    def restore():
-        return ocp.PyTreeCheckpointHandler().restore(
-            epath.Path(folder.absolute()),
-            args=ocp.args.PyTreeRestore(
-                item=nested(0),
-                restore_args=nested(ocp.RestoreArgs(restore_type=np.ndarray)),
-                partial_restore=True,
-            ),
-        )
-
-    leaf = _orbax(folder, restore)
-    for k in key:
-        leaf = leaf[k]
-    if leaf.dtype != dtype or leaf.shape != shape:
-        raise CheckpointError(
-            f"{folder}: {'/'.join(key)} was restored as {leaf.dtype}{list(leaf.shape)}, "
-            f"not {dtype}{list(shape)}"
-        )
-    return leaf
+def header(leaf: ts.TensorStore | str) -> tuple[tuple[int, ...], np.dtype | str]:
+    """(shape, dtype) of a leaf of open_tree; its kind as the dtype if it is no array."""
+    return ((), leaf) if isinstance(leaf, str) else (tuple(leaf.shape), leaf.dtype.numpy_dtype)
 
 
 def write_tree(folder: Path, leaves: dict[Key, Leaf]) -> None:
@@ -140,26 +139,19 @@ def write_tree(folder: Path, leaves: dict[Key, Leaf]) -> None:
     )
     chunks = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
 
-    def save() -> None:
-        handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-        with ocp.Checkpointer(handler) as checkpointer:
-            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree, save_args=chunks))
-
-    _orbax(folder, save)
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    with _named(folder), ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree, save_args=chunks))
 
 
-def _orbax(folder: Path, call: Callable):
-    """call(), with any error but our own as one line: Orbax lets TensorStore's through as it is."""
+@contextlib.contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Makes one line, with the folder, of TensorStore's errors, which are many and its own."""
     try:
-        return call()
-    except (CheckpointError, OSError, MemoryError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise CheckpointError(f"{folder}: cannot be read: {_line(error)}") from None
+        yield
+    except (CheckpointError, OSError, MemoryError):
         raise
     except Exception as error:
-        raise CheckpointError(f"{folder}: damaged, or not Orbax's: {_line(error)}") from None
-
-
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]} ..."
+        text = " ".join(str(error).split())
+        text = text if len(text) <= 300 else f"{text[:300]} ..."
+        raise CheckpointError(f"{folder}: damaged, or not Orbax's: {text}") from None

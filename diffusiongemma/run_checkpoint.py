@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -83,11 +82,11 @@ def open_orbax(folder: Path, config: ModelConfig) -> Stored:
         together.
     """
     expected = file_tensors(config, ORBAX)
-    dtypes = _checked(folder, expected)
+    leaves = _checked_leaves(folder, expected)
+    dtypes = {name: leaf.dtype.numpy_dtype for name, leaf in leaves.items()}
 
     def read(name: str) -> np.ndarray:
-        key = (*name.split("."), VALUE)
-        return orbax_tree.read_leaf(folder / PARAMS, key, expected[name].shape, dtypes[name])
+        return orbax_tree.read_leaf(folder, leaves[name])
 
     return Stored(folder, config, expected, dtypes, read)
 
@@ -132,18 +131,20 @@ def load_lora(
     add_lora(model, lora["rank"], lora["alpha"], rngs=nnx.Rngs(0), pattern=lora["pattern"])
     graphdef, factors, frozen = nnx.split(model, nnx.LoRAParam, ...)
     flat = nnx.to_flat_state(factors)
-    dtypes = _checked(folder, {dotted(path): variable for path, variable in flat})
+    leaves = _checked_leaves(folder, {dotted(path): variable for path, variable in flat})
     loaded = []
     for path, variable in flat:
-        key = (*map(str, path), VALUE)
-        array = orbax_tree.read_leaf(folder / PARAMS, key, variable.shape, dtypes[dotted(path)])
-        loaded.append((path, variable.replace(jax.device_put(array.astype(jnp.float32)))))
+        array = orbax_tree.read_leaf(folder, leaves[dotted(path)]).astype(np.float32)
+        loaded.append((path, variable.replace(jax.device_put(array))))
     return nnx.merge(graphdef, nnx.from_flat_state(loaded), frozen)
 
 
-def _checked(folder: Path, expected) -> dict[str, np.dtype]:
-    """name -> dtype of the stored parameters, which are all those expected, and no others."""
-    headers = orbax_tree.read_headers(folder / PARAMS)
-    found = [(dotted(key).removesuffix(f".{VALUE}"), *header) for key, header in headers.items()]
+def _checked_leaves(folder: Path, expected) -> dict[str, Any]:
+    """name -> leaf of open_tree; they are all those expected, and no others."""
+    leaves = {
+        dotted(key).removesuffix(f".{VALUE}"): leaf
+        for key, leaf in orbax_tree.open_tree(folder / PARAMS).items()
+    }
+    found = ((name, *orbax_tree.header(leaf)) for name, leaf in leaves.items())
     report(folder, tensor_faults(expected, found))
-    return {name: dtype for name, _, dtype in found}
+    return leaves

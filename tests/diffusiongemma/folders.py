@@ -33,7 +33,8 @@ CONFIGS = {
     ),
     "three": dataclasses.replace(
         ModelConfig.preset("tiny"),
-        width=16,
+        vocab_size=37,
+        width=15,  # an odd number of two bytes, so that what follows could be misaligned
         layer_types=("full", "sliding", "full"),
         num_kv_heads=4,
         full_num_kv_heads=4,

@@ -106,11 +106,13 @@ def weights_of_model(model: DiffusionGemma, dtype: np.dtype | None = None) -> We
     Raises:
       CheckpointError: a parameter of a dtype that no format knows.
     """
-    params = {dotted(p): v[...] for p, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
-    dtypes = {path: dtype or known_dtype(value.dtype) for path, value in params.items()}
-    return Weights(
-        "model", model.config, dtypes, lambda path: np.asarray(jax.device_get(params[path]))
-    )
+    params = {dotted(path): v for path, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    dtypes = {path: dtype or known_dtype(variable.dtype) for path, variable in params.items()}
+
+    def read(path: str) -> np.ndarray:
+        return np.asarray(jax.device_get(params[path][...]))
+
+    return Weights("model", model.config, dtypes, read)
 
 
 def weights_of_stored(stored: Stored, dtype: np.dtype | None = None) -> Weights:

@@ -2,7 +2,7 @@
 
     python -m scripts.bench_formats --dir=/big/disk/new --layers=18
 
-Writes a random bfloat16 checkpoint in shards (18 layers: 3.9 GB; the disk needs room for three),
+Writes a random bfloat16 checkpoint in shards (18 layers: 4.4 GB; the disk needs room for three),
 converts it, compares the results with it to the bit, loads it, and removes what it wrote. Every
 step is a process of its own, and its peak is the kernel's (ru_maxrss), files mapped included.
 """

@@ -1,4 +1,4 @@
-"""Random checkpoint folders in the released layout, made without this project's writers."""
+"""Random checkpoint folders, made without this project's writers, and comparisons."""
 
 import dataclasses
 import json
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+import pytest
+from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from diffusiongemma.checkpoint import CheckpointError, load_checkpoint
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.convert import HF, file_tensors
 from diffusiongemma.hf_config import config_to_hf
@@ -88,3 +91,24 @@ def mapped_files(folder: Path) -> list[str]:
     """The folder's files that this process has mapped into memory."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return [line for line in lines if f"{os.path.realpath(folder)}/" in line]
+
+
+def weights(model) -> dict[str, np.ndarray]:
+    """A model's parameters by path."""
+    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {".".join(map(str, path)): np.asarray(value[...]) for path, value in state}
+
+
+def assert_same(one, other) -> None:
+    """Both models have the same parameters, to the bit."""
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert value.dtype == other[key].dtype and value.tobytes() == other[key].tobytes(), key
+
+
+def refusal(folder: Path, **kwargs) -> str:
+    """What load_checkpoint says of a folder that it refuses."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder, **kwargs)
+    return str(caught.value)

@@ -128,6 +128,7 @@ HF = (
 
 # Not read: this project has the text model only.
 HF_SKIPPED_PREFIXES = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
+GOOGLE_SKIPPED_PREFIXES = ("vision_encoder/", "embedder/mm_")
 
 # Google's own Linen tree. "mlp" is the mixture of experts there, "mlp2" the dense branch.
 GOOGLE = (
@@ -167,6 +168,12 @@ GOOGLE = (
     ),
     Row("self_conditioner/ffw/linear", "F D", ("self_conditioner.mlp.down.kernel",)),
     Row("final_norm/scale", "D", ("final_norm.scale",)),
+)
+
+# This project's own: one tensor for each parameter, as it is.
+ORBAX = tuple(
+    Row(name, axes, (name,), "sliding" if name == "layers.N.attention.v.kernel" else None)
+    for name, axes in OURS.items()
 )
 
 

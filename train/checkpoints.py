@@ -19,8 +19,8 @@ class Checkpoints:
     """Numbered checkpoints under workdir/checkpoints; each appears whole or not at all.
 
     Items of a checkpoint: "params" (the trained weights), "optimizer" (its state, and the step),
-    "data" (the iterator's state) and "model" (what it takes to build the model; see load_orbax in
-    diffusiongemma/checkpoint.py). Frozen weights are not in it: they are those of the run's init.
+    "data" (the iterator's state) and "model" (what it takes to build the model; see
+    diffusiongemma/run_checkpoint.py). Frozen weights are not in it: they are the run's init's.
 
     Args:
       workdir: the run's folder.

@@ -257,7 +257,8 @@ def _budgets(text: str) -> list[int]:
 def _load(path: Path, tokenizer: str | None) -> tuple[Path, DiffusionGemma, Tokenizer]:
     """The folder with the weights, the model, and the tokenizer named, beside it or our own."""
     in_run = path / "model"  # where a training run puts its result
-    folder = in_run if in_run.is_dir() and not any(path.glob("*.safetensors")) else path
+    ready = any(in_run.glob("*.safetensors")) and not any(path.glob("*.safetensors"))
+    folder = in_run if ready else path
     own = folder / "tokenizer.json"
     loaded = Tokenizer.load(tokenizer or (own if own.exists() else DEFAULT_PATH))
     return folder, load_checkpoint(folder), loaded

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from diffusiongemma import checkpoint
+from diffusiongemma import tensors
 from diffusiongemma.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.convert import HF_SKIPPED_PREFIXES
@@ -197,7 +197,8 @@ def test_folder_without_config_or_weights_is_refused(folder, tmp_path):
     (folder / "config.json").write_text("{")
     assert "config.json: not JSON" in refusal(folder)
     (folder / "model.safetensors").unlink()
-    assert refusal(folder).endswith("expected config.json and *.safetensors")
+    said = "expected config.json and *.safetensors, or a checkpoint of Orbax"
+    assert refusal(folder).endswith(said)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float64", "bfloat17"])
@@ -265,6 +266,6 @@ def test_save_casts_on_request(tmp_path):
 
 def test_finiteness_is_checked_to_the_last_element():
     array = np.zeros((1 << 21) + 3, np.float32)
-    assert checkpoint._is_finite(array)
+    assert tensors.is_finite(array)
     array[-1] = np.nan
-    assert not checkpoint._is_finite(array)
+    assert not tensors.is_finite(array)

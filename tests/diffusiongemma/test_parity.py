@@ -10,13 +10,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
 from diffusiongemma.attention import Attention
-from diffusiongemma.checkpoint import load_checkpoint
+from diffusiongemma.checkpoint import convert_checkpoint, load_checkpoint
 from diffusiongemma.config import ModelConfig, five_to_one
-from diffusiongemma.convert import GOOGLE, file_tensors
 from diffusiongemma.moe import MoE
 from diffusiongemma.transformer import DiffusionGemma
 
@@ -142,7 +142,7 @@ def test_padded_batch_matches_each_row_alone_in_transformers():
     assert max(errors.values()) < TOLERANCE, errors
 
 
-def test_google_weights_give_googles_numbers():
+def test_google_weights_give_googles_numbers(tmp_path):
     config = ModelConfig(
         vocab_size=128,
         width=64,
@@ -161,21 +161,28 @@ def test_google_weights_give_googles_numbers():
     )
     with np.load(GOLDEN / "google_tiny.npz") as file:
         want = dict(file)
-    params = {k.removeprefix("params/"): v for k, v in want.items() if k.startswith("params/")}
-    model = nnx.eval_shape(lambda: DiffusionGemma(config, rngs=nnx.Rngs(0)))
-    tensors = file_tensors(config, GOOGLE)
-    assert set(tensors) == set(params)
-    ours = {}
-    for name, tensor in tensors.items():
-        assert tensor.shape == params[name].shape, name
-        ours |= tensor.to_params(params[name])
-    graph, state = nnx.split(model)
-    flat = [
-        (p, v.replace(jax.numpy.asarray(ours.pop(".".join(map(str, p))))))
-        for p, v in nnx.to_flat_state(state)
-    ]
-    assert not ours
-    run = Runner(nnx.merge(graph, nnx.from_flat_state(flat)))
+    # As an Orbax checkpoint that Orbax itself has saved, in the nested form.
+    tree: dict = {}
+    for name, value in want.items():
+        if name.startswith("params/"):
+            _, *parents, leaf = name.split("/")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[leaf] = value
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "google", tree)
+    # To the released layout and back, not a bit may change.
+    convert_checkpoint(tmp_path / "google", tmp_path / "hf", "hf", config=config)
+    convert_checkpoint(tmp_path / "hf", tmp_path / "again", "google")
+    run = Runner(load_checkpoint(tmp_path / "google", config=config))
+    for folder in ("hf", "again"):
+        same = jax.tree.map(
+            lambda a, b: a.dtype == b.dtype and a.tobytes() == b.tobytes(),
+            jax.tree.map(np.asarray, nnx.state(load_checkpoint(tmp_path / folder))),
+            jax.tree.map(np.asarray, run.state),
+        )
+        assert all(jax.tree.leaves(same)), folder
 
     logits, cache = run.encode(want["prompt"], run.init_cache())
     assert error(logits, want["encoder_logits"]) < TOLERANCE

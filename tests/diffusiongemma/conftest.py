@@ -1,0 +1,13 @@
+"""Fixtures that the tests of checkpoints share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.diffusiongemma.folders import make_folder
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory) -> Path:
+    """A released folder of the shape "two"; tests leave it as it is."""
+    return make_folder(tmp_path_factory.mktemp("formats") / "two", "two")

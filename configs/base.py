@@ -10,8 +10,8 @@ def get_config() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            "steps": 10_000,
-            "batch_size": 8,
+            "steps": 1800,
+            "batch_size": 12,
             "preset": "small",
             "overrides": {},
             "init": "",
@@ -43,10 +43,10 @@ def get_config() -> ml_collections.ConfigDict:
                 "clip_norm": 1.0,
             },
             "lora": {"rank": 0, "alpha": 16.0, "pattern": ".*"},
-            "eval": {"every": 2000, "num": 128, "batch_size": 64},
+            "eval": {"every": 500, "num": 128, "batch_size": 64},
             "sampler": {"max_steps": 48, "entropy_bound": 0.1, "stop_threshold": 0.005},
-            "log_every": 50,
-            "checkpoint_every": 1000,
+            "log_every": 20,
+            "checkpoint_every": 500,
             "keep": 2,
         }
     )

@@ -29,7 +29,7 @@ class Request(NamedTuple):
     Attributes:
       number: of the row.
       tokens: the prompt's.
-      checksum: of all that the answer depends on but the weights: prompt, mode, seed and settings.
+      checksum: of all that the answer depends on but the checkpoint: messages, mode, seed, settings.
     """
 
     number: int | None
@@ -102,7 +102,9 @@ class Session:
                 f"of {room}"
             )
         config = self.sampler if self.mode == "diffusion" else self.autoregressive
-        told = json.dumps([text, self.mode, self.seed, dataclasses.asdict(config)])
+        # Not the text: a template may put the date into it.
+        asked = [messages, row.tools, self.thinking, self.mode, self.seed]
+        told = json.dumps([*asked, dataclasses.asdict(config)])
         return Request(row.number, tokens, hashlib.sha256(told.encode()).hexdigest()[:16])
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:

@@ -25,6 +25,7 @@ from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample import cli
 from sample.clock import Clock
+from sample.flags import define_fields, given_fields
 from sample.loading import load, locate
 from sample.sampler import generate
 from sample.step import SamplerConfig
@@ -34,14 +35,14 @@ from train.replay import encode_prompts, replay, typical
 from train.report import ALL, EARLY, headline, write_report
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
-SAMPLER_FLAGS = {
-    "max_steps": int,
-    "entropy_bound": float,
-    "stop_threshold": float,
-    "min_temperature": float,
-    "max_temperature": float,
-    "canvas_size": int,
-}
+SAMPLER_FLAGS = (
+    "max_steps",
+    "entropy_bound",
+    "stop_threshold",
+    "min_temperature",
+    "max_temperature",
+    "canvas_size",
+)
 
 
 def evaluate(
@@ -122,10 +123,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool(
         "full_steps", True, "Run all steps without early stopping too.", flag_values=values
     )
-    for name, kind in SAMPLER_FLAGS.items():
-        define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
-        help = f"The sampler's {name}; default: the model's or the published one."
-        define(name, None, help, flag_values=values)
+    define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     return values
 
 
@@ -162,8 +160,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, box, seed = Path(values.out), int(values.box), values.seed
-    given = {name: values[name].value for name in SAMPLER_FLAGS}
-    sampler = SamplerConfig(**{name: v for name, v in given.items() if v is not None})
+    sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
     budgets = _budgets(values.budgets)
     cli.check_out(out)
     puzzles, solutions = load_puzzles(values, box)

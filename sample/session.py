@@ -29,7 +29,7 @@ class Request(NamedTuple):
     Attributes:
       number: of the row.
       tokens: the prompt's.
-      checksum: of all that the answer depends on but the checkpoint: messages, mode, seed, settings.
+      checksum: of all that the answer depends on, the checkpoint excepted.
     """
 
     number: int | None

@@ -76,7 +76,7 @@ def generate_autoregressive(
     """Continues a batch of prompts token by token.
 
     A row gets what it would get alone, as in `sampler.generate`, whose arguments these are; the
-    clock's laps are "prefill" and "decode".
+    clock's laps are "setup", "prefill" and "decode".
 
     Raises:
       ValueError: as `sampler.generate`.
@@ -91,6 +91,8 @@ def generate_autoregressive(
     before[row, last] = False
     graphdef, state = nnx.split(model)
     cache_length = tokens.shape[1] + config.max_new_tokens
+    if clock:
+        clock.lap("setup", (keys, state))
     cache = prefill(graphdef, state, tokens, before, cache_length, config.prefill_chunk)
     if clock:
         clock.lap("prefill", cache)

@@ -71,6 +71,7 @@ def _run(values: flags.FlagValues) -> int:
 
 def _compare(session: Session, rows: list[Row], batch_size: int) -> int:
     """Answers all rows in both modes, and prints what that took."""
+    session.warm_up = True
     for session.mode in ("diffusion", "ar"):
         say = complain if session.mode == "diffusion" else lambda line: None  # once is enough
         refused = answer_all(

@@ -86,7 +86,7 @@ def generate(
       config: how to sample; None for the published settings.
       watch: is called at every step, in order, on another thread; it must not compute with JAX. A
         program is compiled for each watch, which waits for it; without one there is no callback.
-      clock: gets laps "prefill", "denoise" and "commit", which wait for the device.
+      clock: gets laps "setup", "prefill", "denoise" and "commit", which wait for the device.
 
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither,
@@ -111,6 +111,8 @@ def generate(
     batch_size, num_canvases = tokens.shape[0], -(-new_tokens // canvas_size)
     # The last canvas is never committed.
     cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size
+    if clock:
+        clock.lap("setup", (keys, state))
     cache = prefill(graphdef, state, tokens, mask, cache_length, chunk)
     if clock:
         clock.lap("prefill", cache)

@@ -13,7 +13,7 @@ from data.chat import Message, ModelTurn, split_turn
 from data.chat_template import ChatTemplate
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
-from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
+from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.clock import Clock
 from sample.requests import Row
 from sample.sampler import Generation, Snapshot, generate
@@ -62,6 +62,8 @@ class Session:
       system: goes before messages that do not begin with a system turn.
       thinking: asks for thoughts.
       watch: see `generate`.
+      warm_up: answers a batch of a new shape twice and counts the second time only, for exact
+        times: what a program's first run takes besides compilation is more than a few steps.
       statistics: of all answers by mode.
     """
 
@@ -75,9 +77,11 @@ class Session:
     system: str | None = None
     thinking: bool = False
     watch: Callable[[Snapshot], None] | None = None
+    warm_up: bool = False
     statistics: dict[Mode, Statistics] = dataclasses.field(
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
+    _warm: set[tuple] = dataclasses.field(default_factory=set)
 
     def request(self, row: Row) -> Request:
         """The row's prompt as tokens; raises ValueError with what is wrong with it."""
@@ -119,18 +123,15 @@ class Session:
         tokens, mask = padded(
             [r.tokens for r in filled], self.tokenizer.pad_id, self.model.config.max_length
         )
-        key, generation = jax.random.key(self.seed), None
+        if self.warm_up and (self.mode, tokens.shape) not in self._warm:
+            self._generate(tokens, mask, None)
+            self._warm.add((self.mode, tokens.shape))
         with Clock() as clock:
-            if self.mode == "ar":
-                config = self.autoregressive
-                out = generate_autoregressive(self.model, tokens, mask, key, config, clock=clock)
-                valid = out.valid_tokens[:count, None]
-                steps = valid
-            else:
-                out = generation = generate(
-                    self.model, tokens, mask, key, self.sampler, watch=self.watch, clock=clock
-                )
-                steps, valid = out.steps[:count], out.valid_tokens[:count]
+            out = self._generate(tokens, mask, clock)
+        if isinstance(out, Generation):
+            steps, valid = out.steps[:count], out.valid_tokens[:count]
+        else:
+            steps = valid = out.valid_tokens[:count, None]
         self.statistics[self.mode].add(steps, valid, clock)
         return [
             Answer(
@@ -138,7 +139,7 @@ class Session:
                 split_turn(self._text(out.tokens[i][: valid[i].sum()])),
                 steps[i][steps[i] > 0].tolist(),
                 valid[i][steps[i] > 0].tolist(),
-                None if generation is None else self._drafts(generation, i),
+                self._drafts(out, i) if self.mode == "diffusion" else None,
             )
             for i, request in enumerate(requests)
         ]
@@ -149,6 +150,14 @@ class Session:
         while found := self.tokenizer.special_tokens_in(text):
             text = text.replace(found[0], "")
         return {"role": "assistant", "content": text}
+
+    def _generate(self, tokens, mask, clock: Clock | None) -> Generation | Continuation:
+        model, key = self.model, jax.random.key(self.seed)
+        if self.mode == "ar":
+            return generate_autoregressive(
+                model, tokens, mask, key, self.autoregressive, clock=clock
+            )
+        return generate(model, tokens, mask, key, self.sampler, watch=self.watch, clock=clock)
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)

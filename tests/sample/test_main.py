@@ -210,7 +210,7 @@ def test_trajectories_go_to_the_file(folder, tmp_path):
     assert all(step["entropy"] > 0 for canvas in record["drafts"] for step in canvas)
 
 
-def test_left_to_right_and_both(folder, tmp_path, capsys):
+def test_left_to_right_and_both(folder, capsys, monkeypatch):
     config = AutoregressiveConfig(NEW, temperature=0)
     prompt = padded_prompt(PROMPTS[0])
     out = generate_autoregressive(load_checkpoint(folder), *prompt, jax.random.key(5), config)
@@ -221,11 +221,21 @@ def test_left_to_right_and_both(folder, tmp_path, capsys):
     assert said.out == f"{answer_text(out.tokens[0, :valid])}\n"
     assert f"{valid} tokens, {valid} steps, TPF 1.00" in said.err
 
+    clocks, generate_once = [], Session._generate
+
+    def watched(session, tokens, mask, clock):
+        clocks.append((session.mode, clock is not None))
+        return generate_once(session, tokens, mask, clock)
+
+    monkeypatch.setattr(Session, "_generate", watched)
     arguments += [f"--prompt={PROMPTS[0]}", "--mode=both", "--max_steps=3"]
     assert command.main(arguments) == 0
+    # Each program runs once before it is timed.
+    assert clocks == [(mode, timed) for mode in ("diffusion", "ar") for timed in (False, True)]
     table = capsys.readouterr().out.splitlines()
     assert table[0] == "| | diffusion | autoregressive |"
     cells = {row.split("|")[1].strip(): row.split("|")[2:4] for row in table[2:-2]}
+    assert [cell.strip() for cell in cells["prompts"]] == ["1", "1"]
     assert cells["forward passes"][1].strip() == str(valid)
     assert float(cells["tokens per forward"][0]) > 1 == float(cells["tokens per forward"][1])
     assert table[-1].startswith("r = ")

@@ -21,10 +21,10 @@ def run(
     What is wrong with flags, input or output (ValueError, OSError, memory) becomes one line on
     stderr and status 2.
     """
-    if {"--help", "-h", "-help"}.intersection(argv):
-        print(f"{usage}\n{values.main_module_help() or values.get_help()}")
-        return 0
     try:
+        if {"--help", "-h", "-help"}.intersection(argv):
+            print(f"{usage}\n{values.main_module_help() or values.get_help()}", flush=True)
+            return 0
         try:
             rest = values(argv)[1:]
         except AttributeError as error:  # ml_collections' own, for --config.unknown=1

@@ -135,9 +135,16 @@ def test_a_cut_off_file_is_gone_on_with(folder, expected, tmp_path, capsys, monk
         (i + 1, text, tokens) for i, (text, tokens) in enumerate(expected)
     ]
     first = whole.index(b"\n") + 1
-    for cut in (first + 30, first + 3, first, 0):
+    long_tail = b'{"row": 2, ' + b"x" * len(whole)
+    for cut, tail in (
+        (first + 30, b""),
+        (first + 3, b""),
+        (first, long_tail),
+        (first, b""),
+        (0, b""),
+    ):
         asked.clear()
-        out.write_bytes(whole[:cut])
+        out.write_bytes(whole[:cut] + tail)
         assert run(folder, *arguments) == 0
         assert out.read_bytes() == whole
         assert asked == ([2, 3] if cut else [1, 2, 3])

@@ -23,7 +23,7 @@ def run(
     """
     try:
         if {"--help", "-h", "-help"}.intersection(argv):
-            print(f"{usage}\n{values.main_module_help() or values.get_help()}", flush=True)
+            print(f"{usage}\n{values.get_help()}", flush=True)
             return 0
         try:
             rest = values(argv)[1:]

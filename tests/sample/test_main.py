@@ -13,12 +13,7 @@ from flax import nnx
 from data.chat import chat_prompt, split_turn
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
-from sample import (
-    AutoregressiveConfig,
-    SamplerConfig,
-    generate,
-    generate_autoregressive,
-)
+from sample import AutoregressiveConfig, SamplerConfig, generate, generate_autoregressive
 from sample import main as command
 from sample.flags import define_flags
 from sample.session import Session

@@ -102,18 +102,19 @@ def effective_steps(steps, valid_tokens):
     return float((steps * valid_tokens).sum() / total) if total else math.nan
 
 
-def tokens_per_forward(steps, valid_tokens, num_canvases):
-    """Valid tokens per forward pass of a sequence (TR).
+def tokens_per_forward(steps, valid_tokens, num_canvases, num_sequences=1):
+    """Valid tokens per forward pass of a sequence (TR), or of several.
 
         sum_k C_k / (sum_k N_k + K - 1)
 
-    Every canvas but the last costs one more pass, which commits it to the cache. The prompt's
-    prefill is not counted.
+    Every canvas but a sequence's last costs one more pass, which commits it to the cache. The
+    prompt's prefill is not counted.
 
     Args:
         steps: [K], the denoising steps N_k spent on canvas k.
         valid_tokens: [K], the tokens C_k of canvas k up to and with the first stop token.
         num_canvases: K.
+        num_sequences: how many sequences the canvases are of; as many commits are saved.
 
     Returns:
         float.
@@ -124,4 +125,4 @@ def tokens_per_forward(steps, valid_tokens, num_canvases):
     steps, valid_tokens = _steps_and_tokens(steps, valid_tokens)
     if len(steps) != num_canvases:
         raise ValueError(f"got {len(steps)} canvases, expected num_canvases = {num_canvases}")
-    return float(valid_tokens.sum() / (steps.sum() + num_canvases - 1))
+    return float(valid_tokens.sum() / (steps.sum() + num_canvases - num_sequences))

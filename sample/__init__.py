@@ -1,13 +1,14 @@
 """Sampling: one denoising step, the stop rules, generation canvas by canvas or left to right."""
 
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
-from sample.sampler import Generation, generate
+from sample.sampler import Generation, Snapshot, generate
 from sample.step import SamplerConfig
 
 __all__ = [
     "AutoregressiveConfig",
     "Generation",
     "SamplerConfig",
+    "Snapshot",
     "generate",
     "generate_autoregressive",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.attention import KVCache
+from sample.clock import Clock
 from sample.prefill import prefill
 from sample.prompts import check_prompts, fold_in, row_keys
 from sample.step import argmax
@@ -69,10 +70,13 @@ def generate_autoregressive(
     mask: jax.Array | None,
     key: jax.Array,
     config: AutoregressiveConfig | None = None,
+    *,
+    clock: Clock | None = None,
 ) -> Continuation:
     """Continues a batch of prompts token by token.
 
-    A row gets what it would get alone, as in `sampler.generate`, whose arguments these are.
+    A row gets what it would get alone, as in `sampler.generate`, whose arguments these are; the
+    clock's laps are "setup", "prefill" and "decode".
 
     Raises:
       ValueError: as `sampler.generate`.
@@ -87,10 +91,17 @@ def generate_autoregressive(
     before[row, last] = False
     graphdef, state = nnx.split(model)
     cache_length = tokens.shape[1] + config.max_new_tokens
+    if clock:
+        clock.lap("setup", (keys, state))
     cache = prefill(graphdef, state, tokens, before, cache_length, config.prefill_chunk)
+    if clock:
+        clock.lap("prefill", cache)
     config = dataclasses.replace(config, stop_ids=stop_ids, prefill_chunk=None)
     found, valid, _ = _decode(graphdef, state, cache, tokens[row, last], keys, config)
-    return Continuation(np.asarray(found), np.asarray(valid))
+    done = Continuation(np.asarray(found), np.asarray(valid))
+    if clock:
+        clock.lap("decode")
+    return done
 
 
 class _Loop(NamedTuple):

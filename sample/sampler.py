@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 
 from diffusiongemma.diffusion import temperature
 from sample import stopping
+from sample.clock import Clock
 from sample.prefill import commit, prefill
 from sample.prompts import check_prompts, fold_in, row_keys
 from sample.step import SamplerConfig, denoise_step, noise
@@ -39,12 +41,33 @@ class Generation(NamedTuple):
     entropy: np.ndarray | None = None
 
 
+class Snapshot(NamedTuple):
+    """One step of the loop, for who watches it, as arrays on the host.
+
+    Attributes:
+      k: which canvas, from 0.
+      n: the step, from 1.
+      best, accepted, entropy: [B, C], as of Generation.
+      live: [B] bool, the rows that took this step; the others' figures mean nothing.
+    """
+
+    k: jax.Array
+    n: jax.Array
+    best: jax.Array
+    accepted: jax.Array
+    entropy: jax.Array
+    live: jax.Array
+
+
 def generate(
     model: nnx.Module,
     tokens: jax.Array,
     mask: jax.Array | None,
     key: jax.Array,
     config: SamplerConfig | None = None,
+    *,
+    watch: Callable[[Snapshot], None] | None = None,
+    clock: Clock | None = None,
 ) -> Generation:
     """Generates from a batch of prompts, canvas by canvas (TR alg. 1).
 
@@ -61,6 +84,9 @@ def generate(
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
       key: a PRNG key, or one for each row in shape [B].
       config: how to sample; None for the published settings.
+      watch: is called at every step, in order, on another thread; it must not compute with JAX. A
+        program is compiled for each watch, which waits for it; without one there is no callback.
+      clock: gets laps "setup", "prefill", "denoise" and "commit", which wait for the device.
 
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither,
@@ -85,17 +111,27 @@ def generate(
     batch_size, num_canvases = tokens.shape[0], -(-new_tokens // canvas_size)
     # The last canvas is never committed.
     cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size
+    if clock:
+        clock.lap("setup", (keys, state))
     cache = prefill(graphdef, state, tokens, mask, cache_length, chunk)
+    if clock:
+        clock.lap("prefill", cache)
     out = _blank(batch_size, num_canvases, config, model.config.pad_id)
     done = np.zeros((batch_size,), bool)
     for k in range(num_canvases):
         limit = new_tokens - k * canvas_size
-        canvas = _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config)
+        canvas = _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch)
         _store(out, k, canvas)
+        if watch:
+            jax.effects_barrier()
+        if clock:
+            clock.lap("denoise")
         done = np.asarray(canvas.done)
         if done.all() or k == num_canvases - 1:
             break
         cache = commit(graphdef, state, cache, canvas.tokens, done)
+        if clock:
+            clock.lap("commit", cache)
     flat = out.tokens.reshape(batch_size, -1)[:, :new_tokens]
     return out._replace(tokens=flat)
 
@@ -124,8 +160,8 @@ class _Loop(NamedTuple):
     trajectory: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "config"))
-def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config) -> _Canvas:
+@functools.partial(jax.jit, static_argnames=("graphdef", "config", "watch"))
+def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch) -> _Canvas:
     """Denoises canvas k of the rows that are not done, in one loop until the last has stopped."""
     model = nnx.merge(graphdef, state)
     vocab_size, pad_id = model.config.vocab_size, model.config.pad_id
@@ -168,9 +204,11 @@ def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config) -> _Ca
             frozen = loop.stopped.reshape(-1, *[1] * (new.ndim - 1))
             return jnp.where(frozen, old, new)
 
+        new = (step.best, step.accepted & ~stop[:, None], step.entropy)
+        if watch:
+            jax.debug.callback(watch, Snapshot(k, n, *new, ~loop.stopped), ordered=True)
         trajectory = loop.trajectory
         if trajectory is not None:
-            new = (step.best, step.accepted & ~stop[:, None], step.entropy)
             trajectory = tuple(
                 old.at[:, loop.n].set(update(x, old[:, loop.n]))
                 for x, old in zip(new, trajectory, strict=True)

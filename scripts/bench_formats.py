@@ -24,7 +24,7 @@ from diffusiongemma.config import ModelConfig, five_to_one
 from diffusiongemma.convert import ORBAX, file_tensors
 from diffusiongemma.hf_checkpoint import open_hf, write_hf
 from diffusiongemma.tensors import Weights
-from train import cli
+from sample import cli
 
 SHAPE = dataclasses.replace(
     ModelConfig.preset("26b_a4b"),

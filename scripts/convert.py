@@ -14,7 +14,7 @@ from absl import flags, logging
 
 from diffusiongemma.checkpoint import Format, convert_checkpoint
 from diffusiongemma.hf_checkpoint import SHARD_BYTES
-from train import cli
+from sample import cli
 
 
 def main(argv: list[str]) -> int:

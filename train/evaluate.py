@@ -6,12 +6,10 @@
 Writes REPORT.md with its images, results.json and answers.csv to --out.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,24 +21,28 @@ from tqdm import tqdm
 
 from data.metrics import sudoku_metrics
 from data.sudoku import SudokuSource, parse, read_csv
-from data.tokenizer import DEFAULT_PATH, Tokenizer
-from diffusiongemma import DiffusionGemma, load_checkpoint
+from data.tokenizer import Tokenizer
+from diffusiongemma import DiffusionGemma
+from sample import cli
+from sample.clock import Clock
+from sample.flags import define_fields, given_fields
+from sample.loading import load, locate
 from sample.sampler import generate
 from sample.step import SamplerConfig
-from train import cli, plots
+from train import plots
 from train.outcome import Outcome, paired, shares, summarize
 from train.replay import encode_prompts, replay, typical
 from train.report import ALL, EARLY, headline, write_report
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
-SAMPLER_FLAGS = {
-    "max_steps": int,
-    "entropy_bound": float,
-    "stop_threshold": float,
-    "min_temperature": float,
-    "max_temperature": float,
-    "canvas_size": int,
-}
+SAMPLER_FLAGS = (
+    "max_steps",
+    "entropy_bound",
+    "stop_threshold",
+    "min_temperature",
+    "max_temperature",
+    "canvas_size",
+)
 
 
 def evaluate(
@@ -77,13 +79,12 @@ def evaluate(
     seconds, compiling = np.zeros(num), 0.0
     for at in range(0, num, size):
         rows = np.arange(at, at + size) % num
-        with _compilation() as compiled:
-            start = time.perf_counter()
+        with Clock() as clock:
             out = generate(model, tokens[rows], mask[rows], jax.random.key(seed), sampler)
-            took = time.perf_counter() - start
-        compiling += compiled()
+            clock.lap("generate")
+        compiling += clock.compile_seconds
         real = rows[: num - at]
-        seconds[real] = (took - compiled()) / size
+        seconds[real] = clock.seconds["generate"] / size
         for name, values in counts.items():
             values[real] = getattr(out, name)[: len(real), 0]
         for i, row in enumerate(real):
@@ -94,27 +95,6 @@ def evaluate(
     scores = sudoku_metrics(puzzles, solutions, predictions)
     del scores["cells_right_all"]
     return Outcome(predictions, **scores, **counts, seconds=seconds, compile_seconds=compiling)
-
-
-@contextlib.contextmanager
-def _compilation():
-    """Gives a function that says how many seconds of the block JAX traced and compiled."""
-    spans: list[tuple[float, float]] = []  # disjoint, ascending
-
-    def listen(event: str, duration: float, **_) -> None:
-        if event.startswith("/jax/core/compile/"):
-            end = time.perf_counter()
-            start = end - duration
-            # What ended within this event is part of it.
-            while spans and spans[-1][0] >= start:
-                spans.pop()
-            spans.append((max(start, spans[-1][1]) if spans else start, end))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield lambda: sum(end - start for start, end in spans)
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def define_flags() -> flags.FlagValues:
@@ -143,10 +123,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_bool(
         "full_steps", True, "Run all steps without early stopping too.", flag_values=values
     )
-    for name, kind in SAMPLER_FLAGS.items():
-        define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
-        help = f"The sampler's {name}; default: the model's or the published one."
-        define(name, None, help, flag_values=values)
+    define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     return values
 
 
@@ -183,15 +160,15 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, box, seed = Path(values.out), int(values.box), values.seed
-    given = {name: values[name].value for name in SAMPLER_FLAGS}
-    sampler = SamplerConfig(**{name: v for name, v in given.items() if v is not None})
+    sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
     budgets = _budgets(values.budgets)
     cli.check_out(out)
     puzzles, solutions = load_puzzles(values, box)
     num = len(puzzles)
     if values.replay is not None and values.replay >= num:
         raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
-    folder, model, tokenizer = _load(Path(values.checkpoint), values.tokenizer)
+    folder = locate(Path(values.checkpoint))
+    model, tokenizer = load(folder, values.tokenizer)
     canvas_size = sampler.canvas_size or model.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
 
@@ -252,16 +229,6 @@ def _budgets(text: str) -> list[int]:
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"--budgets={text}: not numbers of steps such as 1,2,4,8")
     return sorted({int(part) for part in parts})
-
-
-def _load(path: Path, tokenizer: str | None) -> tuple[Path, DiffusionGemma, Tokenizer]:
-    """The folder with the weights, the model, and the tokenizer named, beside it or our own."""
-    in_run = path / "model"  # where a training run puts its result
-    ready = any(in_run.glob("*.safetensors")) and not any(path.glob("*.safetensors"))
-    folder = in_run if ready else path
-    own = folder / "tokenizer.json"
-    loaded = Tokenizer.load(tokenizer or (own if own.exists() else DEFAULT_PATH))
-    return folder, load_checkpoint(folder), loaded
 
 
 def _answers(puzzles: np.ndarray, solutions: np.ndarray, outcomes: dict[str, Outcome]) -> bytes:

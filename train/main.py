@@ -12,7 +12,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from data.tokenizer import Tokenizer
-from train import cli
+from sample import cli
 from train.config import RunConfig
 from train.loop import train
 

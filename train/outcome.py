@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from data.metrics import effective_steps, wilson
+from data.metrics import effective_steps, tokens_per_forward, wilson
 from data.sudoku_engine import difficulty
 
 CLUE_BINS = {  # box: the fewest clues of each bin
@@ -76,7 +76,9 @@ def summarize(outcome: Outcome, puzzles: np.ndarray, box: int) -> dict[str, Any]
             "effective": effective_steps(steps, outcome.valid_tokens),
         },
         # Every puzzle is a sequence of one canvas, so no commit is counted.
-        "tokens_per_forward": float(outcome.valid_tokens.sum() / steps.sum()),
+        "tokens_per_forward": tokens_per_forward(
+            steps, outcome.valid_tokens, len(steps), num_sequences=len(steps)
+        ),
         "seconds_per_puzzle": float(outcome.seconds.mean()),
         "compile_seconds": float(outcome.compile_seconds),
         "by_clues": {k: shares(outcome.take(r)) for k, r in bins.items() if r.any()},

@@ -9,6 +9,7 @@ from data.chat import chat_answer, chat_prompt
 from data.sudoku import prompt, render
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
+from sample.loading import check_vocabulary
 from sample.sampler import generate
 from sample.step import SamplerConfig
 from train.outcome import Outcome
@@ -23,11 +24,7 @@ def encode_prompts(
     """
     if len(puzzles) == 0:
         raise ValueError("no puzzles to evaluate")
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.config.vocab_size}: "
-            "give the model's own --tokenizer"
-        )
+    check_vocabulary(model, tokenizer)
     canvas = sampler.canvas_size or model.config.canvas_size
     answer = len(tokenizer.encode(chat_answer(render(puzzles[0]))))
     if answer > canvas:

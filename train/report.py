@@ -15,8 +15,8 @@ from typing import Any
 from absl import flags
 
 from data.metrics import wilson
+from sample.cli import check_out, run, write_files
 from train import plots
-from train.cli import check_out, run, write_files
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"
 EARLY, ALL = "early_stop", "all_steps"

@@ -102,6 +102,8 @@ def test_steps():
     assert effective_steps([10, 48], [256, 0]) == 10.0
     assert tokens_per_forward([10, 48], [256, 0], 2) == pytest.approx(256 / 59)
     assert math.isnan(effective_steps([3], [0]))
+    # Three canvases of two sequences: one commit.
+    assert tokens_per_forward([10, 4, 5], [256, 64, 80], 3, num_sequences=2) == 20.0
 
 
 def test_steps_errors():

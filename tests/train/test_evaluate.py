@@ -15,8 +15,8 @@ from data.sudoku import SudokuSource, prompt, read_csv, render, write_csv
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from sample import SamplerConfig
+from sample.cli import write_files
 from train import evaluate as command
-from train.cli import write_files
 from train.evaluate import evaluate
 from train.replay import replay, typical
 

@@ -1,4 +1,4 @@
-"""What the mains of evaluate and report share: flags, one-line errors, files that appear whole."""
+"""What the mains share: flags, one-line errors, files that appear whole."""
 
 import contextlib
 import os
@@ -13,33 +13,38 @@ import numpy as np
 from absl import flags
 
 
-def run(values: flags.FlagValues, main: Callable[[], None], argv: list[str], usage: str) -> int:
-    """Parses argv into values, calls main and returns the exit status.
+def run(
+    values: flags.FlagValues, main: Callable[[], int | None], argv: list[str], usage: str
+) -> int:
+    """Parses argv into values, calls main and returns the exit status: main's, 0 for None.
 
     What is wrong with flags, input or output (ValueError, OSError, memory) becomes one line on
     stderr and status 2.
     """
-    if {"--help", "-h", "-help"}.intersection(argv):
-        print(f"{usage}\n{values.main_module_help() or values.get_help()}")
-        return 0
     try:
+        if {"--help", "-h", "-help"}.intersection(argv):
+            print(f"{usage}\n{values.get_help()}", flush=True)
+            return 0
         try:
             rest = values(argv)[1:]
         except AttributeError as error:  # ml_collections' own, for --config.unknown=1
             raise ValueError(f"no such config field: {error}") from None
         if rest:
             raise ValueError(f"unexpected argument '{rest[0]}'")
-        main()
+        return main() or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads the output has enough
+        with contextlib.suppress(OSError):  # what is still buffered has nowhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, ArithmeticError, OSError, MemoryError, flags.Error) as error:
         return _fail(error)
     except RuntimeError as error:  # JAX has no class of its own for this
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return _fail(RuntimeError("out of memory: use a smaller --batch_size"))
-    return 0
 
 
 def _fail(error: BaseException) -> int:

@@ -1,0 +1,96 @@
+"""Text in, text out, with a checkpoint of any format.
+
+    python -m sample.main --checkpoint=DIR --prompt="Why is the sky blue?"
+    python -m sample.main --checkpoint=DIR --prompts=FILE.jsonl --out=ANSWERS.jsonl --batch-size=8
+    echo "Why is the sky blue?" | python -m sample.main --checkpoint=DIR
+    python -m sample.main --checkpoint=DIR            # a chat; an empty line or Ctrl-D ends it
+    python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
+
+Answers go to stdout or to --out, all else to stderr. The sampler's defaults are those of the
+folder's generation_config.json; flags win. The status is 1 if a line of --prompts could not be
+asked, 2 if nothing could be done.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags, logging
+
+from sample import cli
+from sample.answers import AnswerFile
+from sample.chat import chat
+from sample.console import asked_rows, complain, read_line, show
+from sample.flags import check_flags, define_flags, with_underscores
+from sample.requests import Row
+from sample.session import Answer, Session, answer_all
+from sample.setup import open_draft, open_session
+from sample.statistics import comparison, summary
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    values = define_flags()
+    return cli.run(values, lambda: _run(values), with_underscores(argv, values), __doc__)
+
+
+def _run(values: flags.FlagValues) -> int:
+    check_flags(values)
+    logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
+    rows = asked_rows(values.prompt, values.prompts)
+    if rows is None and (values.out or values.mode == "both"):
+        raise ValueError("--out and --mode=both need --prompt or --prompts")
+    file = AnswerFile(Path(values.out)) if values.out else None
+    session = open_session(values)
+    if values.mode == "both":
+        return _compare(session, rows, values.batch_size)
+    draft = open_draft(values, session)
+    refused, known = 0, 0
+
+    def emit(answer: Answer) -> None:
+        if draft:
+            draft.clear()
+        if file is None:
+            show(answer, values.show_thoughts)
+        else:
+            file.write(answer)
+
+    def answered(request) -> bool:
+        nonlocal known
+        found = file is not None and request in file
+        known += found
+        return found
+
+    if rows is None:
+        chat(session, read_line, emit, complain)
+    else:
+        refused = answer_all(session, rows, values.batch_size, answered, emit, complain)
+    if known:
+        complain(f"{known} answers were in {values.out} before")
+    return _finish(session, refused, rows)
+
+
+def _compare(session: Session, rows: list[Row], batch_size: int) -> int:
+    """Answers all rows in both modes, and prints what that took."""
+    session.warm_up = True
+    for session.mode in ("diffusion", "ar"):
+        say = complain if session.mode == "diffusion" else lambda line: None  # once is enough
+        refused = answer_all(
+            session, rows, batch_size, lambda request: False, lambda answer: None, say
+        )
+    if refused < len(rows):
+        print(comparison(*(s.figures() for s in session.statistics.values())))
+    return _finish(session, refused, rows)
+
+
+def _finish(session: Session, refused: int, rows: list[Row] | None) -> int:
+    """Says what the answers took and what was refused; returns the exit status."""
+    for mode, statistics in session.statistics.items():
+        if statistics.sequences:
+            complain(summary(statistics.figures(), mode == "ar"))
+    if refused:
+        complain(f"error: {refused} of {len(rows)} lines could not be asked")
+    return int(refused > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -9,11 +9,13 @@ folder, through `turns`.
 import re
 from typing import Any, NamedTuple
 
+from data.tokenizer import STOP_TOKENS
+
 Message = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "model", "tool")
 
-_STOP = re.compile(r"<turn\|>|<eos>|<\|tool_response>")
+_STOP = re.compile("|".join(map(re.escape, STOP_TOKENS)))
 # Cut short by the token limit, or spoilt, a thought or call ends where the next thing begins.
 _THOUGHT = re.compile(
     r"<\|channel>(?:thought\b)?(.*?)(?:<channel\|>|(?=<\|channel>|<\|tool_call>)|\Z)", re.DOTALL

@@ -5,6 +5,7 @@ from pathlib import Path
 import tokenizers
 
 DEFAULT_PATH = Path(__file__).parent / "assets" / "tokenizer.json"
+STOP_TOKENS = ("<eos>", "<turn|>", "<|tool_response>")  # each ends a generation
 CACHE_SIZE = 2**16
 
 
@@ -15,7 +16,7 @@ class Tokenizer:
         vocab_size: number of ids, those of special tokens included.
         pad_id, eos_id, bos_id: ids of <pad>, <eos>, <bos>.
         turn_start_id, turn_end_id: ids of <|turn> and <turn|>.
-        stop_ids: ids that end a generation: <eos>, <turn|>, <|tool_response>.
+        stop_ids: ids of STOP_TOKENS.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
@@ -38,7 +39,7 @@ class Tokenizer:
         self.bos_id = self.token_id("<bos>")
         self.turn_start_id = self.token_id("<|turn>")
         self.turn_end_id = self.token_id("<turn|>")
-        self.stop_ids = (self.eos_id, self.turn_end_id, self.token_id("<|tool_response>"))
+        self.stop_ids = tuple(map(self.token_id, STOP_TOKENS))
 
     @classmethod
     def load(cls, path: str | Path = DEFAULT_PATH) -> "Tokenizer":
@@ -71,18 +72,8 @@ class Tokenizer:
             raise ValueError(f"the tokenizer has no token {token}")
         return index
 
-    def encode(self, text: str, special: bool = True) -> list[int]:
-        """Ids of the text; no special tokens are added.
-
-        Args:
-            special: recognise special tokens in the text; False reads them as plain characters.
-        """
-        if not special:
-            self._backend.encode_special_tokens = True  # "encode" here: as any other text
-            try:
-                return self._backend_encode(text)
-            finally:
-                self._backend.encode_special_tokens = False
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text. Special tokens in it are recognised; none are added."""
         if not self._by_word:
             return self._backend_encode(text)
         ids = []

@@ -14,6 +14,7 @@ from sample.clock import Clock
 from sample.prefill import prefill
 from sample.prompts import check_prompts, fold_in, row_keys
 from sample.step import argmax
+from sample.stopping import is_stop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,16 +138,13 @@ def _decode(graphdef, state, cache, token, keys, config):
         )
         token = pick(fold_in(keys, loop.n), logits, config)
         kept = jnp.where(loop.done, model.config.pad_id, token)
-        stops = functools.reduce(
-            jnp.logical_or, (token == i for i in config.stop_ids), jnp.zeros((rows,), bool)
-        )
         return _Loop(
             n=loop.n + 1,
             cache=cache,
             token=token,
             tokens=loop.tokens.at[:, loop.n].set(kept),
             valid=loop.valid + ~loop.done,
-            done=loop.done | stops,
+            done=loop.done | is_stop(token, config.stop_ids),
         )
 
     loop = jax.lax.while_loop(running, body, first)

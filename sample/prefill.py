@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -57,5 +56,5 @@ def commit(graphdef, state, cache: KVCache, tokens: jax.Array, done: np.ndarray)
 
     A row that goes on has no stop token in its canvas, so all of it is real.
     """
-    mask = np.broadcast_to(~np.asarray(done)[:, None], tokens.shape)
-    return _read(graphdef, state, jnp.asarray(tokens), mask, cache)
+    mask = np.broadcast_to(~done[:, None], tokens.shape)
+    return _read(graphdef, state, tokens, mask, cache)

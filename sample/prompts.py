@@ -1,10 +1,27 @@
-"""Prompts as arrays: what is refused, and each row's own random key."""
+"""Prompts as arrays: padding, what is refused, and each row's own random key."""
 
 import zlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+
+def pad_prompts(
+    prompts: Sequence[Sequence[int]], pad_id: int, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [B, P] int32, mask [B, P] bool) of prompts, padded on the right.
+
+    P is `width`, which no prompt exceeds; None for that of the longest.
+    """
+    width = max(map(len, prompts)) if width is None else width
+    tokens = np.full((len(prompts), width), pad_id, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for i, prompt in enumerate(prompts):
+        tokens[i, : len(prompt)] = prompt
+        mask[i, : len(prompt)] = True
+    return tokens, mask
 
 
 def check_prompts(

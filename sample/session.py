@@ -15,6 +15,7 @@ from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.clock import Clock
+from sample.prompts import pad_prompts
 from sample.requests import Row
 from sample.sampler import Generation, Snapshot, generate
 from sample.statistics import Statistics
@@ -120,9 +121,8 @@ class Session:
         """
         count = len(requests)
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
-        tokens, mask = padded(
-            [r.tokens for r in filled], self.tokenizer.pad_id, self.model.config.max_length
-        )
+        width = bucket(max(len(r.tokens) for r in filled), self.model.config.max_length)
+        tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
         if self.warm_up and (self.mode, tokens.shape) not in self._warm:
             self._generate(tokens, mask, None)
             self._warm.add((self.mode, tokens.shape))
@@ -219,17 +219,10 @@ def answer_all(
     return refused
 
 
-def padded(prompts: list[list[int]], pad_id: int, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [B, P] int32, mask [B, P] bool) of prompts, padded on the right.
+def bucket(longest: int, max_length: int) -> int:
+    """The width for prompts of up to `longest` tokens, lest every length compile a program.
 
-    P is one of two widths in every power of two, lest every length compile a program.
+    It is one of two in every power of two, from 64 up, within max_length.
     """
-    longest = max(map(len, prompts))
     step = max(64, (1 << (longest - 1).bit_length()) // 4)
-    width = max(longest, min(-(-longest // step) * step, max_length))
-    tokens = np.full((len(prompts), width), pad_id, np.int32)
-    mask = np.zeros(tokens.shape, bool)
-    for i, prompt in enumerate(prompts):
-        tokens[i, : len(prompt)] = prompt
-        mask[i, : len(prompt)] = True
-    return tokens, mask
+    return max(longest, min(-(-longest // step) * step, max_length))

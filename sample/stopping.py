@@ -22,6 +22,14 @@ def settled(
     return (n > 1) & unchanged & (jnp.mean(entropy, axis=1) <= threshold)
 
 
+def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
+    """Which tokens end a generation: [...] int32 -> [...] bool."""
+    found = jnp.zeros(tokens.shape, bool)
+    for stop_id in stop_ids:
+        found |= tokens == stop_id
+    return found
+
+
 def count_valid(
     tokens: jax.Array, stop_ids: tuple[int, ...], limit: jax.Array | int
 ) -> tuple[jax.Array, jax.Array]:
@@ -35,12 +43,10 @@ def count_valid(
     Returns:
       valid [B] int32; and ended [B] bool, whether a stop token is among them.
     """
-    is_stop = jnp.zeros(tokens.shape, bool)
-    for stop_id in stop_ids:
-        is_stop |= tokens == stop_id
+    stops = is_stop(tokens, stop_ids)
     size = tokens.shape[1]
     limit = jnp.minimum(limit, size)
-    first = jnp.where(is_stop.any(axis=1), jnp.argmax(is_stop, axis=1), size)
+    first = jnp.where(stops.any(axis=1), jnp.argmax(stops, axis=1), size)
     return jnp.minimum(first + 1, limit).astype(jnp.int32), first < limit
 
 

@@ -10,6 +10,7 @@ from data.sudoku import prompt, render
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.loading import check_vocabulary
+from sample.prompts import pad_prompts
 from sample.sampler import generate
 from sample.step import SamplerConfig
 from train.outcome import Outcome
@@ -30,12 +31,7 @@ def encode_prompts(
     if answer > canvas:
         raise ValueError(f"an answer takes {answer} tokens, more than the canvas of {canvas}")
     ids = [tokenizer.encode(chat_prompt(prompt(puzzle))) for puzzle in puzzles]
-    tokens = np.full((len(ids), max(map(len, ids))), tokenizer.pad_id, np.int32)
-    mask = np.zeros(tokens.shape, bool)
-    for i, row in enumerate(ids):
-        tokens[i, : len(row)] = row
-        mask[i, : len(row)] = True
-    return tokens, mask
+    return pad_prompts(ids, tokenizer.pad_id)
 
 
 def replay(

@@ -5,14 +5,7 @@ import pytest
 from data.chat import ModelTurn, chat_answer, chat_prompt, checked, split_turn, turns
 from data.chat_template import ChatTemplate
 from data.tokenizer import Tokenizer
-
-SYSTEM = {"role": "system", "content": "Be brief."}
-USER = {"role": "user", "content": "2 + 2?"}
-MODEL = {"role": "assistant", "content": "4"}
-AGAIN = {"role": "user", "content": "Sure?"}
-TOOLS = [{"name": "clock", "description": "Zeit für <b>"}]
-CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "clock", "arguments": {"n": 1}}}]}
-RESULT = {"role": "tool", "name": "clock", "content": "noon"}
+from tests.data.messages import AGAIN, CALL, MODEL, RESULT, SYSTEM, TOOLS, USER
 
 
 @pytest.fixture(scope="module")

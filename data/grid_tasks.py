@@ -1,7 +1,8 @@
 """Tasks on grids of digits, the greater part of the base mixture of data/tasks.py.
 
-They teach the skills that Sudoku needs: which cells share a row, a column or a box, and which
-digits those lack. A grid is int64 [N] in reading order, 0 for an empty cell.
+They teach the skills that Sudoku needs: which cells share a row, a column or a box, which digits
+those lack, and to go on from what one has found. A grid is int64 [N] in reading order, 0 for an
+empty cell.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 ROW, COLUMN, BOX = 0, 1, 2
 UNIT_NAMES = ("row", "column", "box")
@@ -90,6 +92,36 @@ def _permutation_grid(rng, b: Board, kind: int) -> np.ndarray:
     return grid
 
 
+def _square(rng, b: Board, kinds: tuple[int, int]) -> np.ndarray:
+    """Every unit of two kinds is a permutation of 1..n: a Latin square for rows and columns."""
+    if kinds == (COLUMN, BOX):
+        return _square(rng, b, (ROW, BOX)).reshape(b.n, b.n).T.reshape(-1)
+    grid = np.zeros(b.n * b.n, np.int64)
+    for row in b.units[ROW]:
+        # Cells and digits left to them form a regular graph, so there is always a matching.
+        taken = seen(b, grid, kinds)[row, None] >> np.arange(b.n) & 1
+        cells, digits = linear_sum_assignment(rng.random((b.n, b.n)) + b.n * taken)
+        grid[row[cells]] = digits + 1
+    return grid
+
+
+def _singles(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
+    """`grid` with more cells, as far as they follow one by one: a cell's only digit, or a digit's
+    only cell in a unit."""
+    grid = grid.copy()
+    while True:
+        shown = seen(b, grid, kinds)[:, None] >> np.arange(b.n) & 1
+        fits = (grid == 0)[:, None] & (shown == 0)
+        forced = fits & (fits.sum(1) == 1)[:, None]
+        for kind in kinds:
+            inside = fits[b.units[kind]]
+            forced[b.units[kind]] |= inside & (inside.sum(1) == 1)[:, None]
+        cells, digits = np.nonzero(forced)
+        if not cells.size:
+            return grid
+        grid[cells] = digits + 1
+
+
 # Tasks: (rng, board) -> (fields of the instruction, grid, answer); int64 [N], answers also [n].
 
 
@@ -142,6 +174,26 @@ def _complete(rng, b: Board):
     grid[b.units[kind][rows, empty]] = 0
     answer[b.units[kind][rows, empty]] = missing
     return {"units": UNIT_NAMES[kind]}, grid, answer
+
+
+def _solve(rng, b: Board):
+    """Two kinds of units as in `_square`, to be completed; the one answer follows by singles."""
+    kinds = ((ROW, COLUMN), (ROW, BOX), (COLUMN, BOX))[rng.integers(3)]
+    answer = _square(rng, b, kinds)
+    grid = answer * (rng.random(b.n * b.n) < rng.uniform(0.3, 0.8))
+    found = _singles(b, grid, kinds)
+    for cell in rng.permutation(b.n * b.n):
+        if not found[cell]:
+            grid[cell] = found[cell] = answer[cell]
+            found = _singles(b, found, kinds)
+    return {"units": _names(kinds)}, grid, answer
+
+
+def _single(rng, b: Board):
+    kinds, grid = _missing_grid(rng, b, "least")
+    shown = seen(b, grid, kinds)
+    forced = (grid == 0) & (b.lacking[shown] == 1)
+    return {"units": _names(kinds)}, grid, np.where(forced, b.least[shown], grid)
 
 
 def _mark(rng, b: Board):
@@ -223,10 +275,10 @@ def _boxes(rng, b: Board):
     return {}, grid, grid[b.units[BOX]].reshape(-1)
 
 
-# name: (weight in percent, task, instructions). The fills are what Sudoku needs most.
+# name: (weight in percent, task, instructions). What Sudoku needs most has most of it.
 GRID_TASKS = {
     "fill": (
-        32,
+        22,
         _fill,
         (
             "Fill empty cells with the {which} digit missing from {units}",
@@ -240,7 +292,7 @@ GRID_TASKS = {
         ("For every cell the {which} digit missing from {units}",),
     ),
     "complete": (
-        10,
+        8,
         _complete,
         (
             "Complete every {units} with its missing digits in order",
@@ -248,8 +300,24 @@ GRID_TASKS = {
             "Complete each {units}",
         ),
     ),
+    "solve": (
+        20,
+        _solve,
+        (
+            "Fill the grid, each {units} has every digit once",
+            "Each {units} has every digit once, fill the empty cells",
+        ),
+    ),
+    "single": (
+        6,
+        _single,
+        (
+            "Fill empty cells that can hold one digit by {units}",
+            "Fill each cell that lacks only one digit by {units}",
+        ),
+    ),
     "mark": (
-        8,
+        4,
         _mark,
         (
             "Mark each digit that occurs again in its {units}",
@@ -257,17 +325,17 @@ GRID_TASKS = {
         ),
     ),
     "count": (
-        4,
+        2,
         _count,
         ("For every cell count the full cells of its {units}", "Count full cells by {units}"),
     ),
     "index": (
-        12,
+        10,
         _index,
         ("For every cell the number of its {units}",),
     ),
     "options": (
-        6,
+        4,
         _options,
         (
             "How many digits can each empty cell hold",
@@ -276,7 +344,7 @@ GRID_TASKS = {
     ),
     "keep": (2, _keep, ("Keep only digit {d}", "Where is digit {d}", "Show the {d} cells")),
     "place": (
-        8,
+        4,
         _place,
         (
             "Put {d} in every empty cell that can hold it",

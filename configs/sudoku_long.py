@@ -10,7 +10,7 @@ from configs import sudoku
 
 def get_config() -> ml_collections.ConfigDict:
     config = sudoku.get_config()
-    config.steps = 42_000
+    config.steps = 34_000
     config.data.clues = (26, 50)
     config.eval.every = 10_500
     config.checkpoint_every = 1000

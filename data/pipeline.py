@@ -29,6 +29,7 @@ def make_dataset(
     seed: int,
     shuffle: bool = True,
     num_epochs: int | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> grain.IterDataset:
     """Batches of examples in the layout of `canvas.pack`.
 
@@ -41,6 +42,7 @@ def make_dataset(
         source: has __len__ and __getitem__(int).
         to_text: item -> (user text, answer text), without any token of the turn format.
         num_epochs: None repeats for ever. Otherwise the last, incomplete batch is dropped.
+        part: (i, n) gives the i-th of n equal parts of every batch's rows: what a host reads.
 
     Returns:
         Dataset of {"tokens": int32 [B, T], "prompt_len": int32 [B], "num_canvases": int32 [B]},
@@ -62,8 +64,18 @@ def make_dataset(
             tokenizer.pad_id,
         )
 
+    index, parts = part
+    if batch_size % parts:
+        raise ValueError(f"{parts} hosts do not divide a batch of {batch_size}")
+    size = batch_size // parts
+
+    def rows(items) -> dict[str, np.ndarray]:
+        examples = [example(item) for item in items[index * size : (index + 1) * size]]
+        return {name: np.stack([e[name] for e in examples]) for name in examples[0]}
+
     dataset = grain.MapDataset.source(source).seed(seed)
     if shuffle:
         dataset = dataset.shuffle()
-    dataset = dataset.repeat(num_epochs).map(example).batch(batch_size, drop_remainder=True)
+    dataset = dataset.repeat(num_epochs).batch(batch_size, drop_remainder=True, batch_fn=list)
+    dataset = dataset.map(rows)
     return dataset.to_iter_dataset(grain.ReadOptions(num_threads=0))

@@ -262,16 +262,17 @@ def _sizes(config: ModelConfig, layer: int | None, parts: int) -> dict[str, int]
     return sizes
 
 
-def _groups(axes: str) -> list[list[str]]:
+def axis_groups(axes: str) -> list[list[str]]:
+    """The names in each axis of an array: "(H h) D" -> [["H", "h"], ["D"]]."""
     return [g.strip("()").split() for g in re.findall(r"\([^)]*\)|\S+", axes)]
 
 
 def _shape(axes: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    return tuple(math.prod(sizes[name] for name in group) for group in _groups(axes))
+    return tuple(math.prod(sizes[name] for name in group) for group in axis_groups(axes))
 
 
 def _rearrange(array: np.ndarray, source: str, target: str, sizes: Mapping[str, int]) -> np.ndarray:
-    names = [name for group in _groups(source) for name in group]
-    order = [names.index(name) for group in _groups(target) for name in group]
+    names = [name for group in axis_groups(source) for name in group]
+    order = [names.index(name) for group in axis_groups(target) for name in group]
     array = array.reshape([sizes[name] for name in names]).transpose(order)
     return array.reshape(_shape(target, sizes))

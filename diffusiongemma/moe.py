@@ -8,6 +8,7 @@ from flax import nnx
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.layers import Linear, expert_init, rms_norm
+from diffusiongemma.sharding import over_experts
 
 
 class Groups(NamedTuple):
@@ -64,6 +65,24 @@ def grouped_matmul(x: jax.Array, kernels: jax.Array, expert: jax.Array) -> jax.A
     return jnp.einsum("bmi,bio->bmo", x, kernels[expert])
 
 
+class Expert(NamedTuple):
+    """A linear map an expert: kernel [E, in, out]; LoRA factors [E, in, r] and [E, r, out]."""
+
+    kernel: jax.Array
+    lora_a: jax.Array | None
+    lora_b: jax.Array | None
+
+
+def expert_linear(params: Expert, lora_scale: float, x: jax.Array, expert: jax.Array) -> jax.Array:
+    """[blocks, block, in] -> [blocks, block, out] by the experts [blocks]."""
+    y = grouped_matmul(x, params.kernel, expert)
+    if params.lora_a is not None:
+        low = grouped_matmul(x.astype(jnp.float32), params.lora_a, expert)
+        low = grouped_matmul(low, params.lora_b, expert)
+        y = y + (low * lora_scale).astype(y.dtype)
+    return y
+
+
 class ExpertLinear(nnx.Module):
     """A Linear an expert: kernel [E, in_dim, out_dim], LoRA factors stacked likewise."""
 
@@ -75,14 +94,11 @@ class ExpertLinear(nnx.Module):
         self.lora_b = nnx.data(None)
         self.lora_scale = 1.0
 
-    def __call__(self, x: jax.Array, expert: jax.Array) -> jax.Array:
-        """[blocks, block, in_dim] -> [blocks, block, out_dim] by the kernels expert [blocks]."""
-        y = grouped_matmul(x, self.kernel[...], expert)
-        if self.lora_a is not None:
-            low = grouped_matmul(x.astype(jnp.float32), self.lora_a[...], expert)
-            low = grouped_matmul(low, self.lora_b[...], expert)
-            y = y + (low * self.lora_scale).astype(y.dtype)
-        return y
+    @property
+    def params(self) -> Expert:
+        if self.lora_a is None:
+            return Expert(self.kernel[...], None, None)
+        return Expert(self.kernel[...], self.lora_a[...], self.lora_b[...])
 
 
 class Router(nnx.Module):
@@ -120,18 +136,30 @@ class MoE(nnx.Module):
         shape = x.shape
         x, residual = x.reshape(-1, shape[-1]), residual.reshape(-1, shape[-1])
         weights, experts = self.router(residual)
-        num_experts, top_k = self.router.per_expert_scale.shape[0], self.router.top_k
+        params = self.gate_up.params, self.down.params
+        return over_experts(self._apply, x, weights, experts, params).astype(x.dtype).reshape(shape)
+
+    def _apply(
+        self,
+        x: jax.Array,
+        weights: jax.Array,
+        experts: jax.Array,
+        params: tuple[Expert, Expert],
+    ) -> jax.Array:
+        """Each row's weighted sum of experts, float32 [N, D]; params may hold a part of all."""
+        gate_up, down = params
+        num_experts, top_k = gate_up.kernel.shape[0], experts.shape[1]
         groups = group_rows(
             experts.reshape(-1), num_experts, _block_size(experts.size, num_experts)
         )
-
         # Row r is token r // top_k; the place of no row reads a row of zeros.
         rows = x.at[groups.source // top_k].get(mode="fill", fill_value=0)
-        gate, up = jnp.split(self.gate_up(rows, groups.expert), 2, axis=-1)
-        out = self.down(jax.nn.gelu(gate, approximate=True) * up, groups.expert)
-        out = out.reshape(-1, shape[-1])[groups.place].reshape(-1, top_k, shape[-1])
-        out = jnp.einsum("nkd,nk->nd", out.astype(jnp.float32), weights)
-        return out.astype(x.dtype).reshape(shape)
+        both = expert_linear(gate_up, self.gate_up.lora_scale, rows, groups.expert)
+        gate, up = jnp.split(both, 2, axis=-1)
+        hidden = jax.nn.gelu(gate, approximate=True) * up
+        out = expert_linear(down, self.down.lora_scale, hidden, groups.expert)
+        out = out.reshape(-1, out.shape[-1])[groups.place].reshape(-1, top_k, out.shape[-1])
+        return jnp.einsum("nkd,nk->nd", out.astype(jnp.float32), weights)
 
 
 def _block_size(rows: int, num_experts: int) -> int:

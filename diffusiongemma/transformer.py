@@ -1,10 +1,13 @@
 """DiffusionGemma: one set of weights, a causal encode() and a bidirectional denoise()."""
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 
 from diffusiongemma.attention import (
     Attention,
@@ -19,6 +22,7 @@ from diffusiongemma.attention import (
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.layers import Embedder, GatedMLP, RMSNorm, rms_norm
 from diffusiongemma.moe import MoE
+from diffusiongemma.sharding import split_rows, state_sharding
 
 Mode = Literal["encode", "denoise"]
 
@@ -80,10 +84,14 @@ class DiffusionGemma(nnx.Module):
       config: its shape.
       rngs: source of the initial weights.
       dtype: of weights and activations (norms, softmax, router and logits are float32 inside).
+
+    Attributes:
+      remat: whether gradients compute each layer's activations anew instead of keeping them.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.config = config
+        self.remat = False
         self.embedder = Embedder(config.vocab_size, config.width, rngs=rngs, dtype=dtype)
         self.layers = nnx.List(
             [Block(config, layer_type, rngs=rngs, dtype=dtype) for layer_type in config.layer_types]
@@ -177,10 +185,34 @@ class DiffusionGemma(nnx.Module):
             zip(self.config.layer_types, self.layers, strict=True)
         ):
             layer_cache = None if cache is None else cache.layers[i]
-            x, layer_cache = block(x, layer_cache, contexts[layer_type], mode)
+            run = _remat(block, mode) if self.remat else functools.partial(block, mode=mode)
+            x, layer_cache = run(split_rows(x), layer_cache, contexts[layer_type])
             kept.append(layer_cache)
         return self.final_norm(x), tuple(kept)
 
     def _logits(self, x: jax.Array) -> jax.Array:
         cap = self.config.softcap
-        return cap * jnp.tanh(self.embedder.decode(x) / cap)
+        return cap * jnp.tanh(self.embedder.decode(split_rows(x)) / cap)
+
+
+def create_model(
+    config: ModelConfig, seed: int, dtype=jnp.float32, mesh: Mesh | None = None
+) -> DiffusionGemma:
+    """A model with random weights, made where they belong; None: on one device."""
+
+    def create():
+        return DiffusionGemma(config, rngs=nnx.Rngs(seed), dtype=dtype)
+
+    graphdef, shapes = nnx.split(nnx.eval_shape(create))
+    where = None if mesh is None else state_sharding(shapes, mesh)
+    return nnx.merge(graphdef, jax.jit(lambda: nnx.state(create()), out_shardings=where)())
+
+
+def _remat(block: Block, mode: Mode) -> Callable[..., tuple[jax.Array, LayerCache]]:
+    # Over the state: nnx.remat does not work inside scans and loops.
+    graphdef, state = nnx.split(block)
+
+    def run(state, x, cache, context):
+        return nnx.merge(graphdef, state)(x, cache, context, mode)
+
+    return functools.partial(jax.checkpoint(run), state)

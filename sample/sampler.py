@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.diffusion import temperature
+from diffusiongemma.sharding import gather
 from sample import stopping
 from sample.clock import Clock
 from sample.prefill import commit, prefill
@@ -228,7 +229,7 @@ def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch)
     valid = jnp.where(done, 0, valid)
     tokens = stopping.cut(last.best, valid, pad_id)
     record = last.trajectory or (None, None, None)
-    return _Canvas(tokens, last.steps, valid, *record, done=done | ended)
+    return gather(_Canvas(tokens, last.steps, valid, *record, done=done | ended))
 
 
 def _blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int) -> Generation:

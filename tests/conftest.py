@@ -1,11 +1,12 @@
-"""Shared by the tests: quick compilation, and the model's public surface, compiled."""
+"""Shared by the tests: quick compilation, 8 virtual devices, the model's surface compiled."""
 
 import os
 
 # Most of the suite's time is compilation, and none of its arrays is large. Set before JAX starts,
 # and inherited by the processes that tests start.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_force_host_platform_device_count=8"
 )
 
 import jax

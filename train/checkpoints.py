@@ -18,8 +18,9 @@ MARGIN_BYTES = 2 << 20
 class Checkpoints:
     """Numbered checkpoints under workdir/checkpoints; each appears whole or not at all.
 
-    Items of a checkpoint: "params" (the trained weights), "optimizer" (its state, and the step),
-    "data" (the iterator's state) and "model" (what it takes to build the model; see
+    Items of a checkpoint: "params" (the trained weights, or their running mean if the run has one),
+    "optimizer" (its state, the step, and the trained weights beside a running mean), "data" (the
+    iterator's state) and "model" (what it takes to build the model; see
     diffusiongemma/run_checkpoint.py). Frozen weights are not in it: they are the run's init's.
 
     Args:
@@ -45,8 +46,8 @@ class Checkpoints:
         Raises OSError if the disk has no room for it.
         """
         args = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            optimizer=ocp.args.StandardSave({"step": state.step, "state": state.opt_state}),
+            params=ocp.args.StandardSave(state.result),
+            optimizer=ocp.args.StandardSave(_rest(state)),
             data=ocp.args.JsonSave(data),
             model=ocp.args.JsonSave(self.model),
         )
@@ -57,20 +58,20 @@ class Checkpoints:
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """(state, data iterator's state) after `step`, in target's structure.
 
-        Raises ValueError if a stored array has another shape or dtype than the target's.
+        Arrays go where the target's are, whatever mesh they were saved on. Raises ValueError if one
+        of them has another shape or dtype than the target's.
         """
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(target.params),
-                optimizer=ocp.args.StandardRestore(
-                    {"step": target.step, "state": target.opt_state}
-                ),
+                params=ocp.args.StandardRestore(target.result),
+                optimizer=ocp.args.StandardRestore(_rest(target)),
                 data=ocp.args.JsonRestore(),
             ),
         )
-        optimizer = restored["optimizer"]
-        state = TrainState(optimizer["step"], restored["params"], optimizer["state"])
+        rest, result = restored["optimizer"], restored["params"]
+        params, ema = (result, None) if target.ema is None else (rest["params"], result)
+        state = TrainState(rest["step"], params, rest["state"], ema)
         for wanted, found in zip(jax.tree.leaves(target), jax.tree.leaves(state), strict=True):
             if jnp.shape(wanted) != jnp.shape(found) or wanted.dtype != found.dtype:
                 raise ValueError(
@@ -95,3 +96,8 @@ class Checkpoints:
                 f"that of step {self.latest()} is whole: make room and start the run again"
             )
             raise OSError(errno.ENOSPC, message, str(folder))
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+    rest = {"step": state.step, "state": state.opt_state}
+    return rest if state.ema is None else rest | {"params": state.params}

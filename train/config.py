@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.sources import DataConfig
+from diffusiongemma.sharding import MeshConfig
 from sample.step import SamplerConfig
 from train.loss import LossConfig
 from train.optimizer import OptimizerConfig
@@ -45,6 +46,11 @@ class RunConfig:
       init: a checkpoint folder to start from; then preset and overrides are not used.
       dtype: "float32" or "bfloat16", of the weights.
       data, loss, optimizer, lora, eval, sampler: see their classes.
+      mesh: devices; a run may go on on another mesh (see sharding.MeshConfig).
+      accumulate: parts of the batch whose gradients are computed one after another and averaged.
+      remat: compute activations again for the gradients instead of keeping them: less memory.
+      ema: decay of a running mean of the trained weights, which is then evaluated and saved as the
+        result; 0 for none.
       log_every, checkpoint_every: in steps.
       keep: checkpoints kept.
     """
@@ -62,14 +68,29 @@ class RunConfig:
     lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    accumulate: int = 1
+    remat: bool = False
+    ema: float = 0.0
     log_every: int = 20
     checkpoint_every: int = 500
     keep: int = 2
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "keep"):
+        for name in (
+            *("steps", "batch_size", "accumulate"),
+            *("log_every", "checkpoint_every", "keep"),
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        parts = self.accumulate * self.mesh.data * self.mesh.fsdp
+        if self.batch_size % parts:
+            raise ConfigError(
+                f"accumulate x mesh.data x mesh.fsdp = {parts} does not divide batch_size "
+                f"{self.batch_size}"
+            )
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema must be at least 0 and below 1, not {self.ema}")
         if bool(self.preset) == bool(self.init):
             raise ConfigError("give one of preset (random weights) and init (a checkpoint folder)")
         if self.dtype not in ("float32", "bfloat16"):
@@ -113,12 +134,15 @@ def _build(cls, fields: Mapping[str, Any], path: str):
 
 
 def differences(old: str, new: str) -> list[str]:
-    """Fields (dotted) in which two to_json() texts differ, as "name: old -> new"."""
+    """Fields (dotted) in which two to_json() texts differ, as "name: old -> new".
+
+    The mesh is not looked at: a run may go on on another one.
+    """
     flat_old, flat_new = _flatten(json.loads(old)), _flatten(json.loads(new))
     return [
         f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
         for name in sorted({*flat_old, *flat_new})
-        if flat_old.get(name) != flat_new.get(name)
+        if flat_old.get(name) != flat_new.get(name) and not name.startswith("mesh.")
     ]
 
 

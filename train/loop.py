@@ -10,12 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from data.pipeline import make_dataset
 from data.sources import open_source
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.lora import add_lora, merge_lora
+from diffusiongemma.sharding import param_sharding, place_batch
+from diffusiongemma.transformer import create_model
 from train.checkpoints import Checkpoints
 from train.config import ConfigError, RunConfig, differences
 from train.heldout import HeldOut
@@ -28,20 +32,22 @@ class NonFiniteLoss(FloatingPointError):
     """The loss became NaN or infinite."""
 
 
-def build_model(config: RunConfig) -> DiffusionGemma:
+def build_model(config: RunConfig, mesh: Mesh) -> DiffusionGemma:
     """The model that the run starts from: random weights or a checkpoint, with LoRA if wanted."""
     dtype = jnp.dtype(config.dtype)
     if config.init:
-        model = load_checkpoint(config.init, dtype=dtype)
+        model = load_checkpoint(config.init, dtype=dtype, sharding=param_sharding(mesh))
     else:
         shape = ModelConfig.preset(config.preset, **config.overrides)
+        config.mesh.check(shape)
+        model = create_model(shape, config.seed, dtype, mesh)
+    return prepare(model, config)
 
-        @nnx.jit
-        def create():
-            return DiffusionGemma(shape, rngs=nnx.Rngs(config.seed), dtype=dtype)
 
-        model = create()
+def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
+    """What the run changes in the model, in place: its canvas size, and LoRA if wanted."""
     model.config = dataclasses.replace(model.config, canvas_size=config.loss.canvas_size)
+    model.remat = config.remat
     if config.lora.rank:
         add_lora(
             model,
@@ -64,15 +70,26 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
       workdir: its folder, made if need be.
       tokenizer: for prompts and answers.
 
+    With several processes (jax.distributed) each reads its part of every batch, the first writes
+    the figures, and model/ is left to `python -m scripts.convert --from=WORKDIR`.
+
     Returns:
-      the path of model/.
+      the path of model/; with several processes, of the workdir.
 
     Raises:
       NonFiniteLoss: at the first step whose loss is not finite; earlier checkpoints stay.
       ConfigError, ValueError: bad config, workdir or data.
     """
-    model = build_model(config)
-    claim_workdir(config, workdir)
+    mesh = config.mesh.make()
+    with jax.set_mesh(mesh):
+        return _train(config, workdir, tokenizer, mesh)
+
+
+def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -> Path:
+    model = build_model(config, mesh)
+    if jax.process_index() == 0:
+        claim_workdir(config, workdir)
+    multihost_utils.sync_global_devices("workdir")
     held_out = HeldOut(config, tokenizer)
     source, to_text = open_source(config.data, "train", config.seed)
     batches = iter(
@@ -85,6 +102,7 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
             num_canvases=config.loss.num_canvases,
             batch_size=config.batch_size,
             seed=config.seed,
+            part=(jax.process_index(), jax.process_count()),
         )
     )
 
@@ -95,9 +113,11 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
         "lora": dataclasses.asdict(config.lora),
     }
     optimizer = make_optimizer(config.optimizer, config.steps)
-    graphdef, state, frozen = init_state(model, optimizer)
+    graphdef, state, frozen = init_state(model, optimizer, mesh, ema=config.ema > 0)
     del model
-    train_step = make_train_step(graphdef, optimizer, config.loss, config.seed)
+    train_step = make_train_step(
+        graphdef, optimizer, config.loss, config.seed, config.accumulate, config.ema, like=state
+    )
 
     checkpoints = Checkpoints(workdir, config.keep, description)
     first = checkpoints.latest() or 0
@@ -109,7 +129,7 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
     started = time.monotonic()
 
     def evaluate(step: int) -> None:
-        model = nnx.merge(graphdef, *jax.tree.map(jnp.copy, (state.params, frozen)))
+        model = nnx.merge(graphdef, *jax.tree.map(jnp.copy, (state.result, frozen)))
         figures = held_out.evaluate(model)
         figures["seconds"] = seconds_before + time.monotonic() - started
         metrics.write(step, figures)
@@ -131,7 +151,7 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
 
     with progress_bar(config.steps, first, workdir.name) as bar:
         for step in range(first + 1, config.steps + 1):
-            state, figures = train_step(state, frozen, next(batches))
+            state, figures = train_step(state, frozen, place_batch(next(batches), mesh))
             pending.append((step, figures))
             bar.update()
             last = step == config.steps
@@ -151,7 +171,9 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
     checkpoints.close()
     metrics.close()
 
-    model = nnx.merge(graphdef, state.params, frozen)
+    if jax.process_count() > 1:
+        return workdir
+    model = nnx.merge(graphdef, state.result, frozen)
     merge_lora(model)
     save_checkpoint(model, workdir / "model")
     tokenizer.save(workdir / "model")

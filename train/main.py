@@ -2,12 +2,15 @@
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku --config.steps=100
 
-Any field of the config can be given on the command line.
+Any field of the config can be given on the command line. On several hosts the same command runs on
+each, with --distributed (what Slurm, GKE and the like tell is found in the environment) or with
+--coordinator=HOST:PORT --num_processes=N --process_id=I.
 """
 
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
@@ -17,15 +20,35 @@ from train.config import RunConfig
 from train.loop import train
 
 
+def define_distributed(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("distributed", False, "One of several hosts.", flag_values=values)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", flag_values=values)
+    for name, help in (("num_processes", "All of them."), ("process_id", "This one's, from 0.")):
+        flags.DEFINE_integer(name, None, help, lower_bound=0, flag_values=values)
+
+
+def start_distributed(values: flags.FlagValues) -> None:
+    """Joins the other processes; ValueError for flags that do not fit together."""
+    given = (values.coordinator, values.num_processes, values.process_id)
+    if all(value is not None for value in given):
+        jax.distributed.initialize(*given)
+    elif any(value is not None for value in given):
+        raise ValueError("--coordinator, --num_processes and --process_id are given together")
+    elif values.distributed:
+        jax.distributed.initialize()
+
+
 def main(argv: list[str]) -> int:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "The run's file, configs/*.py.", values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    define_distributed(values)
 
     def run() -> None:
         if values.config is None or not values.workdir:
             raise ValueError("--config=FILE and --workdir=DIR are needed")
         logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
+        start_distributed(values)
         config = RunConfig.from_dict(values.config.to_dict())
         print(f"saved {train(config, Path(values.workdir), Tokenizer.load())}")
 

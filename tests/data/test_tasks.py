@@ -57,7 +57,7 @@ def completions(grid, box, units):
         return
     i = min(free, key=lambda i: len(free[i]))
     for digit in free[i]:
-        yield from completions(grid[:i] + [digit] + grid[i + 1 :], box, units)
+        yield from completions([*grid[:i], digit, *grid[i + 1 :]], box, units)
 
 
 def expected(name, instruction, grid, box):

@@ -1,0 +1,183 @@
+"""Many devices: the mesh, one table that says where parameters go, and batches.
+
+The mesh has three axes. "data" and "fsdp" both split the batch; "fsdp" also splits every matrix
+along the residual width D, and the embedding along V, so that a device keeps its part and gathers
+the rest of a layer while it works on it. "expert" splits the stacks of experts: its devices see the
+same tokens, compute the experts that they hold, and sum.
+
+Arrays are placed by NamedSharding and computations follow them (jax.jit's automatic partitioning);
+the one place with explicit collectives is the mixture of experts. Code finds the mesh in JAX's
+context, so whoever has one calls under `jax.set_mesh(mesh)`:
+
+    mesh = MeshConfig(fsdp=4, expert=2).make()
+    with jax.set_mesh(mesh):
+        model = load_checkpoint(path, dtype=jnp.bfloat16, sharding=param_sharding(mesh))
+        out = generate(model, tokens, mask, key)
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.convert import OURS, axis_groups
+
+BATCH = ("data", "fsdp")
+EXPERT = "expert"
+# The mesh axis that splits a parameter's axis, by the names of convert.OURS; the first that names a
+# mesh axis has it. Parameters of one axis are small, and whole on every device.
+AXES = {"V": "fsdp", "D": "fsdp", "E": EXPERT}
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis of the mesh (see the module); 1 x 1 x 1 is one device."""
+
+    data: int = 1
+    fsdp: int = 1
+    expert: int = 1
+
+    def __post_init__(self):
+        for name, size in dataclasses.asdict(self).items():
+            if size < 1:
+                raise ValueError(f"mesh.{name} must be at least 1, not {size}")
+
+    @property
+    def size(self) -> int:
+        return self.data * self.fsdp * self.expert
+
+    def __str__(self) -> str:
+        return f"data {self.data} x fsdp {self.fsdp} x expert {self.expert}"
+
+    def check(self, model: ModelConfig, batch_size: int | None = None) -> None:
+        """Raises ValueError, naming all that the mesh does not divide."""
+        faults = []
+        if model.width % self.fsdp:
+            faults.append(f"mesh.fsdp {self.fsdp} does not divide the width {model.width}")
+        if model.vocab_size % self.fsdp:
+            faults.append(f"mesh.fsdp {self.fsdp} does not divide the {model.vocab_size} tokens")
+        if model.num_experts % self.expert:
+            faults.append(f"mesh.expert {self.expert} does not divide {model.num_experts} experts")
+        if batch_size is not None and batch_size % (self.data * self.fsdp):
+            faults.append(
+                f"mesh.data x mesh.fsdp = {self.data * self.fsdp} does not divide the batch of "
+                f"{batch_size}"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    def make(self, devices: list[jax.Device] | None = None) -> Mesh:
+        """The mesh, of the first devices there are. Raises ValueError if there are too few."""
+        devices = jax.devices() if devices is None else devices
+        if len(devices) < self.size:
+            raise ValueError(
+                f"a mesh of {self} takes {self.size} devices, and there are {len(devices)}"
+            )
+        if self.size % jax.process_count():
+            raise ValueError(
+                f"a mesh of {self} takes {self.size} devices, no multiple of "
+                f"{jax.process_count()} processes"
+            )
+        shape = (self.data, self.fsdp, self.expert)
+        return jax.make_mesh(
+            shape, (*BATCH, EXPERT), (AxisType.Auto,) * 3, devices=devices[: self.size]
+        )
+
+
+def param_spec(path: str, ndim: int) -> PartitionSpec:
+    """How the parameter of a path is split: AXES, and of LoRA factors the axis of experts."""
+    path = ".".join("N" if part.isdigit() else part for part in path.split("."))
+    if path.endswith((".lora_a", ".lora_b")):
+        return PartitionSpec(EXPERT) if ndim == 3 else PartitionSpec()
+    if ndim == 1:
+        return PartitionSpec()
+    axes = [AXES.get(group[0]) for group in axis_groups(OURS[path])]
+    return PartitionSpec(*(a if a not in axes[:i] else None for i, a in enumerate(axes)))
+
+
+def param_sharding(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
+    """Where load_checkpoint puts the parameter of a path and shape."""
+    return lambda path, shape: NamedSharding(mesh, param_spec(path, len(shape)))
+
+
+def state_sharding(state: nnx.State, mesh: Mesh) -> nnx.State:
+    """The sharding of every leaf of a model's state, arrays or shapes."""
+    where = param_sharding(mesh)
+
+    def sharding(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        return where(name.removesuffix(".value"), leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts a batch on the mesh, split by rows; every process gives its own part of the rows."""
+    where = NamedSharding(mesh, PartitionSpec(BATCH))
+    return {k: jax.make_array_from_process_local_data(where, v) for k, v in batch.items()}
+
+
+def split_rows(x: jax.Array) -> jax.Array:
+    """x, kept split by its first axis over the mesh in context, if there is one that divides it."""
+    spec = _row_spec(x.shape[0])
+    return x if spec is None else jax.lax.with_sharding_constraint(x, spec)
+
+
+def gather(tree: Any) -> Any:
+    """Arrays whole on every device of the mesh in context, if there is one."""
+    if _mesh() is None:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, jax.tree.map(lambda _: PartitionSpec(), tree))
+
+
+def over_experts(
+    apply: Callable[..., jax.Array],
+    rows: jax.Array,
+    weights: jax.Array,
+    experts: jax.Array,
+    params: Any,
+) -> jax.Array:
+    """apply(rows, weights, experts, params), each device with its experts and its part of the rows.
+
+    Every device computes all choices of its rows, with weight 0 and some expert it has for those
+    that are not its own: static shapes have no smaller bound that drops no token.
+
+    Args:
+      apply: returns [N, D], a sum over choices weighted by `weights`.
+      rows: [N, D].
+      weights, experts: [N, top_k], float32 and int32.
+      params: arrays with a leading axis of E experts.
+    """
+    mesh = _mesh()
+    if mesh is None:
+        return apply(rows, weights, experts, params)
+    spec = _row_spec(rows.shape[0]) or PartitionSpec()
+
+    def local(rows, weights, experts, params):
+        held = jax.tree.leaves(params)[0].shape[0]
+        experts = experts - jax.lax.axis_index(EXPERT) * held
+        own = (experts >= 0) & (experts < held)
+        out = apply(rows, weights * own, experts % held, params)
+        return jax.lax.psum(out, EXPERT)
+
+    return jax.shard_map(
+        local, mesh=mesh, in_specs=(spec, spec, spec, PartitionSpec(EXPERT)), out_specs=spec
+    )(rows, weights, experts, params)
+
+
+def _mesh() -> jax.sharding.AbstractMesh | None:
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def _row_spec(rows: int) -> PartitionSpec | None:
+    mesh = _mesh()
+    if mesh is None or rows % math.prod(mesh.shape[axis] for axis in BATCH):
+        return None
+    return PartitionSpec(BATCH)

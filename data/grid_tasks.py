@@ -278,7 +278,7 @@ def _boxes(rng, b: Board):
 # name: (weight in percent, task, instructions). What Sudoku needs most has most of it.
 GRID_TASKS = {
     "fill": (
-        22,
+        13,
         _fill,
         (
             "Fill empty cells with the {which} digit missing from {units}",
@@ -301,7 +301,7 @@ GRID_TASKS = {
         ),
     ),
     "solve": (
-        20,
+        32,
         _solve,
         (
             "Fill the grid, each {units} has every digit once",
@@ -309,7 +309,7 @@ GRID_TASKS = {
         ),
     ),
     "single": (
-        6,
+        8,
         _single,
         (
             "Fill empty cells that can hold one digit by {units}",
@@ -317,7 +317,7 @@ GRID_TASKS = {
         ),
     ),
     "mark": (
-        4,
+        2,
         _mark,
         (
             "Mark each digit that occurs again in its {units}",
@@ -330,12 +330,12 @@ GRID_TASKS = {
         ("For every cell count the full cells of its {units}", "Count full cells by {units}"),
     ),
     "index": (
-        10,
+        8,
         _index,
         ("For every cell the number of its {units}",),
     ),
     "options": (
-        4,
+        3,
         _options,
         (
             "How many digits can each empty cell hold",

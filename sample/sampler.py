@@ -121,7 +121,7 @@ def generate(
     done = np.zeros((batch_size,), bool)
     for k in range(num_canvases):
         limit = new_tokens - k * canvas_size
-        canvas = _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch)
+        canvas = denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch)
         _store(out, k, canvas)
         if watch:
             jax.effects_barrier()
@@ -162,7 +162,7 @@ class _Loop(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config", "watch"))
-def _denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch) -> _Canvas:
+def denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch) -> _Canvas:
     """Denoises canvas k of the rows that are not done, in one loop until the last has stopped."""
     model = nnx.merge(graphdef, state)
     vocab_size, pad_id = model.config.vocab_size, model.config.pad_id

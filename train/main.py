@@ -50,6 +50,9 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
         start_distributed(values)
         config = RunConfig.from_dict(values.config.to_dict())
+        if not jax.distributed.is_initialized():
+            # On a CPU, a mesh's devices are threads. Of other backends the number is given.
+            jax.config.update("jax_num_cpu_devices", config.mesh.size)
         print(f"saved {train(config, Path(values.workdir), Tokenizer.load())}")
 
     return cli.run(values, run, argv, __doc__)

@@ -105,7 +105,7 @@ def make_train_step(
         mean = state.ema
         if mean is not None:
             mean = optax.incremental_update(params, mean, 1 - ema_decay)
-        metrics |= {"grad_norm": optax.global_norm(grads)}
+        metrics |= {"grad_norm": optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, opt_state, mean), metrics
 
     out = None if like is None else (jax.tree.map(lambda x: x.sharding, like), None)

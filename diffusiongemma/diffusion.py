@@ -14,6 +14,17 @@ def temperature(t: jax.Array | float, lowest: float = 0.4, highest: float = 0.8)
     return lowest + (highest - lowest) * t
 
 
+def noise_levels(key: jax.Array, num: int) -> jax.Array:
+    """[num] float32 levels t, each U(0, 1) and one in every num-th part of it, in random order.
+
+    Stratified: the mean of a loss over them varies less than with independent levels (the idea of
+    the low-discrepancy sampler of Variational Diffusion Models, Kingma et al. 2021).
+    """
+    place, order = jax.random.split(key)
+    part = jax.random.permutation(order, num)
+    return (part + jax.random.uniform(place, (num,))) / num
+
+
 def corrupt(key: jax.Array, tokens: jax.Array, t: jax.Array, vocab_size: int) -> jax.Array:
     """Replaces each token, with probability t, by a uniform token of the vocabulary.
 

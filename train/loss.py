@@ -8,7 +8,7 @@ import optax
 
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
-from diffusiongemma.diffusion import corrupt
+from diffusiongemma.diffusion import corrupt, noise_levels
 from sample.step import argmax
 
 
@@ -75,8 +75,8 @@ def sft_loss(
     context = cache._replace(layers=layers, length=start)
     clean = jnp.repeat(clean, config.noise_draws, axis=0)
 
-    level = jax.random.uniform(level_key, clean.shape[:1])
-    noisy = corrupt(noise_key, clean, level, model.config.vocab_size)
+    levels = noise_levels(level_key, clean.shape[0])
+    noisy = corrupt(noise_key, clean, levels, model.config.vocab_size)
     soft = first_pass(model, noisy, context, config)
     logits = model.denoise(noisy, context, soft)
     denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()

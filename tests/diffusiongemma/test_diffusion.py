@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusiongemma.diffusion import corrupt, initial_canvas, temperature
+from diffusiongemma.diffusion import corrupt, initial_canvas, noise_levels, temperature
 
 V = 16
 
@@ -42,3 +42,11 @@ def test_partial_noise_replaces_its_share_row_by_row():
 
 def test_temperature_falls_from_hot_to_cold():
     np.testing.assert_allclose(temperature(jnp.array([1.0, 0.5, 0.0])), [0.8, 0.6, 0.4], rtol=1e-6)
+
+
+def test_noise_levels_are_uniform_each_and_even_together():
+    levels = np.stack([noise_levels(jax.random.key(i), 4) for i in range(1000)])
+    np.testing.assert_array_equal(np.sort(levels, axis=1) * 4 // 1, np.tile(range(4), (1000, 1)))
+    for place in range(4):
+        parts = (levels[:, place] * V).astype(int)
+        assert chi_square(parts, np.full(V, 1 / V)) < LIMIT

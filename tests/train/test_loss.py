@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
-from diffusiongemma.diffusion import corrupt
+from diffusiongemma.diffusion import corrupt, noise_levels
 from tests.conftest import Compiled
 from train.loss import LossConfig, first_pass, next_token_loss, sft_loss
 
@@ -70,9 +70,9 @@ def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
     batch = make_batch((1, 1, 1, 1))
     _, metrics = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0)
     _, level_key, noise_key = jax.random.split(jax.random.key(3), 3)
-    level = jax.random.uniform(level_key, (8,))
+    levels = noise_levels(level_key, 8)
     clean = np.stack([batch["tokens"][r, n : n + C] for r, n in enumerate(LENGTHS)]).repeat(2, 0)
-    noisy = corrupt(noise_key, jnp.asarray(clean), level, 64)
+    noisy = corrupt(noise_key, jnp.asarray(clean), levels, 64)
     prompts = batch["tokens"][:, :P].repeat(2, 0)
     mask = np.arange(P) < LENGTHS.repeat(2)[:, None]
     _, cache = model.encode(prompts, model.init_cache(8, P), mask, "none")

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -149,7 +150,11 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
                 )
         return {k: float(np.mean([f[k] for _, f in read])) for k in read[0][1]}
 
-    with progress_bar(config.steps, first, workdir.name) as bar:
+    with (
+        closing(checkpoints),
+        closing(metrics),
+        progress_bar(config.steps, first, workdir.name) as bar,
+    ):
         for step in range(first + 1, config.steps + 1):
             state, figures = train_step(state, frozen, place_batch(next(batches), mesh))
             pending.append((step, figures))
@@ -168,8 +173,6 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
                 checkpoints.save(state, batches.get_state())
             if config.eval.every and (step % config.eval.every == 0 or last):
                 evaluate(step)
-    checkpoints.close()
-    metrics.close()
 
     if jax.process_count() > 1:
         return workdir

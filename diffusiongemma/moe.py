@@ -1,4 +1,4 @@
-"""Mixture of experts: router, dispatch, and the one grouped matmul."""
+"""Mixture of experts: the router, the experts, and their weighted sum."""
 
 from typing import NamedTuple
 
@@ -7,80 +7,32 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffusiongemma.config import ModelConfig
+from diffusiongemma.dispatch import group_rows, over_blocks
 from diffusiongemma.layers import Linear, expert_init, rms_norm
 from diffusiongemma.sharding import over_experts
 
 
-class Groups(NamedTuple):
-    """Rows sorted by expert, every expert's rows padded to whole blocks of `block` rows.
-
-    Attributes:
-      source: [blocks, block] int32, the row that fills each place; the number of rows: none does.
-      expert: [blocks] int32, each block's expert.
-      place: [rows] int32, where each row went, in blocks * block.
-    """
-
-    source: jax.Array
-    expert: jax.Array
-    place: jax.Array
-
-
-def group_rows(expert_ids: jax.Array, num_experts: int, block: int) -> Groups:
-    """Sorts rows by expert into blocks that belong to one expert each; no row is ever dropped.
-
-    The work of a grouped matmul over them grows with rows + num_experts * block, not with
-    rows * num_experts.
-
-    Args:
-      expert_ids: [rows] int32 in 0..num_experts - 1.
-      num_experts: E.
-      block: rows in a block.
-    """
-    rows = expert_ids.shape[0]
-    num_blocks = -(-rows // block) + min(num_experts, rows)  # a partial block an expert at most
-    order = jnp.argsort(expert_ids, stable=True)
-    sizes = jnp.zeros((num_experts,), jnp.int32).at[expert_ids].add(1)
-    block_ends = jnp.cumsum(-(-sizes // block))
-    # A sorted row moves on by the padding of the experts before its own.
-    shift = (block_ends * block - jnp.cumsum(sizes)) - (-(-sizes // block) * block - sizes)
-    sorted_place = jnp.arange(rows, dtype=jnp.int32) + shift[expert_ids[order]].astype(jnp.int32)
-    source = jnp.full((num_blocks * block,), rows, jnp.int32).at[sorted_place].set(order)
-    place = jnp.zeros((rows,), jnp.int32).at[order].set(sorted_place)
-    expert = jnp.searchsorted(block_ends, jnp.arange(num_blocks), side="right")
-    expert = jnp.minimum(expert, num_experts - 1).astype(jnp.int32)
-    return Groups(source.reshape(num_blocks, block), expert, place)
-
-
-def grouped_matmul(x: jax.Array, kernels: jax.Array, expert: jax.Array) -> jax.Array:
-    """Multiplies every block of rows by its expert's kernel.
-
-    Args:
-      x: [blocks, block, in].
-      kernels: [E, in, out].
-      expert: [blocks] int32.
-
-    Returns:
-      [blocks, block, out].
-    """
-    return jnp.einsum("bmi,bio->bmo", x, kernels[expert])
-
-
 class Expert(NamedTuple):
-    """A linear map an expert: kernel [E, in, out]; LoRA factors [E, in, r] and [E, r, out]."""
+    """Linear maps of E experts: kernel [E, in, out]; LoRA factors [E, in, r] and [E, r, out]."""
 
     kernel: jax.Array
-    lora_a: jax.Array | None
-    lora_b: jax.Array | None
+    lora_a: jax.Array | None = None
+    lora_b: jax.Array | None = None  # with the scale in it
 
 
-def expert_linear(params: Expert, lora_scale: float, x: jax.Array, expert: jax.Array) -> jax.Array:
-    """[blocks, block, in] -> [blocks, block, out] by the experts [blocks]."""
-    y = grouped_matmul(x, params.kernel, expert)
+def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
+    """[rows, in] -> [rows, out] by one expert, whose params have no axis E."""
+    y = x @ params.kernel
     if params.lora_a is not None:
-        low = grouped_matmul(x.astype(jnp.float32), params.lora_a, expert)
-        low = grouped_matmul(low, params.lora_b, expert)
-        y = y + (low * lora_scale).astype(y.dtype)
+        y = y + (x.astype(jnp.float32) @ params.lora_a @ params.lora_b).astype(y.dtype)
     return y
+
+
+def expert_mlp(x: jax.Array, params: tuple[Expert, Expert]) -> jax.Array:
+    """GeGLU of one expert, [rows, D] -> [rows, D]; params: gate and up as one map, and down."""
+    gate_up, down = params
+    gate, up = jnp.split(expert_linear(gate_up, x), 2, axis=-1)
+    return expert_linear(down, jax.nn.gelu(gate, approximate=True) * up)
 
 
 class ExpertLinear(nnx.Module):
@@ -97,8 +49,8 @@ class ExpertLinear(nnx.Module):
     @property
     def params(self) -> Expert:
         if self.lora_a is None:
-            return Expert(self.kernel[...], None, None)
-        return Expert(self.kernel[...], self.lora_a[...], self.lora_b[...])
+            return Expert(self.kernel[...])
+        return Expert(self.kernel[...], self.lora_a[...], self.lora_b[...] * self.lora_scale)
 
 
 class Router(nnx.Module):
@@ -137,29 +89,18 @@ class MoE(nnx.Module):
         x, residual = x.reshape(-1, shape[-1]), residual.reshape(-1, shape[-1])
         weights, experts = self.router(residual)
         params = self.gate_up.params, self.down.params
-        return over_experts(self._apply, x, weights, experts, params).astype(x.dtype).reshape(shape)
+        return over_experts(_mix, x, weights, experts, params).astype(x.dtype).reshape(shape)
 
-    def _apply(
-        self,
-        x: jax.Array,
-        weights: jax.Array,
-        experts: jax.Array,
-        params: tuple[Expert, Expert],
-    ) -> jax.Array:
-        """Each row's weighted sum of experts, float32 [N, D]; params may hold a part of all."""
-        gate_up, down = params
-        num_experts, top_k = gate_up.kernel.shape[0], experts.shape[1]
-        groups = group_rows(
-            experts.reshape(-1), num_experts, _block_size(experts.size, num_experts)
-        )
-        # Row r is token r // top_k; the place of no row reads a row of zeros.
-        rows = x.at[groups.source // top_k].get(mode="fill", fill_value=0)
-        both = expert_linear(gate_up, self.gate_up.lora_scale, rows, groups.expert)
-        gate, up = jnp.split(both, 2, axis=-1)
-        hidden = jax.nn.gelu(gate, approximate=True) * up
-        out = expert_linear(down, self.down.lora_scale, hidden, groups.expert)
-        out = out.reshape(-1, out.shape[-1])[groups.place].reshape(-1, top_k, out.shape[-1])
-        return jnp.einsum("nkd,nk->nd", out.astype(jnp.float32), weights)
+
+def _mix(
+    x: jax.Array, weights: jax.Array, experts: jax.Array, params: tuple[Expert, Expert]
+) -> jax.Array:
+    """Each row's weighted sum of its experts, float32 [N, D]; params may hold a part of all."""
+    num_experts, top_k = params[0].kernel.shape[0], experts.shape[1]
+    groups = group_rows(experts.reshape(-1), num_experts, _block_size(experts.size, num_experts))
+    out = over_blocks(expert_mlp, top_k, x, params, groups)
+    out = out.reshape(-1, top_k, out.shape[-1])
+    return jnp.einsum("nkd,nk->nd", out.astype(jnp.float32), weights)
 
 
 def _block_size(rows: int, num_experts: int) -> int:

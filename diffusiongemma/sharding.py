@@ -166,8 +166,13 @@ def over_experts(
         out = apply(rows, weights * own, experts % held, params)
         return jax.lax.psum(out, EXPERT)
 
+    # check_vma would ask the loop over blocks to say along which axes its sums vary.
     return jax.shard_map(
-        local, mesh=mesh, in_specs=(spec, spec, spec, PartitionSpec(EXPERT)), out_specs=spec
+        local,
+        mesh=mesh,
+        in_specs=(spec, spec, spec, PartitionSpec(EXPERT)),
+        out_specs=spec,
+        check_vma=False,
     )(rows, weights, experts, params)
 
 

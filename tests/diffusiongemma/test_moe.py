@@ -1,5 +1,7 @@
 """Dispatch and grouped matmul against the plain sum over chosen experts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,9 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import ModelConfig
-from diffusiongemma.moe import MoE, group_rows, grouped_matmul
+from diffusiongemma.dispatch import group_rows
+from diffusiongemma.lora import add_lora
+from diffusiongemma.moe import ExpertLinear, MoE
 
 
 @pytest.mark.parametrize(
@@ -32,18 +36,21 @@ def test_every_row_lies_once_in_a_block_of_its_expert(ids, block):
     np.testing.assert_array_equal(ids[groups.source[rows, columns]], groups.expert[rows])
 
 
+def linear(layer: ExpertLinear, experts: jax.Array, x: jax.Array) -> jax.Array:
+    """[N, k, in] -> [N, k, out] by the experts [N, k], each with a copy of its kernel."""
+    kernels = layer.kernel[...]
+    if layer.lora_a is not None:
+        kernels = kernels + layer.lora_a[...] @ layer.lora_b[...] * layer.lora_scale
+    return jnp.einsum("nki,nkio->nko", x, kernels[experts])
+
+
 def plain_moe(moe: MoE, x: jax.Array, residual: jax.Array) -> jax.Array:
-    """Every token's chosen experts, one at a time."""
+    """Every token's chosen experts, [N, D] -> [N, D]."""
     weights, experts = moe.router(residual)
-    outputs = []
-    for token, (w, e) in enumerate(zip(weights, experts, strict=True)):
-        total = 0
-        for weight, expert in zip(w, e, strict=True):
-            gate, up = jnp.split(x[token] @ moe.gate_up.kernel[...][expert], 2)
-            hidden = jax.nn.gelu(gate, approximate=True) * up
-            total += weight * (hidden @ moe.down.kernel[...][expert])
-        outputs.append(total)
-    return jnp.stack(outputs)
+    x = jnp.repeat(x[:, None], experts.shape[1], axis=1)
+    gate, up = jnp.split(linear(moe.gate_up, experts, x), 2, axis=-1)
+    hidden = jax.nn.gelu(gate, approximate=True) * up
+    return jnp.einsum("nkd,nk->nd", linear(moe.down, experts, hidden), weights)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 7, 40])
@@ -56,14 +63,21 @@ def test_moe_is_the_plain_sum_over_chosen_experts(num_tokens):
     x, residual = (
         jnp.asarray(rng.normal(size=(1, num_tokens, config.width)), jnp.float32) for _ in range(2)
     )
-    np.testing.assert_allclose(moe(x, residual)[0], plain_moe(moe, x[0], residual[0]), atol=1e-5)
 
-    def total(f, args):
-        return jnp.sum(jnp.sin(f(*args)))
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_gradients(apply, x, residual):
+        """apply(x, residual), and the gradients of a sum over it."""
 
-    grads = jax.grad(lambda a: total(moe, a))((x, residual))
-    expected = jax.grad(lambda a: total(lambda x, r: plain_moe(moe, x[0], r[0]), a))((x, residual))
-    for got, wanted in zip(grads, expected, strict=True):
+        def total(x, residual):
+            out = apply(x, residual)
+            return jnp.sum(jnp.sin(out)), out
+
+        grads, out = jax.grad(total, (0, 1), has_aux=True)(x, residual)
+        return out, *grads
+
+    found = with_gradients(moe.__call__, x, residual)
+    plain = with_gradients(lambda x, r: plain_moe(moe, x[0], r[0])[None], x, residual)
+    for got, wanted in zip(found, plain, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
@@ -79,10 +93,45 @@ def test_router_weights_sum_to_one_before_the_expert_scale():
     np.testing.assert_allclose(scaled, weights * (experts + 1), rtol=1e-6)
 
 
-def test_grouped_matmul_uses_each_block_its_kernel():
-    x = jax.random.normal(jax.random.key(0), (5, 4, 6))
-    kernels = jax.random.normal(jax.random.key(1), (3, 6, 2))
-    expert = jnp.array([2, 0, 0, 1, 2])
-    out = grouped_matmul(x, kernels, expert)
-    for block in range(5):
-        np.testing.assert_allclose(out[block], x[block] @ kernels[expert[block]], atol=1e-5)
+@pytest.mark.parametrize("trained", [nnx.Param, nnx.LoRAParam])
+def test_gradients_of_the_experts(trained):
+    """Of all parameters, and of LoRA factors alone."""
+    config = ModelConfig.preset("tiny", num_experts=8, top_k=2)
+    moe = MoE(config, rngs=nnx.Rngs(0))
+    add_lora(moe, 2, 6.0, rngs=nnx.Rngs(1))
+    for layer in (moe.gate_up, moe.down):
+        layer.lora_b[...] = 0.1 * jax.random.normal(jax.random.key(2), layer.lora_b.shape)
+    x, residual = jax.random.normal(jax.random.key(3), (2, 1, 12, config.width))
+    graphdef, state, rest = nnx.split(moe, trained, ...)
+
+    def gradient(apply):
+        def total(state):
+            return jnp.sum(jnp.sin(apply(nnx.merge(graphdef, state, rest))))
+
+        return jax.jit(jax.grad(total))(state)
+
+    found = gradient(lambda moe: moe(x, residual))
+    expected = gradient(lambda moe: plain_moe(moe, x[0], residual[0]))
+    largest = 0.0
+    for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+        largest = max(largest, float(jnp.abs(wanted).max()))
+    assert largest > 0.1
+
+
+def test_no_gradients_are_made_of_frozen_experts():
+    moe = MoE(ModelConfig.preset("tiny"), rngs=nnx.Rngs(0))
+    add_lora(moe, 2, 6.0, rngs=nnx.Rngs(1))
+    graphdef, factors, frozen = nnx.split(moe, nnx.LoRAParam, ...)
+    x = jnp.ones((1, 12, 32))
+
+    def total(factors, frozen):
+        return jnp.sum(nnx.merge(graphdef, factors, frozen)(x, x))
+
+    def zeros(*wrt):
+        """Arrays of the experts' kernels' shape that the backward pass begins with."""
+        jaxpr = str(jax.make_jaxpr(jax.grad(total, wrt))(factors, frozen))
+        return jaxpr.count(f"f32[{','.join(map(str, moe.gate_up.kernel.shape))}] = broadcast")
+
+    assert zeros(0, 1) > 0
+    assert zeros(0) == 0

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
 
+from diffusiongemma import head
 from diffusiongemma.attention import (
     Attention,
     Context,
@@ -20,6 +21,7 @@ from diffusiongemma.attention import (
     init_cache,
 )
 from diffusiongemma.config import LayerType, ModelConfig
+from diffusiongemma.head import DrawNoise, Prediction
 from diffusiongemma.layers import Embedder, GatedMLP, RMSNorm, rms_norm
 from diffusiongemma.moe import MoE
 from diffusiongemma.sharding import split_rows, state_sharding
@@ -165,17 +167,38 @@ class DiffusionGemma(nnx.Module):
         Raises:
           ValueError: the cache's rows do not divide the canvases.
         """
-        if canvas.shape[0] % cache.length.shape[0]:
-            raise ValueError(f"{cache.length.shape[0]} cached rows for {canvas.shape[0]} canvases")
-        contexts = denoise_contexts(self.config, cache, *canvas.shape)
-        x = self.self_conditioner(self.embedder.encode(canvas), soft)
-        x, _ = self._run(x, cache, contexts, "denoise")
-        return self._logits(x)
+        return self._logits(self._denoised(canvas, cache, soft))
+
+    def predict(
+        self,
+        canvas: jax.Array,
+        cache: KVCache,
+        soft: jax.Array | None = None,
+        temperature: jax.Array | float = 1.0,
+        noise: DrawNoise | None = None,
+    ) -> Prediction:
+        """denoise() for the sampler: not the logits, but what a step needs of them (head.py).
+
+        Args:
+          canvas, cache, soft: as denoise's.
+          temperature: tau, divides the logits.
+          noise: of a draw from the tempered distribution; None for none.
+        """
+        x = self._denoised(canvas, cache, soft)
+        table = self.embedder.embedding[...]
+        return head.predict(split_rows(x), table, self.config.softcap, temperature, noise)
 
     def soft_embed(self, tempered_logits: jax.Array) -> jax.Array:
         """softmax(tempered_logits) @ E * sqrt(D): [B, C, V] -> [B, C, D]."""
         probabilities = jax.nn.softmax(tempered_logits.astype(jnp.float32), axis=-1)
         return self.embedder.encode_soft(probabilities)
+
+    def _denoised(self, canvas: jax.Array, cache: KVCache, soft: jax.Array | None) -> jax.Array:
+        if canvas.shape[0] % cache.length.shape[0]:
+            raise ValueError(f"{cache.length.shape[0]} cached rows for {canvas.shape[0]} canvases")
+        contexts = denoise_contexts(self.config, cache, *canvas.shape)
+        x = self.self_conditioner(self.embedder.encode(canvas), soft)
+        return self._run(x, cache, contexts, "denoise")[0]
 
     def _run(
         self, x: jax.Array, cache: KVCache | None, contexts: dict[LayerType, Context], mode: Mode

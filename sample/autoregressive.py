@@ -10,10 +10,10 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.attention import KVCache
+from diffusiongemma.head import argmax
 from sample.clock import Clock
 from sample.prefill import prefill
 from sample.prompts import check_prompts, fold_in, row_keys
-from sample.step import argmax
 from sample.stopping import is_stop
 
 

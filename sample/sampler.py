@@ -80,7 +80,7 @@ def generate(
     only); the weights are arguments of the compiled programs.
 
     Args:
-      model: DiffusionGemma, or what has its config, init_cache, encode, denoise and soft_embed.
+      model: DiffusionGemma, or what has its config, dtype, init_cache, encode and predict.
       tokens: [B, P] int32, prompts.
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
       key: a PRNG key, or one for each row in shape [B].
@@ -169,8 +169,6 @@ def denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch) 
     shape = (keys.shape[0], config.canvas_size)
     keys = fold_in(keys, k)
 
-    logits = jax.ShapeDtypeStruct((*shape, vocab_size), jnp.float32)
-    soft = jax.eval_shape(model.soft_embed, logits)
     trajectory = None
     if config.trajectory:
         trajectory = tuple(
@@ -180,7 +178,7 @@ def denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch) 
     first = _Loop(
         n=jnp.int32(0),
         canvas=noise(fold_in(keys, 0), shape[1], vocab_size),
-        soft=jnp.zeros(soft.shape, soft.dtype),
+        soft=jnp.zeros((*shape, model.config.width), model.dtype),
         best=jnp.full(shape, -1, jnp.int32),
         steps=jnp.zeros(shape[:1], jnp.int32),
         stopped=done,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusiongemma.diffusion import initial_canvas
+from diffusiongemma.head import DrawNoise, block_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +75,6 @@ class Step(NamedTuple):
     soft: jax.Array
 
 
-def entropy(logits: jax.Array) -> jax.Array:
-    """Entropy in nats of softmax(logits) over the last axis: [..., V] -> [...] float32.
-
-    A logit of -inf counts as probability 0 and adds nothing.
-    """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    p = jnp.exp(log_p)
-    return -jnp.sum(jnp.where(p > 0, p * log_p, 0.0), axis=-1)
-
-
 def accept(entropy: jax.Array, bound: float) -> jax.Array:
     """The positions that keep their draw (TR alg. 1).
 
@@ -104,21 +95,18 @@ def accept(entropy: jax.Array, bound: float) -> jax.Array:
     return jnp.put_along_axis(jnp.zeros_like(keep), order, keep, axis=-1, inplace=False)
 
 
-def argmax(x: jax.Array) -> jax.Array:
-    """Index of the largest of the last axis, the first if several: [..., V] -> [...] int32."""
-    # Two plain reductions vectorise on CPU; jnp.argmax does not, and takes 2.5 times as long.
-    index = jnp.arange(x.shape[-1], dtype=jnp.int32)
-    largest = x == jnp.max(x, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(largest, index, x.shape[-1]), axis=-1)
+def draw_noise(keys: jax.Array, canvas_size: int, vocab_size: int) -> DrawNoise:
+    """Noise of a draw at every position; each row's comes from its own key [B]."""
+    blocks = vocab_size // block_size(vocab_size)
 
+    def row(key: jax.Array) -> DrawNoise:
+        block, token = jax.random.split(key)
+        return DrawNoise(
+            jax.random.gumbel(block, (canvas_size, blocks), jnp.float32),
+            jax.random.uniform(token, (canvas_size,), jnp.float32),
+        )
 
-def draw(keys: jax.Array, logits: jax.Array) -> jax.Array:
-    """A token at every position, by Gumbel-max: keys [B], logits [B, C, V] -> [B, C] int32.
-
-    Each row has its own key, so that what it draws does not depend on its neighbours.
-    """
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:], jnp.float32))(keys)
-    return argmax(logits.astype(jnp.float32) + noise)
+    return jax.vmap(row)(keys)
 
 
 def noise(keys: jax.Array, canvas_size: int, vocab_size: int) -> jax.Array:
@@ -132,7 +120,7 @@ def denoise_step(
     """Predicts the clean canvas, and makes the next noisy one out of it.
 
     Args:
-      model: gives denoise and soft_embed.
+      model: gives config and predict.
       canvas: [B, C] int32.
       soft: [B, C, D], zeros at the first step.
       cache: the model's context; only read.
@@ -140,17 +128,14 @@ def denoise_step(
       temperature: tau(t), a scalar.
       bound: the entropy bound, nats.
     """
-    logits = model.denoise(canvas, cache, soft)
-    tempered = logits / temperature
-    uncertainty = entropy(tempered)
-    accepted = accept(uncertainty, bound)
+    size, vocab_size = canvas.shape[1], model.config.vocab_size
     draw_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    drawn = draw(draw_keys, tempered)
-    fresh = noise(noise_keys, canvas.shape[1], logits.shape[-1])
+    found = model.predict(canvas, cache, soft, temperature, draw_noise(draw_keys, size, vocab_size))
+    accepted = accept(found.entropy, bound)
     return Step(
-        best=argmax(logits),
-        entropy=uncertainty,
+        best=found.best,
+        entropy=found.entropy,
         accepted=accepted,
-        canvas=jnp.where(accepted, drawn, fresh),
-        soft=model.soft_embed(tempered),
+        canvas=jnp.where(accepted, found.drawn, noise(noise_keys, size, vocab_size)),
+        soft=found.soft,
     )

@@ -9,7 +9,7 @@ import optax
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
-from sample.step import argmax
+from diffusiongemma.head import argmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def first_pass(
         some = some[:, :chosen]
     if not chosen:
         return None
-    soft = model.soft_embed(model.denoise(some.reshape(-1, noisy.shape[1]), context))
+    soft = model.predict(some.reshape(-1, noisy.shape[1]), context).soft
     soft = soft.reshape(*some.shape, -1)
     missing = [(0, rows - some.shape[0]), (0, draws - some.shape[1]), (0, 0), (0, 0)]
     soft = jnp.pad(soft, missing).reshape(*noisy.shape, -1)

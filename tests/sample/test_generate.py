@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import ModelConfig
+from diffusiongemma.head import Prediction
 from sample import SamplerConfig, generate, prefill, sampler
 
 STOP, PAD = 1, 0
@@ -18,6 +19,7 @@ class Scripted(nnx.Module):
 
     def __init__(self, script):
         self.config = ModelConfig.preset("tiny", canvas_size=4, max_length=32, stop_ids=(STOP,))
+        self.dtype = jnp.bfloat16
         self.script = nnx.Param(jnp.array(script, jnp.int32))  # [row, canvas, C]
 
     def init_cache(self, batch_size, max_length):
@@ -31,12 +33,9 @@ class Scripted(nnx.Module):
         row = jnp.where(cache["row"] < 0, first, cache["row"])
         return None, {"row": row, "calls": cache["calls"] + mask.any(1)}
 
-    def denoise(self, canvas, cache, soft):
+    def predict(self, canvas, cache, soft, temperature, noise):
         told = self.script[...][cache["row"], cache["calls"] - 1]
-        return 25.0 * jax.nn.one_hot(told, self.config.vocab_size)
-
-    def soft_embed(self, tempered):
-        return jnp.zeros((*tempered.shape[:2], 3), jnp.bfloat16)
+        return Prediction(told, told, jnp.zeros(told.shape), soft)
 
 
 SCRIPT = [
@@ -72,10 +71,8 @@ def test_stop_tokens_end_rows_and_max_new_tokens_ends_all(model):
 
 def test_stops_when_all_rows_are_done(model, monkeypatch):
     calls = []
-    denoise_canvas = sampler._denoise_canvas
-    monkeypatch.setattr(
-        sampler, "_denoise_canvas", lambda *a: calls.append(1) or denoise_canvas(*a)
-    )
+    denoise_canvas = sampler.denoise_canvas
+    monkeypatch.setattr(sampler, "denoise_canvas", lambda *a: calls.append(1) or denoise_canvas(*a))
     got = generate(model, prompts(0, 3), None, KEY, SamplerConfig(max_new_tokens=12))
     assert len(calls) == 1
     assert got.tokens.shape == (2, 12) and got.steps.tolist() == [[2, 0, 0], [2, 0, 0]]
@@ -106,7 +103,7 @@ def test_canvas_size_can_be_chosen():
 
 def test_equal_calls_compile_once_and_leave_the_model_alone(model):
     first = generate(model, prompts(2, 1), None, KEY, SamplerConfig(max_new_tokens=10))
-    programs = prefill._empty_cache, prefill._read, sampler._denoise_canvas
+    programs = prefill._empty_cache, prefill._read, sampler.denoise_canvas
     sizes = [program._cache_size() for program in programs]
     mask = np.array([[True, True], [True, False]])
     again = generate(model, prompts(2, 1), mask, KEY, SamplerConfig(max_new_tokens=10))

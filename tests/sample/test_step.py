@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sample.step import SamplerConfig, accept, argmax, draw, entropy, noise
+from sample.step import SamplerConfig, accept, draw_noise, noise
 
 
 @pytest.mark.parametrize(
@@ -42,27 +42,18 @@ def test_accept_of_a_canvas_of_one():
     assert accept(jnp.array([[5.0]]), 0.0).tolist() == [[True]]
 
 
-def test_entropy_in_nats():
-    flat, even, certain = [0.0] * 4, [7.0, 7.0, -jnp.inf, -jnp.inf], [0.0, -200.0, -200.0, -jnp.inf]
-    got = entropy(jnp.array([flat, even, certain]))
-    np.testing.assert_allclose(got, [np.log(4), np.log(2), 0.0], rtol=1e-6)
-    assert entropy(jnp.array([[1.0, 2.0]], jnp.bfloat16)).dtype == jnp.float32
-
-
-def test_argmax_takes_the_first_of_equals():
-    x = np.random.default_rng(0).integers(0, 5, (50, 20)).astype(np.float32)
-    np.testing.assert_array_equal(argmax(jnp.array(x)), x.argmax(-1))
-
-
-def test_draw_follows_the_distribution_and_the_rows_key():
-    p = np.array([0.5, 0.3, 0.2, 0.0], np.float32)
-    logits = jnp.log(jnp.broadcast_to(p, (2, 20_000, 4)))
+def test_draw_noise_is_each_rows_own():
     keys = jax.random.split(jax.random.key(0), 2)
-    drawn = draw(keys, logits)
-    for row in np.asarray(drawn):
-        np.testing.assert_allclose(np.bincount(row, minlength=4) / 20_000, p, atol=0.015)
-    assert (drawn[0] != drawn[1]).any()
-    np.testing.assert_array_equal(draw(keys[1:], logits[1:])[0], drawn[1])
+    got = draw_noise(keys, 5, 384)
+    assert got.gumbel.shape == (2, 5, 3) and got.uniform.shape == (2, 5)
+    alone = draw_noise(keys[1:], 5, 384)
+    for both, one in zip(got, alone, strict=True):
+        np.testing.assert_array_equal(both[1], one[0])
+        assert not np.isclose(both[0], both[1]).any()
+    many = draw_noise(keys, 5000, 256)
+    np.testing.assert_allclose(np.mean(many.gumbel), np.euler_gamma, atol=0.05)
+    np.testing.assert_allclose(np.var(many.gumbel), np.pi**2 / 6, rtol=0.05)
+    np.testing.assert_allclose(np.quantile(many.uniform, [0.1, 0.5]), [0.1, 0.5], atol=0.02)
 
 
 def test_noise_is_uniform_over_the_vocabulary():

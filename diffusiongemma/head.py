@@ -1,0 +1,170 @@
+"""The tied output head, read in chunks of the vocabulary: all that a denoising step needs of it.
+
+One pass over the embedding carries the softcap, the log-sum-exp, the entropy, the argmax, a draw
+and the soft embedding: logits [B, C, V] are never whole in memory, and the embedding is read once.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
+BLOCK = 128
+# Of a chunk's float32 logits.
+CHUNK_BYTES = 16 << 20
+LOWEST = -1e30  # below every logit, and finite: 0 * LOWEST is 0
+
+
+class DrawNoise(NamedTuple):
+    """Random numbers for one draw at every position.
+
+    Attributes:
+      gumbel: [B, C, V / block_size(V)] float32, standard Gumbel.
+      uniform: [B, C] float32 in [0, 1).
+    """
+
+    gumbel: jax.Array
+    uniform: jax.Array
+
+
+class Prediction(NamedTuple):
+    """What a denoising step takes from softmax(logits / temperature) = p.
+
+    Attributes:
+      best: [B, C] int32, the most probable token, the first of several.
+      drawn: [B, C] int32, a draw from p; None without noise.
+      entropy: [B, C] float32, of p in nats.
+      soft: [B, C, D], p @ E * sqrt(D).
+    """
+
+    best: jax.Array
+    drawn: jax.Array | None
+    entropy: jax.Array
+    soft: jax.Array
+
+
+def block_size(vocab_size: int) -> int:
+    """Tokens of a draw's block."""
+    return math.gcd(vocab_size, BLOCK)
+
+
+def argmax(x: jax.Array) -> jax.Array:
+    """Index of the largest of the last axis, the first if several: [..., V] -> [...] int32."""
+    # Two plain reductions vectorise on CPU; jnp.argmax does not, and takes 2.5 times as long.
+    index = jnp.arange(x.shape[-1], dtype=jnp.int32)
+    largest = x == jnp.max(x, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(largest, index, x.shape[-1]), axis=-1)
+
+
+def predict(
+    x: jax.Array,
+    table: jax.Array,
+    softcap: float,
+    temperature: jax.Array | float,
+    noise: DrawNoise | None = None,
+    num_chunks: int | None = None,
+) -> Prediction:
+    """Reads the head for hidden states.
+
+    A draw is exact: a block by Gumbel-max over the blocks' probabilities, a token in it by the
+    inverse of its distribution function. The number of chunks changes nothing but rounding.
+
+    Args:
+      x: [B, C, D], after the final norm.
+      table: [V, D], the embedding E.
+      softcap: logits are softcap * tanh(x @ E^T / softcap), float32.
+      temperature: tau.
+      noise: of the draw; None for none.
+      num_chunks: parts of the vocabulary; None chooses by size. Divides V / block_size(V).
+    """
+    vocab_size, width = table.shape
+    block = block_size(vocab_size)
+    num_chunks = num_chunks or _num_chunks(x.shape[0] * x.shape[1], vocab_size, block)
+    size = vocab_size // num_chunks
+
+    def read(state: _State, chunk) -> tuple[_State, None]:
+        rows, gumbel, offset = chunk
+        logits = jnp.einsum("bcd,vd->bcv", x, rows, preferred_element_type=jnp.float32)
+        logits = softcap * jnp.tanh(logits / softcap) / temperature
+        here = jnp.max(logits, axis=-1)
+        top = jnp.maximum(state.top, here)
+        shrink = jnp.exp(state.top - top)
+        weights = jnp.exp(logits - top[..., None])
+        spread = jnp.sum(weights * (logits - top[..., None]), axis=-1)
+        score, drawn = state.score, state.drawn
+        if noise is not None:
+            new_score, new = _draw(weights, top, gumbel, noise.uniform, block)
+            drawn = jnp.where(new_score > score, new + offset, drawn)
+            score = jnp.maximum(score, new_score)
+        mixed = jnp.einsum(
+            "bcv,vd->bcd", weights.astype(rows.dtype), rows, preferred_element_type=jnp.float32
+        )
+        return _State(
+            top=top,
+            total=state.total * shrink + weights.sum(axis=-1),
+            spread=(state.spread + state.total * (state.top - top)) * shrink + spread,
+            best=jnp.where(here > state.top, argmax(logits) + offset, state.best),
+            score=score,
+            drawn=drawn,
+            soft=state.soft * shrink[..., None] + mixed,
+        ), None
+
+    low = jnp.full(x.shape[:2], LOWEST, jnp.float32)
+    none, zeros = jnp.zeros(x.shape[:2], jnp.int32), jnp.zeros(x.shape[:2], jnp.float32)
+    state = _State(low, zeros, zeros, none, low, none, jnp.zeros(x.shape, jnp.float32))
+    chunks = (
+        table.reshape(num_chunks, size, width),
+        None if noise is None else _split(noise.gumbel, num_chunks),
+        jnp.arange(num_chunks, dtype=jnp.int32) * size,
+    )
+    if num_chunks == 1:
+        state, _ = read(state, jax.tree.map(lambda a: a[0], chunks))
+    else:
+        state, _ = jax.lax.scan(read, state, chunks)
+    return Prediction(
+        best=state.best,
+        drawn=None if noise is None else state.drawn,
+        entropy=jnp.log(state.total) - state.spread / state.total,
+        soft=(state.soft / state.total[..., None] * width**0.5).astype(table.dtype),
+    )
+
+
+class _State(NamedTuple):
+    """Of the chunks so far; weights are exp(logit - top), and everything is [B, C] but soft."""
+
+    top: jax.Array  # largest logit
+    total: jax.Array  # sum of the weights
+    spread: jax.Array  # sum of weight * (logit - top)
+    best: jax.Array
+    score: jax.Array  # of the drawn token's block: log probability, not normalised, and noise
+    drawn: jax.Array
+    soft: jax.Array  # [B, C, D], sum of weight * embedding
+
+
+def _draw(
+    weights: jax.Array, top: jax.Array, gumbel: jax.Array, uniform: jax.Array, block: int
+) -> tuple[jax.Array, jax.Array]:
+    """(score of the best block, the token drawn from it): [B, C] float32 and int32."""
+    blocks = weights.reshape(*weights.shape[:-1], -1, block)
+    scores = jnp.log(blocks.sum(axis=-1)) + top[..., None] + gumbel
+    chosen = argmax(scores)[..., None]
+    own = jnp.take_along_axis(blocks, chosen[..., None], axis=-2)[..., 0, :]
+    below = jnp.cumsum(own, axis=-1)
+    # In (0, total]: never a token of weight 0.
+    target = (1 - uniform[..., None]) * below[..., -1:]
+    token = jnp.sum(below < target, axis=-1, dtype=jnp.int32)
+    return jnp.max(scores, axis=-1), chosen[..., 0] * block + token
+
+
+def _num_chunks(rows: int, vocab_size: int, block: int) -> int:
+    """The fewest chunks of whole blocks, equal in size, whose logits keep to CHUNK_BYTES."""
+    blocks = vocab_size // block
+    fit = max(CHUNK_BYTES // (4 * rows * block), 1)
+    return next(n for n in range(-(-blocks // fit), blocks + 1) if blocks % n == 0)
+
+
+def _split(x: jax.Array, parts: int) -> jax.Array:
+    """[B, C, n] -> [parts, B, C, n / parts]."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-1], parts, -1), -2, 0)

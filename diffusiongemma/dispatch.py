@@ -50,15 +50,15 @@ def group_rows(expert_ids: jax.Array, num_experts: int, block: int) -> Groups:
     return Groups(source.reshape(num_blocks, block), expert, place, ends[-1])
 
 
-# A function of one expert: ([block, D], its parameters) -> [block, F].
+# What an expert does: ([block, D], its parameters) -> [block, F].
 ExpertFunction = Callable[[jax.Array, Any], jax.Array]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def over_blocks(
-    function: ExpertFunction, top_k: int, x: jax.Array, params: Any, groups: Groups
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def mixture(
+    function: ExpertFunction, x: jax.Array, weights: jax.Array, params: Any, groups: Groups
 ) -> jax.Array:
-    """function(rows, an expert's parameters) for all chosen experts of every token, block by block.
+    """Each token's weighted sum of function(token, an expert's parameters), block by block.
 
     Only blocks with rows in them are computed, and each expert's parameters are read where they
     lie. The backward pass computes the blocks anew, and makes gradients only of those parameters
@@ -66,61 +66,75 @@ def over_blocks(
 
     Args:
       function: what each expert does.
-      top_k: experts a token; row r of the groups is choice r % top_k of token r // top_k.
       x: [N, D].
+      weights: [N, top_k] float32.
       params: arrays with a leading axis of E experts.
-      groups: of N * top_k rows.
+      groups: of the N * top_k choices, token by token.
 
     Returns:
-      [N * top_k, F].
+      [N, F] float32.
     """
-    block = jax.eval_shape(function, *_block(x, params, groups, top_k, 0))
-    out = jnp.zeros((groups.source.shape[0], *block.shape), block.dtype)
+    like = jax.eval_shape(function, *_block(x, params, groups, 0)[1:])
+    out = jnp.zeros((x.shape[0], like.shape[-1]), jnp.float32)
+    weights = weights.reshape(-1)
 
     def step(i, out):
-        return out.at[i].set(function(*_block(x, params, groups, top_k, i)))
+        token, *block = _block(x, params, groups, i)
+        y = function(*block).astype(jnp.float32) * _rows(weights, groups.source[i])[:, None]
+        return out.at[token].add(y, mode="drop")
 
-    out = jax.lax.fori_loop(0, groups.used, step, out)
-    return out.reshape(-1, out.shape[-1])[groups.place]
-
-
-def _block(x: jax.Array, params: Any, groups: Groups, top_k: int, i: jax.Array | int):
-    """The rows of block i, zeros where there is none, and its expert's parameters."""
-    rows = x.at[groups.source[i] // top_k].get(mode="fill", fill_value=0)
-    return rows, jax.tree.map(lambda p: p[groups.expert[i]], params)
+    return jax.lax.fori_loop(0, groups.used, step, out)
 
 
-def _forward(function: ExpertFunction, top_k: int, *args):
+def _block(x: jax.Array, params: Any, groups: Groups, i: jax.Array | int):
+    """Block i: its tokens' numbers (N for none), their rows (zeros), its expert's parameters."""
+    token = groups.source[i] // (groups.place.shape[0] // x.shape[0])
+    return token, _rows(x, token), jax.tree.map(lambda p: p[groups.expert[i]], params)
+
+
+def _rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    return x.at[index].get(mode="fill", fill_value=0)
+
+
+def _forward(function: ExpertFunction, *args):
     # With symbolic_zeros, every array comes with whether it is differentiated.
-    x, params, groups = jax.tree.map(lambda a: a.value, args, is_leaf=_is_primal)
-    wanted = jax.tree.leaves(jax.tree.map(lambda a: a.perturbed, args[1], is_leaf=_is_primal))
-    return over_blocks(function, top_k, x, params, groups), (x, params, groups, wanted)
+    x, weights, params, groups = jax.tree.map(lambda a: a.value, args, is_leaf=_is_primal)
+    wanted = jax.tree.leaves(jax.tree.map(lambda a: a.perturbed, args[2], is_leaf=_is_primal))
+    return mixture(function, x, weights, params, groups), (x, weights, params, groups, wanted)
 
 
 def _is_primal(x: Any) -> bool:
     return isinstance(x, jax.custom_derivatives.CustomVJPPrimal)
 
 
-def _backward(function: ExpertFunction, top_k: int, residuals, dout: jax.Array):
-    x, params, groups, wanted = residuals
+def _backward(function: ExpertFunction, residuals, dout: jax.Array):
+    x, weights, params, groups, wanted = residuals
     leaves, tree = jax.tree.flatten(params)
-    dx = jnp.zeros((*groups.source.shape, x.shape[-1]), x.dtype)
-    dparams = [jnp.zeros_like(p) if w else None for p, w in zip(leaves, wanted, strict=True)]
+    flat = weights.reshape(-1)
 
     def step(i, gradients):
-        dx, dparams = gradients
-        expert = groups.expert[i]
-        dy = dout.at[groups.source[i]].get(mode="fill", fill_value=0)
-        drows, found = jax.vjp(function, *_block(x, params, groups, top_k, i))[1](dy)
-        added = [
-            None if total is None else total.at[expert].add(d)
-            for total, d in zip(dparams, jax.tree.leaves(found), strict=True)
-        ]
-        return dx.at[i].set(drows), added
+        dx, dweights, dparams = gradients
+        token, *block = _block(x, params, groups, i)
+        y, pullback = jax.vjp(function, *block)
+        dy, source, expert = _rows(dout, token), groups.source[i], groups.expert[i]
+        drows, dblock = pullback((dy * _rows(flat, source)[:, None]).astype(y.dtype))
+        return (
+            dx.at[token].add(drows.astype(jnp.float32), mode="drop"),
+            dweights.at[source].set(jnp.sum(dy * y, axis=-1), mode="drop"),
+            [
+                None if total is None else total.at[expert].add(d)
+                for total, d in zip(dparams, jax.tree.leaves(dblock), strict=True)
+            ],
+        )
 
-    dx, dparams = jax.lax.fori_loop(0, groups.used, step, (dx, dparams))
-    dx = dx.reshape(-1, x.shape[-1])[groups.place]
-    return dx.reshape(x.shape[0], top_k, -1).sum(axis=1), jax.tree.unflatten(tree, dparams), None
+    zeros = (
+        jnp.zeros(x.shape, jnp.float32),
+        jnp.zeros_like(flat),
+        [jnp.zeros_like(p) if w else None for p, w in zip(leaves, wanted, strict=True)],
+    )
+    dx, dweights, dparams = jax.lax.fori_loop(0, groups.used, step, zeros)
+    dparams = jax.tree.unflatten(tree, dparams)
+    return dx.astype(x.dtype), dweights.reshape(weights.shape), dparams, None
 
 
-over_blocks.defvjp(_forward, _backward, symbolic_zeros=True)
+mixture.defvjp(_forward, _backward, symbolic_zeros=True)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.dispatch import group_rows, over_blocks
+from diffusiongemma.dispatch import group_rows, mixture
 from diffusiongemma.layers import Linear, expert_init, rms_norm
 from diffusiongemma.sharding import over_experts
 
@@ -96,11 +96,10 @@ def _mix(
     x: jax.Array, weights: jax.Array, experts: jax.Array, params: tuple[Expert, Expert]
 ) -> jax.Array:
     """Each row's weighted sum of its experts, float32 [N, D]; params may hold a part of all."""
-    num_experts, top_k = params[0].kernel.shape[0], experts.shape[1]
-    groups = group_rows(experts.reshape(-1), num_experts, _block_size(experts.size, num_experts))
-    out = over_blocks(expert_mlp, top_k, x, params, groups)
-    out = out.reshape(-1, top_k, out.shape[-1])
-    return jnp.einsum("nkd,nk->nd", out.astype(jnp.float32), weights)
+    num_experts = params[0].kernel.shape[0]
+    block = _block_size(experts.size, num_experts)
+    groups = group_rows(experts.reshape(-1), num_experts, block)
+    return mixture(expert_mlp, x, weights, params, groups)
 
 
 def _block_size(rows: int, num_experts: int) -> int:

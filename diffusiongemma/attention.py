@@ -1,6 +1,5 @@
-"""Attention of sliding and full layers, and the functional KV cache."""
+"""Attention layers, sliding and full, and the functional KV cache."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -8,12 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffusiongemma import masks
+from diffusiongemma.attend import Part, attend
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
 
 
 class LayerCache(NamedTuple):
-    """Keys (normed and turned) and values (normed) of one layer: [B, S, K, head_dim] each."""
+    """Keys (normed and turned) and values (normed) of one layer: [B, K, S, head_dim] each."""
 
     keys: jax.Array
     values: jax.Array
@@ -31,15 +31,19 @@ class Context(NamedTuple):
 
     Attributes:
       cos, sin: [B, T, head_dim / 2] float32, RoPE of the new tokens.
-      cached: [B, T or 1, S] bool, visibility of the cache slots.
-      new: [B, T, T] bool, visibility of the new tokens; None: all see all.
+      query: [B, T or 1] int32, the positions from which the new tokens see (masks.visible).
+      cached: [B, S] int32, positions in the cache slots.
+      new: [B, T] int32, positions of the new tokens as keys; None: all see all.
+      window: [] int32, of masks.visible.
       slots: [B, T] int32, where the new tokens go in the cache; None: they are not kept.
     """
 
     cos: jax.Array
     sin: jax.Array
+    query: jax.Array
     cached: jax.Array
     new: jax.Array | None
+    window: jax.Array
     slots: jax.Array | None
 
 
@@ -55,7 +59,8 @@ def init_cache(config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.
 
     def layer(layer_type: LayerType) -> LayerCache:
         slots = max_length if layer_type == "full" else min(max_length, config.window - 1)
-        shape = (batch_size, slots, *kv_shape(config, layer_type))
+        kv_heads, head_dim = kv_shape(config, layer_type)
+        shape = (batch_size, kv_heads, slots, head_dim)
         return LayerCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
     return KVCache(tuple(layer(t) for t in config.layer_types), jnp.zeros((batch_size,), jnp.int32))
@@ -64,7 +69,7 @@ def init_cache(config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.
 def check_room(config: ModelConfig, cache: KVCache, num_tokens: int, mask) -> None:
     """Raises ValueError if new tokens would not fit into full layers; skipped for traced values."""
     room = [
-        layer.keys.shape[1]
+        layer.keys.shape[2]
         for layer_type, layer in zip(config.layer_types, cache.layers, strict=True)
         if layer_type == "full"
     ]
@@ -80,73 +85,10 @@ def check_room(config: ModelConfig, cache: KVCache, num_tokens: int, mask) -> No
 
 
 def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """Puts new [B, T, K, h] into cached [B, S, K, h] at slots [B, T]; slot S writes nothing."""
+    """Puts new [B, K, T, h] into cached [B, K, S, h] at slots [B, T]; slot S writes nothing."""
     row = jnp.arange(cached.shape[0])[:, None]
-    return cached.at[row, slots].set(new.astype(cached.dtype), mode="drop")
-
-
-class Part(NamedTuple):
-    """Keys and values to attend to: [B, S, K, h] each, mask [B, T or 1, S] bool or None (all)."""
-
-    keys: jax.Array
-    values: jax.Array
-    mask: jax.Array | None
-
-
-def attend(q: jax.Array, parts: Sequence[Part]) -> jax.Array:
-    """Grouped-query attention over several parts, which are never copied into one array.
-
-    Softmax has scale 1 and is taken in float32 over all parts together. A part of fewer rows than
-    q is shared: row i of q reads its row i // (rows of q / rows of the part).
-
-    Args:
-      q: [B, T, H, h].
-      parts: K divides H, their rows divide B and one another. Every query must see something.
-
-    Returns:
-      [B, T, H, h] in the values' dtype.
-    """
-    batch, num_queries, heads, head_dim = q.shape
-    kv_heads = parts[0].keys.shape[2]
-    group = heads // kv_heads
-    rows = min(part.keys.shape[0] for part in parts)
-    share = batch // rows
-    # Batch axes first, all queries of one KV head as rows of one matmul: the layout in which XLA's
-    # CPU matmuls are fastest (2.5 times, with gradients, over a five-axis einsum).
-    q = q.reshape(rows, share, num_queries, kv_heads, group, head_dim).transpose(0, 3, 1, 4, 2, 5)
-
-    def by_head(x: jax.Array) -> jax.Array:
-        """[B', S, K, h] -> [rows, K, B' / rows, S, h]."""
-        return x.reshape(rows, -1, *x.shape[1:]).transpose(0, 3, 1, 2, 4)
-
-    scores = []
-    for part in parts:
-        keys = by_head(part.keys)
-        own = keys.shape[2]
-        found = jnp.einsum(
-            "bkrth,bkrsh->bkrts",
-            q.reshape(rows, kv_heads, own, -1, head_dim),
-            keys,
-            preferred_element_type=jnp.float32,
-        )
-        if part.mask is not None:
-            found = found.reshape(rows, kv_heads, own, -1, num_queries, keys.shape[3])
-            mask = part.mask.reshape(rows, 1, own, 1, *part.mask.shape[1:])
-            found = jnp.where(mask, found, jnp.finfo(jnp.float32).min)
-        scores.append(found.reshape(rows, kv_heads, -1, keys.shape[3]))
-    top = jnp.max(jnp.stack([x.max(axis=-1) for x in scores]), axis=0)[..., None]
-    top = jax.lax.stop_gradient(top)
-
-    total, out = 0.0, 0.0
-    for part, found in zip(parts, scores, strict=True):
-        weights, values = jnp.exp(found - top), by_head(part.values)
-        total = total + weights.sum(axis=-1, keepdims=True)
-        weights = weights.astype(values.dtype).reshape(*values.shape[:3], -1, values.shape[3])
-        mixed = jnp.matmul(weights, values, preferred_element_type=jnp.float32)
-        out = out + mixed.reshape(rows, kv_heads, -1, head_dim)
-    out = (out / total).astype(parts[0].values.dtype)
-    out = out.reshape(rows, kv_heads, share, group, num_queries, head_dim)
-    return out.transpose(0, 2, 4, 1, 3, 5).reshape(batch, num_queries, heads, head_dim)
+    new = new.swapaxes(1, 2).astype(cached.dtype)
+    return cached.at[row, :, slots].set(new, mode="drop")
 
 
 class Attention(nnx.Module):
@@ -194,6 +136,7 @@ class Attention(nnx.Module):
         k = apply_rope(self.k_norm(k), context.cos, context.sin)
         v = rms_norm(v, self.eps).astype(x.dtype)
 
+        k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
         kept = LayerCache(k, v)
         if context.slots is not None:
             old = LayerCache(jnp.zeros_like(k), jnp.zeros_like(v)) if cache is None else cache
@@ -201,11 +144,10 @@ class Attention(nnx.Module):
                 write(old.keys, k, context.slots), write(old.values, v, context.slots)
             )
         parts = [Part(k, v, context.new)]
-        if cache is not None and cache.keys.shape[1]:
-            parts.insert(
-                0, Part(cache.keys.astype(k.dtype), cache.values.astype(v.dtype), context.cached)
-            )
-        out = attend(q, parts)
+        if cache is not None and cache.keys.shape[2]:
+            keys, values = (a.astype(k.dtype) for a in cache)
+            parts.append(Part(keys, values, context.cached))
+        out = attend(q, parts, context.query, context.window)
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _heads(self, x: jax.Array) -> jax.Array:
@@ -229,8 +171,11 @@ def encode_contexts(
             slots = masks.write_slots(positions, mask, new_length, num_slots)
         contexts[layer_type] = Context(
             *_rope(config, layer_type, positions),
-            *masks.encode_masks(length, positions, mask, num_slots, _window(config, layer_type)),
-            slots,
+            query=positions,
+            cached=masks.slot_positions(length, num_slots),
+            new=positions if mask is None else jnp.where(mask, positions, -1),
+            window=_window(config, layer_type),
+            slots=slots,
         )
     return contexts, new_length
 
@@ -244,9 +189,11 @@ def denoise_contexts(
     return {
         layer_type: Context(
             *_rope(config, layer_type, positions),
-            masks.denoise_mask(cache.length, num_slots, _window(config, layer_type)),
-            None,
-            None,
+            query=cache.length[:, None],
+            cached=masks.slot_positions(cache.length, num_slots),
+            new=None,
+            window=_window(config, layer_type),
+            slots=None,
         )
         for layer_type, num_slots in _slots(config, cache).items()
     }
@@ -256,12 +203,12 @@ def _slots(config: ModelConfig, cache: KVCache | None) -> dict[LayerType, int]:
     if cache is None:
         return dict.fromkeys(config.layer_types, 0)
     return {
-        t: layer.keys.shape[1] for t, layer in zip(config.layer_types, cache.layers, strict=True)
+        t: layer.keys.shape[2] for t, layer in zip(config.layer_types, cache.layers, strict=True)
     }
 
 
-def _window(config: ModelConfig, layer_type: LayerType) -> int:
-    return config.window if layer_type == "sliding" else 0
+def _window(config: ModelConfig, layer_type: LayerType) -> jax.Array:
+    return jnp.int32(config.window if layer_type == "sliding" else masks.NO_WINDOW)
 
 
 def _rope(config: ModelConfig, layer_type: LayerType, positions: jax.Array):

@@ -9,6 +9,8 @@ slot p; sliding layers are given window - 1 slots, which is all that a later tok
 import jax
 import jax.numpy as jnp
 
+NO_WINDOW = 2**30
+
 
 def token_positions(length: jax.Array, mask: jax.Array | None, num_tokens: int) -> jax.Array:
     """Positions of new tokens after `length` [B] cached ones.
@@ -48,43 +50,19 @@ def write_slots(
     return jnp.where(keep, positions % max(num_slots, 1), num_slots)
 
 
-def encode_masks(
-    length: jax.Array, positions: jax.Array, mask: jax.Array | None, num_slots: int, window: int
-) -> tuple[jax.Array, jax.Array]:
-    """Causal visibility of the cache slots and of the new tokens, for each new token.
+def visible(query: jax.Array, key: jax.Array, window: jax.Array | int) -> jax.Array:
+    """Which keys a query sees: those up to its own position, of the last `window` ones.
+
+    In encode mode a query has its token's position. In denoise mode every token of a canvas has
+    that of its first: all see the same cached tokens, in sliding layers the last window - 1.
 
     Args:
-      length: [B] int32, tokens in the cache before this call.
-      positions: [B, T] int32 of the new tokens.
-      mask: [B, T] bool or None.
-      num_slots: S.
-      window: a token sees itself and the window - 1 before it; 0 for no limit (full layers).
+      query: [B, T] int32 positions.
+      key: [B, S] int32 positions; negative for what nobody sees: an empty slot, padding.
+      window: in tokens, the query's own included; NO_WINDOW in full layers.
 
     Returns:
-      [B, T, S] bool and [B, T, T] bool.
+      [B, T, S] bool.
     """
-    cached = slot_positions(length, num_slots)[:, None, :]
-    query, key = positions[:, :, None], positions[:, None, :]
-    # Within the call, order decides: padding shares its position with a real token.
-    num_tokens = positions.shape[1]
-    before = jnp.tril(jnp.ones((num_tokens, num_tokens), bool))
-    if mask is not None:
-        before = before & mask[:, None, :]
-    filled = jnp.broadcast_to(cached >= 0, (length.shape[0], num_tokens, num_slots))
-    before = jnp.broadcast_to(before, (length.shape[0], num_tokens, num_tokens))
-    if window:
-        filled, before = filled & (query - cached < window), before & (query - key < window)
-    return filled, before
-
-
-def denoise_mask(length: jax.Array, num_slots: int, window: int) -> jax.Array:
-    """Visibility of the cache slots, the same for all tokens of a canvas: [B, 1, S] bool.
-
-    Full layers (window 0) see every cached token, sliding layers the last window - 1. The canvas
-    itself is seen as a whole by both.
-    """
-    cached = slot_positions(length, num_slots)
-    visible = cached >= 0
-    if window:
-        visible &= cached > length[:, None] - window
-    return visible[:, None, :]
+    query, key = query[:, :, None], key[:, None, :]
+    return (key >= 0) & (key <= query) & (query - key < window)

@@ -71,7 +71,7 @@ def sft_loss(
     clean = jnp.take_along_axis(tokens, start[:, None] + jnp.arange(size), axis=1)
     # The last canvas is nobody's context: its slots need not be looked at.
     num_slots = tokens.shape[1] - size
-    layers = jax.tree.map(lambda x: x[:, :num_slots], cache.layers)
+    layers = jax.tree.map(lambda x: x[:, :, :num_slots], cache.layers)
     context = cache._replace(layers=layers, length=start)
     clean = jnp.repeat(clean, config.noise_draws, axis=0)
 

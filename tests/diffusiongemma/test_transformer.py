@@ -87,8 +87,8 @@ def test_caching_changes_nothing(model, tokens):
         model.denoise(canvas, cache), model.denoise(canvas, whole_cache), atol=2e-5
     )
     # The ring of a sliding layer holds what its window may still show, and no more.
-    assert cache.layers[0].keys.shape[1] == model.config.window - 1
-    assert cache.layers[1].keys.shape[1] == 30
+    assert cache.layers[0].keys.shape[2] == model.config.window - 1
+    assert cache.layers[1].keys.shape[2] == 30
 
 
 def test_padding_changes_nothing(model, tokens):

@@ -1,10 +1,12 @@
-"""Checkpoints of every format, told apart by their folders: loaded, saved and converted.
+"""Checkpoints of every format: loaded, saved and converted.
 
     hf      config.json and *.safetensors, as released        hf_checkpoint.py
     google  an Orbax checkpoint of Google's Linen tree        google_checkpoint.py
     orbax   this project's own, and a training run's latest   run_checkpoint.py
+    peft    LoRA factors alone, as PEFT has them              peft_checkpoint.py
 
-The tables of names are in convert.py, and what the formats share in tensors.py.
+They are told apart in opening.py. The tables of names are in convert.py and lora_tables.py, and
+what the formats share in tensors.py.
 """
 
 import os
@@ -14,34 +16,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from diffusiongemma import orbax_tree
-from diffusiongemma.config import PRESETS, ModelConfig
-from diffusiongemma.google_checkpoint import open_google, write_google
-from diffusiongemma.hf_checkpoint import (
-    CONFIG,
-    SHARD_BYTES,
-    is_hf,
-    open_hf,
-    pickles,
-    read_config,
-    save_hf,
-    write_hf,
-)
-from diffusiongemma.lora import merge_lora
-from diffusiongemma.run_checkpoint import (
-    description,
-    is_orbax,
-    is_run,
-    latest_step,
-    load_lora,
-    open_orbax,
-    write_orbax,
-)
+from diffusiongemma.adapter import Adapter
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.google_checkpoint import write_google
+from diffusiongemma.hf_checkpoint import SHARD_BYTES, save_hf, write_hf
+from diffusiongemma.opening import open_checkpoint
+from diffusiongemma.peft_checkpoint import write_peft
+from diffusiongemma.run_checkpoint import write_orbax
 from diffusiongemma.staging import staged
 from diffusiongemma.tensors import (
     CheckpointError,
     Sharding,
-    Stored,
     Weights,
     known_dtype,
     load_model,
@@ -51,7 +36,8 @@ from diffusiongemma.tensors import (
 )
 from diffusiongemma.transformer import DiffusionGemma
 
-Format = Literal["hf", "google", "orbax"]
+Format = Literal["hf", "google", "orbax"]  # of whole models
+Target = Literal["hf", "google", "orbax", "peft"]
 # Files of the released folder that belong to the model, and go where its weights go.
 COMPANIONS = (
     "tokenizer.json",
@@ -66,31 +52,33 @@ def load_checkpoint(
     dtype=None,
     sharding: Sharding | None = None,
     config: ModelConfig | str | os.PathLike | None = None,
+    base: str | os.PathLike | None = None,
 ) -> DiffusionGemma:
     """The model in a checkpoint of any format, or a training run's latest one.
 
+    Of a LoRA checkpoint, the base's model with the factors, in float32, beside its weights.
+
     Args:
       path: a folder in the released layout (config.json and one or more *.safetensors, with or
-        without an index), in Google's, or in this project's; or the workdir of a run of train.main.
-      dtype: of the parameters: float32, bfloat16 or float16; None keeps each tensor's own.
-      sharding: where parameters go; None: the default device. A LoRA run's base checkpoint alone
-        follows it.
+        without an index), in Google's, or in this project's; the workdir of a run of train.main; or
+        an adapter of PEFT.
+      dtype: of the parameters: float32, bfloat16 or float16; None keeps each tensor's own, or what
+        a LoRA run had.
+      sharding: where parameters go; None: the default device.
       config: for Google's layout, which has none: a ModelConfig, a preset's name or a config.json;
         None: the config.json in the folder.
+      base: of a LoRA checkpoint; None: the folder that it names.
 
     Raises:
       CheckpointError: everything that is missing, superfluous, misshapen, of an unknown dtype or
         cut short, together; if there is nothing of that kind, every tensor with an inf or a nan.
+        Or the factors were trained on another base.
     """
-    dtype = None if dtype is None else known_dtype(dtype)
-    opened = _open(Path(path), config)
-    if isinstance(opened, Stored):
-        return load_model(opened, dtype, sharding)
-
-    def load_init(init, dtype):
-        return load_checkpoint(init, dtype, sharding)
-
-    return load_lora(opened, dtype, load_init)
+    stored, adapter = open_checkpoint(path, config, base)
+    model = load_model(stored, _dtype(dtype, adapter), sharding)
+    if adapter is not None:
+        adapter.attach(model, sharding)
+    return model
 
 
 def save_checkpoint(
@@ -117,7 +105,7 @@ def save_checkpoint(
         folder with other weights in it, or a disk that is full or read-only.
     """
     folder = Path(path)
-    _check_format(format)
+    _check_format(format, Format)
     weights = weights_of_model(model, None if dtype is None else known_dtype(dtype))
     if format == "hf":
         save_hf(folder, weights, shard_bytes)
@@ -129,72 +117,50 @@ def save_checkpoint(
 def convert_checkpoint(
     source: str | os.PathLike,
     target: str | os.PathLike,
-    format: Format,
+    format: Target,
     dtype=None,
     config: ModelConfig | str | os.PathLike | None = None,
     shard_bytes: int = SHARD_BYTES,
     flat: bool = False,
+    base: str | os.PathLike | None = None,
 ) -> None:
     """Writes a checkpoint in another format, tensor by tensor: the model is never whole in memory.
 
-    The tokenizer's files, the chat template and generation_config.json come along. A LoRA run is
-    merged, for which its model is loaded.
+    The tokenizer's files, the chat template and generation_config.json come along. LoRA factors are
+    merged into their base, whose files of that kind then come along; with the format "peft" they
+    are written alone.
 
     Args:
-      source, config: as load_checkpoint's.
+      source, config, base: as load_checkpoint's.
       target: a folder, not there yet or empty. It appears whole or not at all.
-      format, shard_bytes: as save_checkpoint's.
-      dtype: of the tensors written; None keeps each one's own, to the bit.
+      format, shard_bytes: as save_checkpoint's, or "peft".
+      dtype: of the tensors written; None keeps each one's own, to the bit. Not for "peft".
       flat: of "google": the form with the prefix.
 
     Raises:
-      CheckpointError: as load_checkpoint and save_checkpoint.
+      CheckpointError: as load_checkpoint and save_checkpoint; or no factors for "peft".
     """
     folder, target = Path(source), Path(target)
-    _check_format(format)
-    dtype = None if dtype is None else known_dtype(dtype)
+    _check_format(format, Target)
     with staged(target) as temporary:
-        weights = _weights(folder, dtype, config)
-        _write(temporary, weights, format, shard_bytes, flat)
+        stored, adapter = open_checkpoint(folder, config, base)
+        homes = [folder]
+        if format == "peft":
+            if adapter is None:
+                raise CheckpointError(f"{folder}: no LoRA factors to be saved alone")
+            if dtype is not None:
+                raise CheckpointError("dtype: not for peft, whose factors keep theirs")
+            weights = adapter.weights
+            write_peft(temporary, adapter, target)
+        else:
+            weights = weights_of_stored(stored, _dtype(dtype, adapter))
+            if adapter is not None:
+                weights, homes = adapter.merge(weights), [adapter.base, folder]
+            _write(temporary, weights, format, shard_bytes, flat)
         report(folder, {"inf or nan": weights.broken})
-        for name in COMPANIONS:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, temporary / name)
-
-
-def _open(folder: Path, config) -> Stored | Path:
-    """The checkpoint of a whole model in a folder, or the folder of a LoRA run's checkpoint."""
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    bare_tree = orbax_tree.is_tree(folder) and not is_hf(folder)
-    if config is not None and not bare_tree:
-        raise CheckpointError(f"{folder}: not in Google's layout, so it has its own config")
-    if is_hf(folder):
-        return open_hf(folder)
-    if bare_tree:
-        return open_google(folder, None if config is None else _named_config(config))
-    if is_run(folder) and not is_orbax(folder):
-        folder = latest_step(folder)
-    if is_orbax(folder):
-        stored = description(folder)
-        return folder if stored["lora"]["rank"] else open_orbax(folder, stored["config"])
-    if pickles(folder):
-        raise CheckpointError(
-            f"{folder}: only pickle files ({', '.join(pickles(folder))}), which can run code when "
-            "they are read, and are not: save the weights as safetensors"
-        )
-    raise CheckpointError(
-        f"{folder}: no checkpoint: expected {CONFIG} and *.safetensors, or a checkpoint of Orbax"
-    )
-
-
-def _weights(folder: Path, dtype: np.dtype | None, config) -> Weights:
-    opened = _open(folder, config)
-    if isinstance(opened, Stored):
-        return weights_of_stored(opened, dtype)
-    model = load_checkpoint(opened)
-    merge_lora(model)
-    return weights_of_model(model, dtype)
+        for file in (home / name for home in homes for name in COMPANIONS):
+            if file.is_file():
+                shutil.copyfile(file, temporary / file.name)
 
 
 def _write(
@@ -208,19 +174,12 @@ def _write(
         write_orbax(folder, weights)
 
 
-def _check_format(format: str) -> None:
-    if format not in get_args(Format):
-        raise CheckpointError(f"format {format}: expected one of {', '.join(get_args(Format))}")
+def _dtype(dtype, adapter: Adapter | None) -> np.dtype | None:
+    if dtype is None:
+        return None if adapter is None else adapter.dtype
+    return known_dtype(dtype)
 
 
-def _named_config(config: ModelConfig | str | os.PathLike) -> ModelConfig:
-    if isinstance(config, ModelConfig):
-        return config
-    if config in PRESETS:
-        return PRESETS[config]
-    file = Path(config)
-    if not file.exists():
-        raise CheckpointError(
-            f"config {config}: neither a preset ({', '.join(sorted(PRESETS))}) nor a file"
-        )
-    return read_config(file / CONFIG if file.is_dir() else file)
+def _check_format(format: str, known) -> None:
+    if format not in get_args(known):
+        raise CheckpointError(f"format {format}: expected one of {', '.join(get_args(known))}")

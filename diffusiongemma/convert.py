@@ -5,11 +5,12 @@ of the array, its last name varying fastest. The names:
 
     V vocabulary   D width   F dense hidden   E experts   f expert hidden
     H query heads   K KV heads   h head dim   (K and h by the layer's type)
-    2 gate, then up   1 a lone scalar   part: see Row
+    2 gate, then up   1 a lone scalar   r rank of LoRA factors   part: see Row
 
 OURS gives the axes of our parameters, and each format a list of rows that say which of its tensors
 holds which of our parameters, in which order of axes. "N" in a name is the layer's number. The
-config.json of the transformers format is read and written by hf_config.py.
+config.json of the transformers format is read and written by hf_config.py; the tables of LoRA
+factors are in lora_tables.py.
 """
 
 import dataclasses
@@ -110,18 +111,13 @@ HF = (
     Row(
         "model.decoder.self_conditioning.pre_norm.weight", "D", ("self_conditioner.pre_norm.scale",)
     ),
-    Row(
-        "model.decoder.self_conditioning.gate_proj.weight",
-        "F D",
-        ("self_conditioner.mlp.gate.kernel",),
-    ),
-    Row(
-        "model.decoder.self_conditioning.up_proj.weight", "F D", ("self_conditioner.mlp.up.kernel",)
-    ),
-    Row(
-        "model.decoder.self_conditioning.down_proj.weight",
-        "D F",
-        ("self_conditioner.mlp.down.kernel",),
+    *(
+        Row(
+            f"model.decoder.self_conditioning.{name}_proj.weight",
+            axes,
+            (f"self_conditioner.mlp.{name}.kernel",),
+        )
+        for name, axes in (("gate", "F D"), ("up", "F D"), ("down", "D F"))
     ),
     Row("model.decoder.norm.weight", "D", ("final_norm.scale",)),
 )
@@ -198,6 +194,18 @@ class FileTensor:
         """In the file."""
         return _shape(self.axes, self.sizes)
 
+    def param_shape(self, path: str) -> tuple[int, ...]:
+        """Of one of our parameters in it."""
+        return _shape(self.params[path], self.sizes)
+
+    @property
+    def corner(self) -> "FileTensor":
+        """Its first few elements along every axis: in every format the same ones of a parameter."""
+        # One alone of a name that others may follow in its axis, so that the corner is one slice.
+        limit = {"part": self.sizes["part"], "H": 1, "K": 1, "2": 1}
+        sizes = {name: min(size, limit.get(name, 4)) for name, size in self.sizes.items()}
+        return dataclasses.replace(self, sizes=sizes)
+
     def to_params(self, array: np.ndarray) -> dict[str, np.ndarray]:
         """The file's tensor -> our parameters in it, as views where NumPy can."""
         stacked = self.axes.startswith("part ")
@@ -225,8 +233,15 @@ class FileTensor:
         return arrays[0]
 
 
-def file_tensors(config: ModelConfig, table: tuple[Row, ...]) -> dict[str, FileTensor]:
-    """Every tensor that the format of `table` has for this model: name -> FileTensor."""
+def file_tensors(
+    config: ModelConfig, table: tuple[Row, ...], ours: Mapping[str, str] = OURS, rank: int = 0
+) -> dict[str, FileTensor]:
+    """Every tensor that the format of `table` has for this model: name -> FileTensor.
+
+    Args:
+      ours: the axes of the parameters that the table names.
+      rank: r, if there are LoRA factors among them.
+    """
     tensors = {}
     for row in table:
         layers = [
@@ -234,8 +249,9 @@ def file_tensors(config: ModelConfig, table: tuple[Row, ...]) -> dict[str, FileT
         ]
         for n in layers if "N" in re.split(r"[._/]", row.name) else [None]:
             name = _numbered(row.name, n)
-            params = {_numbered(path, n): OURS[path] for path in row.params}
-            tensors[name] = FileTensor(name, row.axes, params, _sizes(config, n, len(params)))
+            params = {_numbered(path, n): ours[path] for path in row.params}
+            sizes = _sizes(config, n, len(params)) | {"r": rank}
+            tensors[name] = FileTensor(name, row.axes, params, sizes)
     return tensors
 
 
@@ -262,9 +278,14 @@ def _sizes(config: ModelConfig, layer: int | None, parts: int) -> dict[str, int]
     return sizes
 
 
+def split_axes(axes: str) -> list[str]:
+    """Each axis of an array: "(H h) D" -> ["(H h)", "D"]."""
+    return re.findall(r"\([^)]*\)|\S+", axes)
+
+
 def axis_groups(axes: str) -> list[list[str]]:
     """The names in each axis of an array: "(H h) D" -> [["H", "h"], ["D"]]."""
-    return [g.strip("()").split() for g in re.findall(r"\([^)]*\)|\S+", axes)]
+    return [axis.strip("()").split() for axis in split_axes(axes)]
 
 
 def _shape(axes: str, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -57,8 +57,8 @@ def open_google(folder: Path, config: ModelConfig | None = None) -> Stored:
     opened = dict(leaves)
     dtypes = {name: dtype for name, _, dtype in found}
 
-    def read(name: str) -> np.ndarray:
-        return orbax_tree.read_leaf(folder, opened[name])
+    def read(name: str, at=...) -> np.ndarray:
+        return orbax_tree.read_leaf(folder, opened[name][at])
 
     return Stored(folder, config, {name: expected[name] for name in opened}, dtypes, read)
 

@@ -8,6 +8,7 @@ a checkpoint written here has none.
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.convert import HF, HF_SKIPPED_PREFIXES, file_tensors
+from diffusiongemma.convert import HF, HF_SKIPPED_PREFIXES, FileTensor, file_tensors
 from diffusiongemma.hf_config import config_from_hf, config_to_hf
 from diffusiongemma.staging import staged
 from diffusiongemma.tensors import (
@@ -57,8 +58,28 @@ def open_hf(folder: Path) -> Stored:
     """
     files = _tensor_files(folder)
     config = read_config(folder / CONFIG)
-    expected = file_tensors(config, HF)
-    headers, unreadable = _read_headers(folder, files)
+    return open_files(folder, files, config, file_tensors(config, HF), HF_SKIPPED_PREFIXES)
+
+
+def open_files(
+    folder: Path,
+    files: list[str],
+    config: ModelConfig,
+    expected: Mapping[str, FileTensor],
+    skipped: tuple[str, ...],
+) -> Stored:
+    """The expected tensors in safetensors files, their headers read and checked.
+
+    Args:
+      folder, files: the files, and where they are.
+      config: the model's shape.
+      expected: name -> tensor; what else the files hold is a fault.
+      skipped: what names may begin with that are none of ours.
+
+    Raises:
+      CheckpointError: all that is wrong, together.
+    """
+    headers, unreadable = _read_headers(folder, files, skipped)
     faults = tensor_faults(expected, ((name, shape, dtype) for name, _, shape, dtype, _ in headers))
     if unreadable:  # what those files held would only add noise
         faults["missing"] = []
@@ -66,10 +87,10 @@ def open_hf(folder: Path) -> Stored:
     places = {name: (folder / file, offset) for name, file, _, _, offset in headers}
     dtypes = {name: dtype for name, _, _, dtype, _ in headers}
 
-    def read(name: str) -> np.ndarray:
+    def read(name: str, at=...) -> np.ndarray:
         file, offset = places[name]
         shape, dtype = expected[name].shape, dtypes[name]
-        return np.memmap(file, dtype, "r", offset, shape).view(np.ndarray)
+        return np.memmap(file, dtype, "r", offset, shape).view(np.ndarray)[at]
 
     return Stored(folder, config, {name: expected[name] for name in places}, dtypes, read)
 
@@ -97,18 +118,30 @@ def write_hf(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES) -> 
     widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
     config = config_json(weights, widest)
     for file, names in shards.items():
-        with (folder / file).open("wb") as opened:
-            opened.write(_header({name: (tensors[name].shape, dtypes[name]) for name in names}))
-            for name in names:
-                _write_array(opened, assembled(tensors[name], weights), dtypes[name])
-            opened.flush()
-            os.fsync(opened.fileno())
+        write_file(folder / file, {name: tensors[name] for name in names}, dtypes, weights)
     if len(shards) > 1:
         owner = {name: file for file, names in shards.items() for name in names}
         size = sum(math.prod(tensors[name].shape) * dtypes[name].itemsize for name in owner)
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(owner.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (folder / CONFIG).write_text(config)
+
+
+def write_file(
+    file: Path,
+    tensors: Mapping[str, FileTensor],
+    dtypes: Mapping[str, np.dtype],
+    weights: Weights,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes one safetensors file, its tensors made from the weights one after another."""
+    header = {name: (tensor.shape, dtypes[name]) for name, tensor in tensors.items()}
+    with file.open("wb") as opened:
+        opened.write(_header(header, metadata or {}))
+        for name, tensor in tensors.items():
+            _write_array(opened, assembled(tensor, weights), dtypes[name])
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def shard_files(weights: Weights, shard_bytes: int) -> dict[str, list[str]]:
@@ -174,8 +207,10 @@ def _tensor_files(folder: Path) -> list[str]:
     return sorted(set(names))
 
 
-def _read_headers(folder: Path, files: list[str]) -> tuple[list[tuple], list[str]]:
-    """(name, file, shape, dtype, offset) of every tensor but vision's, and what is unreadable."""
+def _read_headers(
+    folder: Path, files: list[str], skipped: tuple[str, ...]
+) -> tuple[list[tuple], list[str]]:
+    """(name, file, shape, dtype, offset) of every tensor not skipped, and what is unreadable."""
     headers, unreadable = [], []
     for file in files:
         try:
@@ -191,16 +226,18 @@ def _read_headers(folder: Path, files: list[str]) -> tuple[list[tuple], list[str
             continue
         entries.pop("__metadata__", None)
         for name, entry in sorted(entries.items(), key=lambda e: e[1]["data_offsets"]):
-            if not name.startswith(HF_SKIPPED_PREFIXES):
+            if not name.startswith(skipped):
                 dtype = DTYPES.get(entry["dtype"], entry["dtype"])
                 offset = 8 + size + entry["data_offsets"][0]
                 headers.append((name, file, tuple(entry["shape"]), dtype, offset))
     return headers, unreadable
 
 
-def _header(tensors: dict[str, tuple[tuple[int, ...], np.dtype]]) -> bytes:
+def _header(
+    tensors: dict[str, tuple[tuple[int, ...], np.dtype]], metadata: Mapping[str, str]
+) -> bytes:
     """The start of a safetensors file whose tensors follow in this order."""
-    entries: dict = {"__metadata__": {"format": "pt"}}
+    entries: dict = {"__metadata__": {"format": "pt", **metadata}}
     offset = 0
     for name, (shape, dtype) in tensors.items():
         end = offset + math.prod(shape) * dtype.itemsize

@@ -49,10 +49,14 @@ def merge_lora(model: nnx.Module) -> None:
     for _, linear in linears(model):
         if linear.lora_a is None:
             continue
-        kernel = linear.kernel[...]
-        delta = linear.lora_a[...] @ linear.lora_b[...] * linear.lora_scale
-        linear.kernel[...] = (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)
+        factors = linear.lora_a[...], linear.lora_b[...], linear.lora_scale
+        linear.kernel[...] = merged(linear.kernel[...], *factors)
         linear.lora_a, linear.lora_b, linear.lora_scale = nnx.data(None), nnx.data(None), 1.0
+
+
+def merged(kernel: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+    """kernel [.., in, out] + scale x a [.., in, r] b [.., r, out], in the kernel's dtype."""
+    return (kernel.astype(jnp.float32) + a @ b * scale).astype(kernel.dtype)
 
 
 def linears(model: nnx.Module) -> list[tuple[str, Linear | ExpertLinear]]:

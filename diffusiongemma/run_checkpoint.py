@@ -7,20 +7,20 @@ only, and names the checkpoint that they were trained on.
 
 import dataclasses
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 
 from diffusiongemma import orbax_tree
+from diffusiongemma.adapter import Adapter, check_base
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.convert import ORBAX, file_tensors
+from diffusiongemma.convert import ORBAX, FileTensor, file_tensors
 from diffusiongemma.hf_checkpoint import read_json
-from diffusiongemma.lora import add_lora
+from diffusiongemma.lora_tables import RUN, factor_tensors
 from diffusiongemma.tensors import (
     CheckpointError,
     Stored,
@@ -31,8 +31,8 @@ from diffusiongemma.tensors import (
     layout,
     report,
     tensor_faults,
+    weights_of_stored,
 )
-from diffusiongemma.transformer import DiffusionGemma
 
 RUN_FOLDER = "checkpoints"
 PARAMS, MODEL = "params", Path("model", "metadata")
@@ -61,6 +61,8 @@ def latest_step(folder: Path) -> Path:
 def description(folder: Path) -> dict[str, Any]:
     """What was saved beside the parameters: "config" (a ModelConfig), "dtype", "init", "lora".
 
+    Of a LoRA run "base_fingerprint" is that of the checkpoint at "init"; "" in old ones.
+
     Raises:
       CheckpointError: it is damaged.
     """
@@ -69,7 +71,10 @@ def description(folder: Path) -> dict[str, Any]:
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
         config = ModelConfig(**fields)
         _ = content["init"], content["lora"]["rank"]
-        return content | {"config": config, "dtype": known_dtype(content["dtype"])}
+        if content["lora"]["rank"]:
+            _ = content["lora"]["alpha"], content["lora"]["pattern"]
+        about = content | {"config": config, "dtype": known_dtype(content["dtype"])}
+        return {"base_fingerprint": ""} | about
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / MODEL}: no description of a model: {error}") from None
 
@@ -81,14 +86,30 @@ def open_orbax(folder: Path, config: ModelConfig) -> Stored:
       CheckpointError: everything that is missing, superfluous, misshapen or of an unknown dtype,
         together.
     """
-    expected = file_tensors(config, ORBAX)
-    leaves = _checked_leaves(folder, expected)
-    dtypes = {name: leaf.dtype.numpy_dtype for name, leaf in leaves.items()}
+    return _open_params(folder, config, file_tensors(config, ORBAX))
 
-    def read(name: str) -> np.ndarray:
-        return orbax_tree.read_leaf(folder, leaves[name])
 
-    return Stored(folder, config, expected, dtypes, read)
+def open_lora(folder: Path, base: Path, stored: Stored) -> Adapter:
+    """The factors of a LoRA run's checkpoint, its headers read and checked.
+
+    Args:
+      folder: the checkpoint.
+      base, stored: what the run started from.
+
+    Raises:
+      CheckpointError: it started from another base, or the factors are not those expected.
+    """
+    about = description(folder)
+    check_base(folder, about["base_fingerprint"], base, stored)
+    rank, alpha, pattern = (about["lora"][field] for field in ("rank", "alpha", "pattern"))
+    config = dataclasses.replace(stored.config, canvas_size=about["config"].canvas_size)
+    expected = {
+        path: tensor
+        for path, tensor in factor_tensors(config, RUN, rank).items()
+        if re.search(pattern, path.rpartition(".")[0])
+    }
+    weights = weights_of_stored(_open_params(folder, config, expected))
+    return Adapter(weights, rank, alpha, base, about["base_fingerprint"], about["dtype"])
 
 
 def write_orbax(folder: Path, weights: Weights) -> None:
@@ -111,40 +132,16 @@ def write_orbax(folder: Path, weights: Weights) -> None:
     (folder / MODEL).write_text(json.dumps(model))
 
 
-def load_lora(
-    folder: Path, dtype: np.dtype | None, load_init: Callable[..., DiffusionGemma]
-) -> DiffusionGemma:
-    """The model of a LoRA run's checkpoint, with the factors beside the weights.
-
-    Args:
-      folder: the checkpoint.
-      dtype: of the weights; None keeps the run's. LoRA factors stay float32.
-      load_init: loads the checkpoint that the run started from.
-
-    Raises:
-      CheckpointError: that checkpoint cannot be loaded, or the factors do not fit.
-    """
-    model_of = description(folder)
-    lora = model_of["lora"]
-    model = load_init(model_of["init"], dtype=dtype or model_of["dtype"])
-    model.config = model_of["config"]
-    add_lora(model, lora["rank"], lora["alpha"], rngs=nnx.Rngs(0), pattern=lora["pattern"])
-    graphdef, factors, frozen = nnx.split(model, nnx.LoRAParam, ...)
-    flat = nnx.to_flat_state(factors)
-    leaves = _checked_leaves(folder, {dotted(path): variable for path, variable in flat})
-    loaded = []
-    for path, variable in flat:
-        array = orbax_tree.read_leaf(folder, leaves[dotted(path)]).astype(np.float32)
-        loaded.append((path, variable.replace(jax.device_put(array))))
-    return nnx.merge(graphdef, nnx.from_flat_state(loaded), frozen)
-
-
-def _checked_leaves(folder: Path, expected) -> dict[str, Any]:
-    """name -> leaf of open_tree; they are all those expected, and no others."""
+def _open_params(folder: Path, config: ModelConfig, expected: Mapping[str, FileTensor]) -> Stored:
     leaves = {
         dotted(key).removesuffix(f".{VALUE}"): leaf
         for key, leaf in orbax_tree.open_tree(folder / PARAMS).items()
     }
     found = ((name, *orbax_tree.header(leaf)) for name, leaf in leaves.items())
     report(folder, tensor_faults(expected, found))
-    return leaves
+    dtypes = {name: leaf.dtype.numpy_dtype for name, leaf in leaves.items()}
+
+    def read(name: str, at=...) -> np.ndarray:
+        return orbax_tree.read_leaf(folder, leaves[name][at])
+
+    return Stored(folder, config, expected, dtypes, read)

@@ -9,7 +9,7 @@ from pathlib import Path
 from diffusiongemma.tensors import CheckpointError
 
 # What makes a folder look like a checkpoint: first to go when one is replaced, last to come.
-MARKS = ("_METADATA", "config.json")
+MARKS = ("_METADATA", "config.json", "adapter_config.json")
 
 
 @contextlib.contextmanager

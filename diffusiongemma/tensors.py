@@ -44,20 +44,21 @@ class Stored:
       config: the model's shape.
       tensors: name -> tensor, in the order in which they are best read.
       dtypes: name -> dtype in the file.
-      read: gives the tensor of a name, in the file's layout and dtype. It may be a view of the
-        file, which stays mapped for as long as the array lives.
+      read: gives the tensor of a name, in the file's layout and dtype, or the part of it that a
+        tuple of slices names. It may be a view of the file, which stays mapped for as long as the
+        array lives.
     """
 
     folder: Path
     config: ModelConfig
     tensors: Mapping[str, FileTensor]
     dtypes: Mapping[str, np.dtype]
-    read: Callable[[str], np.ndarray]
+    read: Callable[..., np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Every parameter of a model, to be written.
+    """Every parameter of a model, or every LoRA factor, to be written.
 
     Attributes:
       source: where they are from, for messages.
@@ -93,8 +94,7 @@ def load_model(stored: Stored, dtype: np.dtype | None, sharding: Sharding | None
             continue
         for param, value in tensor.to_params(array).items():
             key, variable = variables.pop(param)
-            where = sharding(param, value.shape) if callable(sharding) else sharding
-            loaded.append((key, variable.replace(_place(value, where))))
+            loaded.append((key, variable.replace(place(value, param, sharding))))
     report(stored.folder, {"inf or nan": broken})
     assert not variables, f"the table lacks {sorted(variables)}"
     return nnx.merge(graph, nnx.from_flat_state(loaded))
@@ -235,7 +235,9 @@ def _cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
         return array.astype(dtype, copy=False)
 
 
-def _place(value: np.ndarray, where: jax.sharding.Sharding | None) -> jax.Array:
+def place(value: np.ndarray, path: str, sharding: Sharding | None) -> jax.Array:
+    """The parameter of a path, where it belongs; never a view of a file."""
+    where = sharding(path, value.shape) if callable(sharding) else sharding
     devices = jax.local_devices() if where is None else where.device_set
     if any(device.platform == "cpu" for device in devices):
         # JAX may take the array as it is, and a model must not be a view of a file.

@@ -27,7 +27,8 @@ def define_flags() -> flags.FlagValues:
     def switch(name: str, default: bool | None, help: str) -> None:
         flags.DEFINE_bool(name, default, help, flag_values=values)
 
-    text("checkpoint", "Folder of a checkpoint, or a training run's workdir.")
+    text("checkpoint", "Folder of a checkpoint or an adapter, or a training run's workdir.")
+    text("base", "Of an adapter; default: the folder that it names.")
     text("tokenizer", "A tokenizer.json; default: the checkpoint's.")
     text("dtype", "Of the weights: float32, bfloat16, float16; default: each one's own.")
     text("prompt", "One prompt. Without it and --prompts: what is piped in, else a chat.")

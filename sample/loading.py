@@ -4,6 +4,7 @@ from pathlib import Path
 
 from data.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma import DiffusionGemma, load_checkpoint
+from diffusiongemma.opening import companion_folder
 
 
 def locate(path: Path) -> Path:
@@ -13,8 +14,16 @@ def locate(path: Path) -> Path:
     return in_run if ready else path
 
 
+def companions(folder: Path, base: str | None = None) -> Path:
+    """The folder with the tokenizer and its like: of LoRA factors that have none, their base's."""
+    return locate(companion_folder(folder, base))
+
+
 def load(
-    folder: Path, tokenizer: str | None = None, dtype: str | None = None
+    folder: Path,
+    tokenizer: str | None = None,
+    dtype: str | None = None,
+    base: str | None = None,
 ) -> tuple[DiffusionGemma, Tokenizer]:
     """The model in a folder, and the tokenizer named, beside it, or our own.
 
@@ -22,15 +31,16 @@ def load(
       folder: of a checkpoint; see `locate`.
       tokenizer: a tokenizer.json.
       dtype: of the parameters; None keeps each one's own.
+      base: of LoRA factors; None: the folder that they name.
 
     Raises:
       ValueError, OSError: as load_checkpoint and Tokenizer.load; or the folder has no tokenizer
         and ours is for another vocabulary.
     """
-    own = folder / "tokenizer.json"
+    own = companions(folder, base) / "tokenizer.json"
     ours = tokenizer is None and not own.exists()
     loaded = Tokenizer.load(DEFAULT_PATH if ours else tokenizer or own)
-    model = load_checkpoint(folder, dtype)
+    model = load_checkpoint(folder, dtype, base=base)
     if ours and loaded.vocab_size != model.config.vocab_size:
         raise ValueError(
             f"{folder}: no tokenizer.json for a vocabulary of {model.config.vocab_size}: "

@@ -12,7 +12,7 @@ from sample.console import terminal_size
 from sample.defaults import sampler_defaults
 from sample.draft import Draft
 from sample.flags import AUTOREGRESSIVE, SAMPLER, SHARED, given_fields
-from sample.loading import check_vocabulary, load, locate
+from sample.loading import check_vocabulary, companions, load, locate
 from sample.session import Session
 from sample.step import SamplerConfig
 
@@ -24,11 +24,12 @@ def open_session(values: flags.FlagValues) -> Session:
       ValueError, OSError: settings out of range, or a checkpoint that cannot be loaded.
     """
     folder = locate(Path(values.checkpoint))
-    sampler = SamplerConfig(**(sampler_defaults(folder) | given_fields(values, SAMPLER)))
+    home = companions(folder, values.base)
+    sampler = SamplerConfig(**(sampler_defaults(home) | given_fields(values, SAMPLER)))
     own = given_fields(values, [name for name in AUTOREGRESSIVE if name not in SHARED])
     shared = {n: v for n in SHARED if (v := getattr(sampler, n)) is not None}
     autoregressive = AutoregressiveConfig(**shared, **own)
-    model, tokenizer = load(folder, values.tokenizer, values.dtype)
+    model, tokenizer = load(folder, values.tokenizer, values.dtype, values.base)
     check_vocabulary(model, tokenizer)
     if sampler.max_new_tokens is None:
         canvas = sampler.canvas_size or model.config.canvas_size
@@ -36,7 +37,7 @@ def open_session(values: flags.FlagValues) -> Session:
     return Session(
         model,
         tokenizer,
-        ChatTemplate.load(folder, tokenizer),
+        ChatTemplate.load(home, tokenizer),
         sampler,
         autoregressive,
         mode="ar" if values.mode == "ar" else "diffusion",

@@ -2,9 +2,10 @@
 
     python -m scripts.convert --from=runs/mine --to=exported --format=hf --dtype=bfloat16
 
-What --from is shows in its folder: the released layout, Google's, this project's, or a run's
-workdir. The tokenizer, the chat template and generation_config.json come along. --to must be new or
-empty; it appears whole or not at all.
+What --from is shows in its folder: the released layout, Google's, this project's, a run's workdir,
+or an adapter of PEFT. LoRA factors are merged into their base, or written alone as peft. The
+tokenizer, the chat template and generation_config.json come along. --to must be new or empty; it
+appears whole or not at all.
 """
 
 import sys
@@ -12,7 +13,7 @@ from typing import get_args
 
 from absl import flags, logging
 
-from diffusiongemma.checkpoint import Format, convert_checkpoint
+from diffusiongemma.checkpoint import Target, convert_checkpoint
 from diffusiongemma.hf_checkpoint import SHARD_BYTES
 from sample import cli
 
@@ -25,9 +26,10 @@ def main(argv: list[str]) -> int:
 
     text("from", "The checkpoint's folder.")
     text("to", "A folder, new or empty.")
-    flags.DEFINE_enum("format", None, get_args(Format), "To be written.", flag_values=values)
+    flags.DEFINE_enum("format", None, get_args(Target), "To be written.", flag_values=values)
     text("dtype", "Of the tensors written: float32, bfloat16, float16; by default each one's own.")
     text("config", "For Google's layout without config.json: a preset's name, or the file.")
+    text("base", "Of LoRA factors; by default the folder that they name.")
     flags.DEFINE_integer(
         "shard_bytes", SHARD_BYTES, "Of hf: the most weights in a file.", 1, flag_values=values
     )
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> int:
     def run() -> None:
         source, target = values["from"].value, values.to
         if not source or not target or not values.format:
-            raise ValueError("--from=PATH, --to=PATH and --format=hf|google|orbax are needed")
+            formats = "|".join(get_args(Target))
+            raise ValueError(f"--from=PATH, --to=PATH and --format={formats} are needed")
         logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
         convert_checkpoint(
             source,
@@ -48,6 +51,7 @@ def main(argv: list[str]) -> int:
             config=values.config,
             shard_bytes=values.shard_bytes,
             flat=values.flat,
+            base=values.base,
         )
         print(f"wrote {target}")
 

@@ -1,9 +1,9 @@
-"""Writes tests/golden: tiny random checkpoints, and what transformers computes with them.
+"""Writes tests/golden: tiny random checkpoints, an adapter, and what transformers makes of them.
 
 Not part of CI: the results are committed. To make them anew, in an environment of its own:
 
     pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
-    pip install transformers==5.23.0
+    pip install transformers==5.23.0 peft==0.21.2
     python scripts/make_golden.py
 
 Each folder tests/golden/hf_<name>/ is a checkpoint in the released layout (float32), written by
@@ -15,6 +15,9 @@ save_pretrained, with outputs.npz beside it. For a prompt of P tokens ("p<P>_...
     commit [2,1,C]  commit_logits [2,1,C,V]: the canvases then encoded, one after the other
     after [2,1,C,V]: denoise of canvas[0] without self-conditioning after each commit
 
+tests/golden/peft_six/ is an adapter for hf_six as PEFT saves it, with the outputs for one prompt.
+Layers 4 and 5 lack factors of one of the experts' two stacks, for names depend on that.
+
 Every weight that starts as ones (norms, scalars, scales) is random here, and the encoder's layer
 scalars differ from the decoder's: with ones, a parity test would prove little.
 """
@@ -23,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import DiffusionGemmaConfig, DiffusionGemmaTextConfig, DynamicCache
 from transformers.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
 from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
@@ -33,6 +37,18 @@ TEMPERATURES = (0.7, 0.5)
 # outputs least (1e-5 and 5e-5): what is left below the tests' tolerance is for real differences.
 SEEDS = {"six": 3, "twelve": 2}
 PROMPTS = (5, 21)  # shorter and longer than every window below
+
+PARTS = ("model.decoder.layers", "model.encoder.language_model.layers")  # PEFT does not tie them
+LINEAR_MAPS = (
+    r"model\.(decoder|encoder\.language_model)\.(layers\.\d\.(self_attn\.[qkvo]_proj|router\.proj"
+    r"|mlp\.(gate|up|down)_proj)|self_conditioning\.(gate|up|down)_proj)"
+)
+STACKS = [
+    f"{part}.{n}.experts.{stack}"
+    for part in PARTS
+    for stack, layers in (("gate_up_proj", (0, 1, 2, 3, 4)), ("down_proj", (0, 1, 2, 3, 5)))
+    for n in layers
+]
 
 # Text config, canvas length. The second has other ratios everywhere, and thetas that show.
 MODELS = {
@@ -206,6 +222,26 @@ def run(model, prompt_length: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def save_adapter(folder: Path, model: DiffusionGemmaForBlockDiffusion, base: str) -> None:
+    """Saves random factors, equal in encoder and decoder, and what the model computes with them."""
+    # The scale, alpha / r, is 1.5: neither alpha nor one.
+    config = LoraConfig(r=2, lora_alpha=3, target_modules=LINEAR_MAPS, target_parameters=STACKS)
+    model.name_or_path = base
+    adapted = get_peft_model(model, config).eval()
+    rng = torch.Generator().manual_seed(0)
+    factors = {name: p for name, p in adapted.named_parameters() if ".lora_" in name}
+    for name, factor in sorted(factors.items()):
+        if PARTS[1] not in name:
+            factor.data.copy_(0.2 * torch.randn(factor.shape, generator=rng))
+            factors[name.replace(*PARTS)].data.copy_(factor.data)
+    adapted.save_pretrained(folder)
+    (folder / "adapter_model.safetensors").chmod(0o644)
+    (folder / "README.md").unlink()  # the template of a model card
+    outputs = run(adapted.base_model.model, PROMPTS[0], seed=PROMPTS[0])
+    np.savez(folder / "outputs.npz", **outputs)
+    print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes")
+
+
 def main():
     torch.set_num_threads(1)  # the same sums, and so the same files, every time
     for name, (text, canvas_length) in MODELS.items():
@@ -219,6 +255,8 @@ def main():
         np.savez(folder / "outputs.npz", **outputs)
         spread = {k: round(float(np.abs(v).max()), 2) for k, v in outputs.items() if v.ndim > 2}
         print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes", spread)
+    model = build(*MODELS["six"], SEEDS["six"])
+    save_adapter(GOLDEN / "peft_six", model, base="../hf_six")
 
 
 if __name__ == "__main__":

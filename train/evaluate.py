@@ -107,7 +107,8 @@ def define_flags() -> flags.FlagValues:
     def number(name: str, default: int | None, help: str, least: int = 1) -> None:
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
 
-    text("checkpoint", None, "Folder of a checkpoint, or the workdir of a finished training run.")
+    text("checkpoint", None, "Folder of a checkpoint or an adapter, or a training run's workdir.")
+    text("base", None, "Of an adapter; default: the folder that it names.")
     text("tokenizer", None, "A tokenizer.json; default: the checkpoint's, else the repository's.")
     text("puzzles", None, "CSV file with the columns puzzle and solution.")
     number("limit", None, "Take only the first so many puzzles of the file.")
@@ -168,7 +169,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if values.replay is not None and values.replay >= num:
         raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
     folder = locate(Path(values.checkpoint))
-    model, tokenizer = load(folder, values.tokenizer)
+    model, tokenizer = load(folder, values.tokenizer, base=values.base)
     canvas_size = sampler.canvas_size or model.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
 

@@ -18,7 +18,10 @@ from data.pipeline import make_dataset
 from data.sources import open_source
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
+from diffusiongemma.adapter import fingerprint
+from diffusiongemma.checkpoint import convert_checkpoint
 from diffusiongemma.lora import add_lora, merge_lora
+from diffusiongemma.opening import open_checkpoint
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
 from train.checkpoints import Checkpoints
@@ -26,7 +29,7 @@ from train.config import ConfigError, RunConfig, differences
 from train.heldout import HeldOut
 from train.metrics import MetricsWriter, progress_bar
 from train.optimizer import make_optimizer
-from train.step import init_state, make_train_step
+from train.step import has_lora, init_state, make_train_step
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -38,6 +41,11 @@ def build_model(config: RunConfig, mesh: Mesh) -> DiffusionGemma:
     dtype = jnp.dtype(config.dtype)
     if config.init:
         model = load_checkpoint(config.init, dtype=dtype, sharding=param_sharding(mesh))
+        if has_lora(model):
+            raise ConfigError(
+                f"init: {config.init} has LoRA factors beside its base: merge them first, with "
+                "python -m scripts.convert"
+            )
     else:
         shape = ModelConfig.preset(config.preset, **config.overrides)
         config.mesh.check(shape)
@@ -64,7 +72,7 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
     """Trains to config.steps, from where the workdir's last checkpoint stopped.
 
     Writes to workdir: config.json, checkpoints/, metrics.jsonl, tb/, and at the end model/, the
-    result in the released layout with LoRA factors merged in.
+    result in the released layout with LoRA factors merged in, which adapter/ has alone.
 
     Args:
       config: the run. A workdir of another config is refused (ConfigError names the fields).
@@ -72,7 +80,7 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
       tokenizer: for prompts and answers.
 
     With several processes (jax.distributed) each reads its part of every batch, the first writes
-    the figures, and model/ is left to `python -m scripts.convert --from=WORKDIR`.
+    the figures, and model/ and adapter/ are left to `python -m scripts.convert --from=WORKDIR`.
 
     Returns:
       the path of model/; with several processes, of the workdir.
@@ -107,11 +115,13 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
         )
     )
 
+    adapts = config.lora.rank > 0 and config.init != ""
     description = {
         "config": dataclasses.asdict(model.config),
         "dtype": config.dtype,
         "init": config.init,
         "lora": dataclasses.asdict(config.lora),
+        "base_fingerprint": fingerprint(open_checkpoint(config.init)[0]) if adapts else "",
     }
     optimizer = make_optimizer(config.optimizer, config.steps)
     graphdef, state, frozen = init_state(model, optimizer, mesh, ema=config.ema > 0)
@@ -123,6 +133,8 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
     checkpoints = Checkpoints(workdir, config.keep, description)
     first = checkpoints.latest() or 0
     if first:
+        if adapts:
+            open_checkpoint(workdir)  # or the factors would go on on whatever is at init now
         state, position = checkpoints.restore(first, state)
         batches.set_state(position)
     metrics = MetricsWriter(workdir, first)
@@ -180,6 +192,8 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
     merge_lora(model)
     save_checkpoint(model, workdir / "model")
     tokenizer.save(workdir / "model")
+    if adapts and not (workdir / "adapter").exists():
+        convert_checkpoint(workdir, workdir / "adapter", "peft")
     return workdir / "model"
 
 

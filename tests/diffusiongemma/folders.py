@@ -5,8 +5,11 @@ import json
 import os
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
@@ -15,6 +18,7 @@ from diffusiongemma.checkpoint import CheckpointError, load_checkpoint
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.convert import HF, file_tensors
 from diffusiongemma.hf_config import config_to_hf
+from diffusiongemma.transformer import DiffusionGemma
 
 # Three shapes: the pattern of the release; other ratios everywhere; full layers first and last.
 CONFIGS = {
@@ -72,6 +76,76 @@ def make_folder(folder: Path, name: str) -> Path:
     return folder
 
 
+def make_adapter(folder: Path, config: ModelConfig, base: str, seed: int = 0) -> Path:
+    """An adapter as PEFT has it, of rank 2 and scale 1.5, for some maps of each kind.
+
+    They are q and the experts of layer 0 and down of the self-conditioner.
+    """
+    rng = np.random.default_rng(seed)
+    rank, experts, hidden = 2, config.num_experts, config.expert_dim
+    heads = config.num_heads * (
+        config.head_dim if config.layer_types[0] == "sliding" else config.full_head_dim
+    )
+    shapes = {  # in, out, times the number of experts
+        "layers.0.self_attn.q_proj": (config.width, heads, 1),
+        "layers.0.experts.base_layer": (config.width, 2 * hidden, experts),
+        "layers.0.experts": (hidden, config.width, experts),
+        "self_conditioning.down_proj": (config.mlp_dim, config.width, 1),
+    }
+    tensors = {}
+    for name, (inputs, outputs, times) in shapes.items():
+        pair = {"lora_A": (times * rank, inputs), "lora_B": (outputs, times * rank)}
+        for factor, shape in pair.items():
+            value = rng.normal(size=shape).astype(np.float32)
+            for part in ("decoder", "encoder.language_model"):
+                if part == "decoder" or name.startswith("layers"):
+                    tensors[f"base_model.model.model.{part}.{name}.{factor}.weight"] = value
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    about = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "r": rank,
+        "lora_alpha": 3,
+        "target_modules": ["layers.0.self_attn.q_proj", "self_conditioning.down_proj"],
+        "target_parameters": ["layers.0.experts.gate_up_proj", "layers.0.experts.down_proj"],
+        "use_dora": False,
+        "rank_pattern": {},
+        "modules_to_save": None,
+        "task_type": "CAUSAL_LM",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    return folder
+
+
+def edit_config(adapter: Path, **fields) -> None:
+    """Changes fields of an adapter's config."""
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def save_run(workdir: Path, model: DiffusionGemma, kind: type, lora: dict, **fields) -> None:
+    """Checkpoints of a run as train/checkpoints.py saves them, the earlier ones of other values.
+
+    Args:
+      kind: of the parameters that it trained.
+      lora: as in its config.
+      fields: of the description, as "init" and "base_fingerprint".
+    """
+    about = {"config": dataclasses.asdict(model.config), "dtype": "bfloat16", "init": ""}
+    state = nnx.state(model, kind)
+    with ocp.CheckpointManager((workdir / "checkpoints").absolute()) as manager:
+        for step in (9, 10):
+            params = jax.tree.map(jnp.zeros_like, state) if step == 9 else state
+            items = ocp.args.Composite(
+                params=ocp.args.StandardSave(params),
+                model=ocp.args.JsonSave(about | {"lora": lora} | fields),
+            )
+            manager.save(step, args=items)
+            manager.wait_until_finished()
+
+
 def assert_same_tensors(one: Path, other: Path) -> None:
     """Both folders hold the same tensors, to the bit."""
     first, second = read_all(one), read_all(other)
@@ -94,7 +168,7 @@ def mapped_files(folder: Path) -> list[str]:
 
 
 def weights(model) -> dict[str, np.ndarray]:
-    """A model's parameters by path."""
+    """A model's parameters by path, LoRA factors too."""
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     return {".".join(map(str, path)): np.asarray(value[...]) for path, value in state}
 

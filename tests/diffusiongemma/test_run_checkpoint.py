@@ -1,9 +1,7 @@
 """This project's own checkpoints, and those of runs."""
 
-import dataclasses
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -20,6 +18,7 @@ from tests.diffusiongemma.folders import (
     assert_same,
     assert_same_tensors,
     refusal,
+    save_run,
     weights,
 )
 
@@ -39,25 +38,6 @@ def test_own_checkpoint_is_one_that_orbax_restores(two, tmp_path):
     assert_same(model, load_checkpoint(two))
 
 
-def save_run(workdir: Path, model, kind, lora: dict) -> None:
-    """Checkpoints of a run as train/checkpoints.py saves them, the earlier ones of other values."""
-    about = {
-        "config": dataclasses.asdict(model.config),
-        "dtype": "bfloat16",
-        "init": lora.pop("init", ""),
-        "lora": lora,
-    }
-    state = nnx.state(model, kind)
-    with ocp.CheckpointManager((workdir / "checkpoints").absolute()) as manager:
-        for step in (9, 10):
-            params = jax.tree.map(jnp.zeros_like, state) if step == 9 else state
-            items = ocp.args.Composite(
-                params=ocp.args.StandardSave(params), model=ocp.args.JsonSave(about)
-            )
-            manager.save(step, args=items)
-            manager.wait_until_finished()
-
-
 def test_a_runs_workdir_is_its_latest_step_and_converts(two, tmp_path):
     model = load_checkpoint(two)
     save_run(tmp_path / "run", model, nnx.Param, {"rank": 0})
@@ -75,7 +55,7 @@ def test_a_lora_run_loads_with_its_factors_and_converts_merged(two, tmp_path):
     add_lora(model, 2, 4.0, rngs=nnx.Rngs(1), pattern=lora["pattern"])
     for path, value in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
         value[...] = jnp.full(value.shape, 0.125 * (1 + len(path)))
-    save_run(tmp_path / "run", model, nnx.LoRAParam, lora | {"init": str(two)})
+    save_run(tmp_path / "run", model, nnx.LoRAParam, lora, init=str(two))
     loaded = load_checkpoint(tmp_path / "run")
     assert_same(loaded, model)
     assert loaded.layers[0].attention.q.lora_a.dtype == jnp.float32

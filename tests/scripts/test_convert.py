@@ -10,7 +10,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from scripts.convert import main
-from tests.diffusiongemma.folders import assert_same_tensors, make_folder, read_all
+from tests.diffusiongemma.folders import (
+    CONFIGS,
+    assert_same_tensors,
+    edit_config,
+    make_adapter,
+    make_folder,
+    read_all,
+)
 
 COMPANIONS = (
     "tokenizer.json",
@@ -188,10 +195,32 @@ def test_google_checkpoint_without_config_is_refused(two, tmp_path, capsys):
     assert "shape (" in said and "missing (" in said  # that preset has more layers
 
 
+def test_adapters(two, tmp_path, capsys):
+    adapter = make_adapter(tmp_path / "adapter", CONFIGS["two"], "nowhere")
+    said = refusal(capsys, adapter, tmp_path / "out", "hf")
+    assert said.endswith(f"base {adapter / 'nowhere'} is not there: give it (--base)")
+    base = f"--base={two}"
+    said = refusal(capsys, adapter, tmp_path / "out", "peft", base, "--dtype=bfloat16")
+    assert said == "dtype: not for peft, whose factors keep theirs"
+    assert refusal(capsys, two, tmp_path / "out", "hf", base).endswith("and so no base")
+    said = refusal(capsys, two, tmp_path / "out", "peft")
+    assert said == f"{two}: no LoRA factors to be saved alone"
+    edit_config(adapter, use_dora=True, rank_pattern={"q_proj": 1})
+    said = refusal(capsys, adapter, tmp_path / "out", "hf", base)
+    assert "use_dora: True is not supported; rank_pattern: {'q_proj': 1} is not" in said
+    edit_config(adapter, use_dora=False, rank_pattern={})
+    assert convert(adapter, tmp_path / "merged", "hf", base) == 0
+    assert read_all(tmp_path / "merged").keys() == read_all(two).keys()
+    # With the base that was given as its own, relative to where it is now.
+    assert convert(adapter, tmp_path / "deep" / "alone", "peft", base) == 0
+    assert convert(tmp_path / "deep" / "alone", tmp_path / "again", "hf") == 0
+    assert_same_tensors(tmp_path / "merged", tmp_path / "again")
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ([], "--from=PATH, --to=PATH and --format=hf|google|orbax are needed"),
+        ([], "--from=PATH, --to=PATH and --format=hf|google|orbax|peft are needed"),
         (["--from=nowhere", "--to=out", "--format=hf"], "nowhere: no such folder"),
         (["--from=a", "--to=b", "--format=onnx"], "flag --format=onnx: value should be one of"),
         (["--from=a", "--to=b", "--format=hf", "--shard_bytes=0"], "flag --shard_bytes=0"),

@@ -16,6 +16,7 @@ from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from sample import SamplerConfig
 from sample.cli import write_files
+from tests.diffusiongemma.folders import make_adapter
 from train import evaluate as command
 from train.evaluate import evaluate
 from train.replay import replay, typical
@@ -144,6 +145,7 @@ def checkpoint(tmp_path_factory):
 
     save_checkpoint(create(), workdir / "model")
     (workdir / "config.json").write_text("{}")
+    make_adapter(workdir / "adapter", CONFIG, "../model")
     return workdir
 
 
@@ -225,6 +227,8 @@ ERRORS = {
     "--checkpoint={run} --out={out} --generate=2 --box=2 --canvas_size=9": "the canvas of 9",
     "--checkpoint={run} --out={out} --generate=2": "more than the canvas of 24",
     "--checkpoint={run} --out={out} --generate=2 --box=2 --tokenizer=no.json": "no tokenizer at",
+    "--checkpoint={run}/adapter --out={out} --generate=2 --box=2 --canvas_size=8": "canvas of 8",
+    "--checkpoint={run}/adapter --base=b --out={out} --generate=2": "whose base b is not there",
 }
 
 

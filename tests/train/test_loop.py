@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from configs.base import get_config
 from diffusiongemma import load_checkpoint
 from diffusiongemma.lora import merge_lora
+from train.config import ConfigError, RunConfig
+from train.loop import build_model
 
 ROOT = Path(__file__).parents[2]
 STEPS = 24
@@ -117,18 +121,33 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
         np.testing.assert_array_equal(tensor, exported[name], err_msg=name)
 
     # The same for LoRA, whose checkpoints hold the factors only; and it trains nothing else.
-    flags = [f"--config.init={undisturbed / 'model'}", "--config.preset=", "--config.lora.rank=2"]
+    base = Path(shutil.copytree(undisturbed / "model", tmp_path / "base"))
+    flags = [f"--config.init={base}", "--config.preset=", "--config.lora.rank=2"]
     flags += ["--config.steps=4", r"--config.lora.pattern=attention\.[qk]$"]
     workdir = tmp_path / "lora"
     status, line = finish(start(workdir, environment, *flags))
     assert status == 0, line
-    tuned = weights(workdir / "model")
+    tuned, adapter = weights(workdir / "model"), weights(workdir / "adapter")
     for name, tensor in weights(workdir).items():
         np.testing.assert_array_equal(tensor, tuned[name], err_msg=name)
+        np.testing.assert_array_equal(tensor, adapter[name], err_msg=name)
         trained = ".attention.q." in name or ".attention.k." in name
         assert np.any(tensor != exported[name]) == trained, name
         if trained:
             assert np.linalg.matrix_rank(tensor - exported[name], tol=1e-6) <= 2
+
+    # Factors are no start, and do not go on on another base.
+    config = get_config()
+    config.preset, config.init = "", str(workdir / "adapter")
+    config = RunConfig.from_dict(config.to_dict())
+    with pytest.raises(ConfigError, match="adapter has LoRA factors beside its base: merge them"):
+        build_model(config, config.mesh.make())
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.decoder.norm.weight"] *= 2
+    save_file(tensors, base / "model.safetensors")
+    status, line = finish(start(workdir, environment, *flags))
+    assert status == 2
+    assert re.fullmatch(rf"error: .* trained on another base than {base}: give .*", line), line
 
 
 def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environment, tmp_path):

@@ -1,0 +1,27 @@
+"""What belongs to a checkpoint besides its weights, where it has only LoRA factors."""
+
+import json
+
+from data.tokenizer import Tokenizer
+from diffusiongemma import ModelConfig, save_checkpoint
+from diffusiongemma.transformer import create_model
+from sample.flags import define_flags
+from sample.setup import open_session
+from tests.diffusiongemma.folders import edit_config, make_adapter
+
+
+def test_an_adapter_has_its_bases_files(tmp_path):
+    config = ModelConfig.preset("tiny", vocab_size=1024, layer_types=("full",))
+    base, adapter = tmp_path / "base", make_adapter(tmp_path / "adapter", config, "../base")
+    save_checkpoint(create_model(config, seed=0), base)
+    Tokenizer.load().save(base)
+    (base / "generation_config.json").write_text(json.dumps({"max_denoising_steps": 7}))
+    (base / "chat_template.jinja").write_text("{{ messages[0].content }}!")
+    values = define_flags()
+    for arguments in ([], [f"--base={base}"]):
+        values(["main", f"--checkpoint={adapter}", *arguments])
+        session = open_session(values)
+        assert session.model.self_conditioner.mlp.down.lora_a.shape == (48, 2)
+        assert session.sampler.max_steps == 7
+        assert session.template.render([{"role": "user", "content": "Hi"}]) == "Hi!"
+        edit_config(adapter, base_model_name_or_path="elsewhere")

@@ -1,0 +1,189 @@
+"""What a run or a generation takes of each device's memory, counted before anything is allocated.
+
+Weights, gradients, optimizer and cache are counted from their shapes and the table of sharding.py.
+Activations are XLA's own figure for the compiled program, compiled for virtual CPU devices and in
+float32: the CPU backend would widen bfloat16 operands and keep the copies. So they are an upper
+bound for bfloat16, whose activations take about half.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.sharding import BATCH, MeshConfig, state_sharding
+from sample.sampler import denoise_canvas
+from sample.step import SamplerConfig
+from train.config import RunConfig
+from train.loop import prepare
+from train.optimizer import make_optimizer
+from train.step import TrainState, init_state, make_train_step
+
+GB = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Bytes of each kind.
+
+    Attributes:
+      title: what is planned.
+      parameters: how many the model has.
+      trained: how many of them change.
+      parts: name -> (bytes in all, bytes on a device).
+      activations: bytes on a device, in float32; None: not compiled.
+    """
+
+    title: str
+    parameters: int
+    trained: int
+    parts: dict[str, tuple[int, int]]
+    activations: int | None
+
+    @property
+    def a_device(self) -> int:
+        return sum(part[1] for part in self.parts.values()) + (self.activations or 0)
+
+    def table(self, gpu: float | None) -> str:
+        """The plan as lines of text; `gpu` in GB (10^9 bytes)."""
+        lines = [
+            self.title,
+            f"{self.parameters / 1e9:.3f} B parameters, {self.trained / 1e9:.3f} B trained",
+            "",
+            f"{'GB':32}{'in all':>10}{'a device':>10}",
+        ]
+        for name, (total, held) in self.parts.items():
+            lines.append(f"{name:32}{total / GB:10.2f}{held / GB:10.2f}")
+        known = "unknown" if self.activations is None else f"{self.activations / GB:.2f}"
+        lines.append(f"{'activations (at most)':32}{'':10}{known:>10}")
+        lines.append(f"{'sum':32}{'':10}{self.a_device / GB:10.2f}")
+        if gpu is not None:
+            fits = "fits" if self.a_device <= gpu * GB else "does not fit"
+            lines.append(f"\nIt {fits} a device of {gpu:g} GB.")
+        return "\n".join(lines)
+
+
+def plan_training(config: RunConfig, shape: ModelConfig, compile: bool) -> Plan:
+    """A step of a run. Raises ValueError if the mesh does not divide the model."""
+    config.mesh.check(shape, config.batch_size)
+    mesh = config.mesh.make()
+    _, state, frozen = _abstract(config, shape, mesh)
+    gradients = _bytes(state.params)
+    if config.accumulate > 1:  # summed up in float32
+        gradients = tuple(n * 4 // jnp.dtype(config.dtype).itemsize for n in gradients)
+    parts = {
+        "frozen weights": _bytes(frozen),
+        "trained weights": _bytes(state.params),
+        "gradients": gradients,
+        "optimizer": _bytes(state.opt_state),
+        "running mean": _bytes(state.ema),
+    }
+    loss = config.loss
+    title = (
+        f"A training step of {config.batch_size} rows of {config.data.prompt_length} + "
+        f"{loss.num_canvases} x {loss.canvas_size} tokens, {loss.noise_draws} noise draws, "
+        f"{config.accumulate} part(s), remat {'on' if config.remat else 'off'}, {config.dtype}; "
+        f"mesh {config.mesh}"
+    )
+    return Plan(
+        title,
+        _count(frozen) + _count(state.params),
+        _count(state.params),
+        {name: part for name, part in parts.items() if part[0]},
+        _training_activations(config, shape, mesh) if compile else None,
+    )
+
+
+def plan_generation(
+    shape: ModelConfig, mesh_config: MeshConfig, dtype, batch_size: int, context: int, compile: bool
+) -> Plan:
+    """Denoising a canvas behind `context` tokens. Raises ValueError as plan_training."""
+    mesh_config.check(shape)
+    mesh = mesh_config.make()
+    rows = BATCH if batch_size % (mesh_config.data * mesh_config.fsdp) == 0 else None
+
+    def arguments(dtype) -> tuple[nnx.GraphDef, nnx.State, Any]:
+        model = nnx.eval_shape(lambda: DiffusionGemma(shape, rngs=nnx.Rngs(0), dtype=dtype))
+        graphdef, state = nnx.split(model)
+        cache = jax.eval_shape(lambda: model.init_cache(batch_size, context))
+        by_row = NamedSharding(mesh, PartitionSpec(rows))
+        cache = _placed(cache, jax.tree.map(lambda _: by_row, cache))
+        return graphdef, _placed(state, state_sharding(state, mesh)), cache
+
+    with jax.set_mesh(mesh):
+        _, state, cache = arguments(dtype)
+        activations = None
+        if compile:
+            sampler = SamplerConfig(canvas_size=shape.canvas_size, stop_ids=shape.stop_ids)
+            keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
+            done = jax.ShapeDtypeStruct((batch_size,), bool)
+            rest = keys, done, 0, shape.canvas_size, sampler, None
+            activations = _temporaries(denoise_canvas, *arguments(jnp.float32), *rest)
+    title = (
+        f"Denoising {batch_size} x {shape.canvas_size} tokens behind {context}, "
+        f"{jnp.dtype(dtype).name}; mesh {mesh_config}"
+    )
+    parts = {"weights": _bytes(state), "KV cache": _bytes(cache)}
+    return Plan(title, _count(state), 0, parts, activations)
+
+
+def _abstract(
+    config: RunConfig, shape: ModelConfig, mesh: Mesh
+) -> tuple[nnx.GraphDef, TrainState, nnx.State]:
+    """What train.step.init_state gives, of shapes."""
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    with jax.set_mesh(mesh):
+        model = nnx.eval_shape(
+            lambda: prepare(
+                DiffusionGemma(shape, rngs=nnx.Rngs(0), dtype=jnp.dtype(config.dtype)), config
+            )
+        )
+        return init_state(model, optimizer, mesh, ema=config.ema > 0)
+
+
+def _training_activations(config: RunConfig, shape: ModelConfig, mesh: Mesh) -> int:
+    config = dataclasses.replace(config, dtype="float32")
+    graphdef, state, frozen = _abstract(config, shape, mesh)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    rows = config.batch_size
+    length = config.data.prompt_length + config.loss.num_canvases * config.loss.canvas_size
+    where = NamedSharding(mesh, PartitionSpec(BATCH))
+    shapes = {"tokens": (rows, length), "prompt_len": (rows,), "num_canvases": (rows,)}
+    batch = {k: jax.ShapeDtypeStruct(v, np.int32, sharding=where) for k, v in shapes.items()}
+    with jax.set_mesh(mesh):
+        step = make_train_step(
+            graphdef, optimizer, config.loss, 0, config.accumulate, config.ema, like=state
+        )
+        return max(_temporaries(step, state, frozen, batch) - _bytes(state.params)[1], 0)
+
+
+def _placed(shapes: Any, where: Any) -> Any:
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where
+    )
+
+
+def _temporaries(program, *args) -> int:
+    """Bytes on a device beside the arguments: results that are not written over them, and XLA's."""
+    analysis = program.lower(*args).compile().memory_analysis()
+    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return analysis.temp_size_in_bytes + max(results, 0)
+
+
+def _bytes(tree: Any) -> tuple[int, int]:
+    """(in all, on a device) of abstract arrays."""
+    total = held = 0
+    for x in jax.tree.leaves(tree):
+        total += x.size * x.dtype.itemsize
+        held += math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    return total, held
+
+
+def _count(tree: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(tree))

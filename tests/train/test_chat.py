@@ -62,9 +62,9 @@ def make_folder(folder: Path, vocab_size: int = 1025, tokenizer: bool = True) ->
 
 
 def question(i: int) -> dict[str, str]:
-    """Answers of one canvas and of two."""
+    """Answers of one canvas and of two; prompts that have room in the folder's tokens only."""
     words = [WORDS[(i + j) % len(WORDS)] for j in range(4 + i % 10)]
-    return {"prompt": f"Quack {i} {words[0]}", "response": " ".join(words)}
+    return {"prompt": f"{'Quack' * 20} {i}", "response": " ".join(words)}
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,9 @@ def kept(line: str) -> bool:
 )
 def test_a_tokenizer_for_another_model(file, tmp_path, vocab_size, tokenizer, error):
     init = make_folder(tmp_path / "init", vocab_size, tokenizer)
-    said = refusal(fields(file, init), tmp_path / "run")
+    run = fields(file, init)
+    run["data"]["prompt_length"] = 200  # ours take more of them
+    said = refusal(run, tmp_path / "run")
     assert said == f"{error}: put the model's tokenizer.json into {init}"
 
 

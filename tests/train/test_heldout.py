@@ -8,7 +8,6 @@ from flax import nnx
 from data.canvas import pack
 from data.sources import Sources
 from data.tokenizer import Tokenizer
-from diffusiongemma import DiffusionGemma, ModelConfig
 from sample.sampler import Generation
 from train import heldout
 from train.config import RunConfig
@@ -38,10 +37,10 @@ def held_out(kind: str) -> HeldOut:
     return HeldOut(config, Sources(None, range(9), to_row), Tokenizer.load())
 
 
-@pytest.fixture(scope="module")
-def model():
-    shape = ModelConfig.preset("tiny", vocab_size=1024, layer_types=("sliding", "full"))
-    return DiffusionGemma(shape, rngs=nnx.Rngs(0))
+@pytest.fixture
+def model() -> nnx.Module:
+    """Nothing looks into it."""
+    return nnx.Module()
 
 
 @pytest.fixture
@@ -91,7 +90,7 @@ def test_answers_are_right_to_the_turns_end(model, asked, measured):
     steps = np.array([2, 4, 3, 1, 2, 4, 3, 1, 2, 4])
     valid = np.array([3, 1, 4, 2, 3, 1, 4, 2, 3, 1])
     np.testing.assert_allclose(figures["eval/steps"], (steps * valid).sum() / valid.sum())
-    assert first == Tokenizer.load().decode([*ANSWERS[0][:2], TURN])
+    assert first == "\ufffd\ufffd"  # 20 and 21 are control characters
 
 
 def test_losses_are_of_whole_batches_with_the_same_noise(model, asked, measured):

@@ -171,17 +171,18 @@ def test_the_encoders_loss_on_the_answer_alone():
 def test_the_fill_and_the_turns_end_are_denoised_too():
     row = pack([3, 4, 5], [20, 21, 40], P, C, K, eos_id=1, pad_id=0)
     batch = {name: jnp.array(value)[None] for name, value in row.items()}
-    config = LossConfig(canvas_size=C, self_conditioning=0.0)
+    config = LossConfig(C, K, self_conditioning=0.0)
 
-    def accuracy(tokens):
-        model = Scripted(jnp.array(tokens))
-        return float(sft_loss(model, batch, jax.random.key(0), config)[1]["denoise_accuracy"])
+    @jax.jit
+    def denoise_loss(tokens):
+        return sft_loss(Scripted(tokens), batch, jax.random.key(0), config)[1]["denoise_loss"]
 
-    assert accuracy(row["tokens"]) == 1
+    right = denoise_loss(row["tokens"])
     for place in range(3, 9):
         wrong = row["tokens"].copy()
         wrong[place] = 50
-        np.testing.assert_allclose(accuracy(wrong), 5 / 6, rtol=1e-6)
+        # Its logits are 3 at one token and 0 elsewhere.
+        np.testing.assert_allclose(denoise_loss(wrong) - right, 3 / C, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

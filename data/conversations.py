@@ -1,7 +1,8 @@
 """Conversations to train on, whose last message is the answer; and files of them, line by line.
 
 A line is a JSON object with "messages" (see `data.chat`), or with "prompt", "response" and perhaps
-"system", all text; and perhaps with "tools". What else it holds is left alone.
+"system", all text; and perhaps with "tools". What else it holds is left alone. Thoughts that the
+answer has as "reasoning" or "reasoning_content" are learned before it (`ChatTemplate.example`).
 """
 
 import hashlib

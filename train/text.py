@@ -15,8 +15,10 @@ TOKENIZER = "tokenizer.json"
 def load_tokenizer(init: str) -> Tokenizer:
     """The tokenizer in a checkpoint's folder; our own if it has none, or there is no checkpoint.
 
-    Raises ValueError if the file is no tokenizer.
+    Raises ValueError if the folder is not there, or the file is no tokenizer.
     """
+    if init and not Path(init).is_dir():
+        raise ValueError(f"{init}: no such folder to start from")
     return Tokenizer.load(_companions(init).get(TOKENIZER, DEFAULT_PATH))
 
 

@@ -195,6 +195,8 @@ def test_rows_longer_than_the_context(folder, file, tmp_path):
 
 def test_without_a_checkpoint_the_tokenizer_is_ours(tmp_path):
     assert load_tokenizer("").vocab_size == Tokenizer.load().vocab_size == 1024
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        load_tokenizer("nowhere")
     run = fields(tmp_path, tmp_path) | {"init": "", "preset": "tiny"}
     run["overrides"] = {"layer_types": ("full",)}
     run["data"] = {"kind": "tasks", "prompt_length": 116}

@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "noise_draws": 2,
                 "self_conditioning": 0.5,
                 "encoder_weight": 1.0,
+                "encoder_targets": "all",
             },
             "optimizer": {
                 "name": "adam",

@@ -5,6 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
+class TooLong(ValueError):
+    """An example that does not fit; it would with the `setting` at `needed`."""
+
+    def __init__(self, message: str, setting: str, needed: int):
+        super().__init__(message)
+        self.setting, self.needed = setting, needed
+
+
 def pack(
     prompt_ids: Sequence[int],
     answer_ids: Sequence[int],
@@ -29,18 +37,19 @@ def pack(
         number of canvases used, at least 1.
 
     Raises:
-        ValueError: the prompt or the answer is too long.
+        TooLong: the prompt or the answer is.
     """
     prompt, answer = len(prompt_ids), len(answer_ids)
-    room = num_canvases * canvas_size
+    room, used = num_canvases * canvas_size, max(1, -(-answer // canvas_size))
     if prompt > prompt_length:
-        raise ValueError(f"prompt of {prompt} tokens does not fit prompt_length {prompt_length}")
+        message = f"prompt of {prompt} tokens does not fit prompt_length {prompt_length}"
+        raise TooLong(message, "prompt_length", prompt)
     if answer > room:
-        raise ValueError(
+        message = (
             f"answer of {answer} tokens does not fit {num_canvases} canvases of {canvas_size} "
             f"= {room} tokens"
         )
-    used = max(1, -(-answer // canvas_size))
+        raise TooLong(message, "num_canvases", used)
     tokens = np.full(prompt_length + room, pad_id, np.int32)
     tokens[:prompt] = prompt_ids
     tokens[prompt : prompt + answer] = answer_ids

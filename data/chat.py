@@ -15,7 +15,7 @@ Message = dict[str, Any]
 
 ROLES = ("system", "user", "assistant", "model", "tool")
 
-_STOP = re.compile("|".join(map(re.escape, STOP_TOKENS)))
+STOP = re.compile("|".join(map(re.escape, STOP_TOKENS)))
 # Cut short by the token limit, or spoilt, a thought or call ends where the next thing begins.
 _THOUGHT = re.compile(
     r"<\|channel>(?:thought\b)?(.*?)(?:<channel\|>|(?=<\|channel>|<\|tool_call>)|\Z)", re.DOTALL
@@ -36,17 +36,6 @@ class ModelTurn(NamedTuple):
     thoughts: str
     answer: str
     tool_calls: tuple[str, ...]
-
-
-def chat_prompt(user: str, system: str | None = None) -> str:
-    """The text of a prompt, up to and with the start of the model's turn."""
-    head = [] if system is None else [{"role": "system", "content": system}]
-    return turns([*head, {"role": "user", "content": user}])
-
-
-def chat_answer(text: str) -> str:
-    """The text of the model's turn, with its end."""
-    return f"{text}<turn|>"
 
 
 def checked(messages: list[Message]) -> list[Message]:
@@ -125,7 +114,7 @@ def split_turn(text: str) -> ModelTurn:
             <turn|>, <eos>, <|tool_response> is left out. A thought or a call that the token limit
             cut short counts as one, a closing token without its opening as nothing.
     """
-    text = _STOP.split(text, maxsplit=1)[0]
+    text = STOP.split(text, maxsplit=1)[0]
     thoughts = [body.strip() for body in _THOUGHT.findall(text)]
     rest = _THOUGHT.sub("", text)
     calls = tuple(_CALL.findall(rest))

@@ -19,7 +19,7 @@ import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from data.chat import Message, checked, turns
+from data.chat import STOP, Message, checked, turns
 from data.tokenizer import Tokenizer
 
 SPECIAL_TOKENS = {
@@ -28,10 +28,15 @@ SPECIAL_TOKENS = {
     "pad_token": "<pad>",
     "unk_token": "<unk>",
 }
+THOUGHT, THOUGHT_END = "<|channel>thought\n", "<channel|>"
 
 
 class ChatTemplate:
-    """How messages become the text of a prompt: a folder's template, or the turn format."""
+    """How messages become text: a folder's template, or the turn format.
+
+    Attributes:
+        tokenizer: what the text is for.
+    """
 
     def __init__(
         self,
@@ -51,7 +56,7 @@ class ChatTemplate:
         Raises:
             ValueError: the template has a syntax error.
         """
-        self._tokenizer, self._name = tokenizer, name
+        self.tokenizer, self._name = tokenizer, name
         self._variables = SPECIAL_TOKENS | (variables or {})
         self._template = None
         if source is not None:
@@ -120,9 +125,59 @@ class ChatTemplate:
         """
         messages = checked(messages)
         if not allow_special:
-            for number, message in enumerate(messages, 1):
-                self._refuse_special(f"message {number}", message)
-            self._refuse_special("tools", tools)
+            self._refuse_special(messages, tools)
+        return self._render(messages, tools, thinking, generation)
+
+    def example(self, messages: list[Message], tools: list[dict] | None = None) -> tuple[str, str]:
+        """The texts of a training example: the prompt, and what the model is to write after it.
+
+        That is what the template writes for the last message, up to and with the token that ends
+        the turn. If the message has "reasoning" or "reasoning_content", the prompt asks for
+        thoughts, and they come first in the answer.
+
+        The prompt must be how the whole conversation begins, but for one thing: after the start of
+        the model's turn a template may write an empty thought when none is asked for, as the larger
+        Gemma 4 templates do, or begin a thought when one is. The conversation has no trace of it.
+
+        Args:
+            messages: the last is the assistant's.
+            tools: as of `render`.
+
+        Raises:
+            ValueError: as of `render`; or the prompt is not how the conversation begins, or nothing
+                or no turn end is written for the last message.
+        """
+        *asked, last = messages = checked(messages)
+        thoughts = last.get("reasoning") or last.get("reasoning_content")
+        if not asked or not isinstance(thoughts, str | None):
+            raise ValueError("expected a question, its answer, and thoughts as text if at all")
+        self._refuse_special(messages, tools)
+        # Templates differ in whether they write the thoughts of a turn without tool calls.
+        last = {k: v for k, v in last.items() if k not in ("reasoning", "reasoning_content")}
+        prompt = self._render(asked, tools, bool(thoughts), generation=True)
+        whole = self._render([*asked, last], tools, bool(thoughts), generation=False)
+        begun = ""
+        if not whole.startswith(prompt):
+            begun = THOUGHT if thoughts else THOUGHT + THOUGHT_END
+        opening = prompt.removesuffix(begun)
+        if not whole.startswith(opening):
+            raise ValueError(
+                f"{self._name}: the prompt it writes is not how the conversation with its answer "
+                "begins, so what follows the prompt is not known"
+            )
+        turn = whole[len(opening) :]
+        end = STOP.search(turn)
+        if end is None or not turn[: end.start()].strip():
+            what = "no end of the turn" if end is None else "nothing"
+            raise ValueError(f"{self._name}: it writes {what} for the answer")
+        answer = turn[: end.end()]
+        if thoughts:
+            answer = f"{THOUGHT}{thoughts}\n{THOUGHT_END}{answer}".removeprefix(begun)
+        return prompt, answer
+
+    def _render(
+        self, messages: list[Message], tools: list[dict] | None, thinking: bool, generation: bool
+    ) -> str:
         if self._template is None:
             if tools:
                 raise ValueError("tools need a chat_template.jinja in the checkpoint's folder")
@@ -139,13 +194,13 @@ class ChatTemplate:
         except Exception as error:  # it is a program, so it can raise anything
             raise ValueError(f"{self._name}: {_one_line(error)}") from None
 
-    def _refuse_special(self, where: str, value: Any) -> None:
-        for text in _texts(value):
-            found = self._tokenizer.special_tokens_in(text)
-            if found:
-                raise ValueError(
-                    f"{where}: {found[0]} is a special token; allow_special lets it stand"
-                )
+    def _refuse_special(self, messages: list[Message], tools: list[dict] | None) -> None:
+        parts = {f"message {number}": message for number, message in enumerate(messages, 1)}
+        for where, part in (parts | {"tools": tools}).items():
+            for text in _texts(part):
+                found = self.tokenizer.special_tokens_in(text)
+                if found:
+                    raise ValueError(f"{where}: {found[0]} is a special token, and no plain text")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

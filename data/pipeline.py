@@ -1,5 +1,6 @@
 """The grain pipeline: a random-access source of examples to batches of packed rows."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,32 @@ import numpy as np
 
 from data import sudoku
 from data.canvas import pack
-from data.chat import chat_answer, chat_prompt
-from data.tokenizer import Tokenizer
+from data.chat_template import ChatTemplate
+from data.conversations import Conversation
+
+
+@dataclasses.dataclass(frozen=True)
+class Packer:
+    """Makes a conversation the row of a batch: see `canvas.pack` for the row and its room."""
+
+    template: ChatTemplate
+    prompt_length: int
+    canvas_size: int
+    num_canvases: int
+
+    def __call__(self, conversation: Conversation) -> dict[str, np.ndarray]:
+        """Raises ValueError if the template refuses it, TooLong if it does not fit."""
+        prompt, answer = self.template.example(*conversation)
+        tokenizer = self.template.tokenizer
+        return pack(
+            tokenizer.encode(prompt),
+            tokenizer.encode(answer),
+            self.prompt_length,
+            self.canvas_size,
+            self.num_canvases,
+            tokenizer.eos_id,
+            tokenizer.pad_id,
+        )
 
 
 def sudoku_to_text(item: dict[str, np.ndarray]) -> tuple[str, str]:
@@ -19,12 +44,8 @@ def sudoku_to_text(item: dict[str, np.ndarray]) -> tuple[str, str]:
 
 def make_dataset(
     source: Any,
-    to_text: Callable[[Any], tuple[str, str]],
-    tokenizer: Tokenizer,
+    to_row: Callable[[Any], dict[str, np.ndarray]],
     *,
-    prompt_length: int,
-    canvas_size: int,
-    num_canvases: int,
     batch_size: int,
     seed: int,
     shuffle: bool = True,
@@ -36,11 +57,11 @@ def make_dataset(
     The order depends on the seed only and is another one in every epoch. Iterators of the dataset
     have get_state() and set_state(state), which resumes at exactly the next batch of a dataset made
     with the same arguments. Examples are made in the calling thread, when a batch is asked for:
-    at some 5000 examples a second, workers would cost more than they bring.
+    at thousands of examples a second, workers would cost more than they bring.
 
     Args:
         source: has __len__ and __getitem__(int).
-        to_text: item -> (user text, answer text), without any token of the turn format.
+        to_row: item -> row, such as a Packer.
         num_epochs: None repeats for ever. Otherwise the last, incomplete batch is dropped.
         part: (i, n) gives the i-th of n equal parts of every batch's rows: what a host reads.
 
@@ -49,29 +70,15 @@ def make_dataset(
         with T = prompt_length + num_canvases * canvas_size.
 
     Raises:
-        ValueError: while iterating, if an example does not fit.
+        ValueError: the hosts do not divide the batch; or while iterating, an example does not fit.
     """
-
-    def example(item) -> dict[str, np.ndarray]:
-        user, answer = to_text(item)
-        return pack(
-            tokenizer.encode(chat_prompt(user)),
-            tokenizer.encode(chat_answer(answer)),
-            prompt_length,
-            canvas_size,
-            num_canvases,
-            tokenizer.eos_id,
-            tokenizer.pad_id,
-        )
-
     index, parts = part
     if batch_size % parts:
         raise ValueError(f"{parts} hosts do not divide a batch of {batch_size}")
     size = batch_size // parts
 
     def rows(items) -> dict[str, np.ndarray]:
-        examples = [example(item) for item in items[index * size : (index + 1) * size]]
-        return {name: np.stack([e[name] for e in examples]) for name in examples[0]}
+        return stack([to_row(item) for item in items[index * size : (index + 1) * size]])
 
     dataset = grain.MapDataset.source(source).seed(seed)
     if shuffle:
@@ -79,3 +86,8 @@ def make_dataset(
     dataset = dataset.repeat(num_epochs).batch(batch_size, drop_remainder=True, batch_fn=list)
     dataset = dataset.map(rows)
     return dataset.to_iter_dataset(grain.ReadOptions(num_threads=0))
+
+
+def stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Rows, at least one, as one batch."""
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -115,7 +115,7 @@ class DiffusionGemma(nnx.Module):
         cache: KVCache | None = None,
         mask: jax.Array | None = None,
         *,
-        logits: Literal["all", "last", "none"] = "all",
+        logits: Literal["all", "last", "none"] | jax.Array = "all",
     ) -> tuple[jax.Array | None, KVCache]:
         """Reads clean tokens causally after what the cache holds, and writes them to it.
 
@@ -125,10 +125,12 @@ class DiffusionGemma(nnx.Module):
             tokens, in sliding layers too (as training wants).
           mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
             A row without a real token leaves its cache as it is.
-          logits: of every token, of each row's last real one, or none.
+          logits: of every token, of each row's last real one, of those at some places [B, N] int32,
+            or none.
 
         Returns:
-          logits [B, P, V] float32 softcapped ("last": [B, V], "none": None), and the new cache.
+          logits [B, P, V] float32 softcapped ("last": [B, V], places: [B, N, V], "none": None), and
+          the new cache.
           At padding the logits mean nothing.
 
         Raises:
@@ -142,6 +144,8 @@ class DiffusionGemma(nnx.Module):
         x = self.embedder.encode(tokens)
         x, layers = self._run(x, cache, contexts, "encode")
         cache = KVCache(layers, length)
+        if not isinstance(logits, str):
+            return self._logits(jnp.take_along_axis(x, logits[..., None], axis=1)), cache
         if logits == "none":
             return None, cache
         if logits == "last":

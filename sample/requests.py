@@ -1,10 +1,10 @@
 """What is asked of the model: from flags, files and pipes, row by row."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.chat import Message
+from data.conversations import parse_object, parse_tools
 
 
 class Row(NamedTuple):
@@ -56,21 +56,14 @@ def read_rows(file: Path) -> list[Row]:
 
 def _from_json(line: str, number: int) -> Row:
     try:
-        given = json.loads(line)
-    except json.JSONDecodeError as error:
-        why = f"not JSON: {error.msg} at character {error.pos + 1}"
-        return Row(number, [], fault=why if line.strip() else "the line is empty")
-    except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
-        return Row(number, [], fault=f"not JSON: {error}")
-    if not isinstance(given, dict) or ("prompt" in given) == ("messages" in given):
-        return Row(number, [], fault="expected an object with either prompt or messages")
-    tools = given.get("tools")
-    if tools is not None and not (
-        isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
-    ):
-        return Row(number, [], fault="tools: expected a list of objects")
+        given = parse_object(line)
+        tools = parse_tools(given)
+        if ("prompt" in given) == ("messages" in given):
+            raise ValueError("expected an object with either prompt or messages")
+        if not isinstance(given.get("prompt", ""), str):
+            raise ValueError("prompt: expected text")
+    except ValueError as error:
+        return Row(number, [], fault=str(error))
     if "messages" in given:
         return Row(number, given["messages"], tools)
-    if not isinstance(given["prompt"], str):
-        return Row(number, [], fault="prompt: expected text")
     return from_text(given["prompt"], number)._replace(tools=tools)

@@ -1,5 +1,6 @@
 """A run: everything that its result depends on, as frozen dataclasses."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Periodic evaluation: `num` held-out examples every `every` steps (0: never)."""
+    """Periodic evaluation: `num` held-out examples every `every` steps (0: never); see HeldOut."""
 
     every: int = 0
     num: int = 64
@@ -92,7 +93,10 @@ class RunConfig:
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema must be at least 0 and below 1, not {self.ema}")
         if bool(self.preset) == bool(self.init):
-            raise ConfigError("give one of preset (random weights) and init (a checkpoint folder)")
+            given = "not both" if self.init else "such as --config.init=DIR"
+            raise ConfigError(
+                f"give one of preset (random weights) and init (a checkpoint folder), {given}"
+            )
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype is 'float32' or 'bfloat16', not '{self.dtype}'")
 
@@ -136,8 +140,11 @@ def _build(cls, fields: Mapping[str, Any], path: str):
 def differences(old: str, new: str) -> list[str]:
     """Fields (dotted) in which two to_json() texts differ, as "name: old -> new".
 
-    The mesh is not looked at: a run may go on on another one.
+    The mesh is not looked at: a run may go on on another one. A field that is younger than the old
+    text counts as at its default, which is what was done before there was the field.
     """
+    with contextlib.suppress(ConfigError):
+        old = RunConfig.from_dict(json.loads(old)).to_json()
     flat_old, flat_new = _flatten(json.loads(old)), _flatten(json.loads(new))
     return [
         f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"

@@ -19,14 +19,14 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from data.chat_template import ChatTemplate
 from data.metrics import sudoku_metrics
 from data.sudoku import SudokuSource, parse, read_csv
-from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample import cli
 from sample.clock import Clock
 from sample.flags import define_fields, given_fields
-from sample.loading import load, locate
+from sample.loading import companions, load, locate
 from sample.sampler import generate
 from sample.step import SamplerConfig
 from train import plots
@@ -47,7 +47,7 @@ SAMPLER_FLAGS = (
 
 def evaluate(
     model: DiffusionGemma,
-    tokenizer: Tokenizer,
+    template: ChatTemplate,
     puzzles: np.ndarray,
     solutions: np.ndarray,
     box: int,
@@ -61,7 +61,7 @@ def evaluate(
     A puzzle's noise depends on the seed and its own text only, not on its batch.
 
     Args:
-      model: whose vocabulary covers the tokenizer's.
+      model: whose vocabulary covers that of the template's tokenizer.
       puzzles, solutions: [N, n*n] int8 with N >= 1, 0 for an empty cell.
       box: 3 for 9x9, 2 for 4x4.
       sampler: max_new_tokens and trajectory are not used.
@@ -72,7 +72,7 @@ def evaluate(
       ValueError: the model's vocabulary, canvas or context is too small, or no puzzles.
     """
     sampler = dataclasses.replace(sampler, max_new_tokens=None, trajectory=False)
-    tokens, mask = encode_prompts(model, tokenizer, puzzles, sampler)
+    tokens, mask = encode_prompts(model, template, puzzles, sampler)
     num, size = len(puzzles), min(batch_size, len(puzzles))
     predictions = np.full(puzzles.shape, -1, np.int8)
     counts = {name: np.zeros(num, np.int32) for name in ("steps", "valid_tokens")}
@@ -88,7 +88,7 @@ def evaluate(
         for name, values in counts.items():
             values[real] = getattr(out, name)[: len(real), 0]
         for i, row in enumerate(real):
-            grid = parse(tokenizer.decode(out.tokens[i]), box)
+            grid = parse(template.tokenizer.decode(out.tokens[i]), box)
             predictions[row] = -1 if grid is None else grid
         if progress:
             progress(len(real))
@@ -170,6 +170,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
     folder = locate(Path(values.checkpoint))
     model, tokenizer = load(folder, values.tokenizer, base=values.base)
+    template = ChatTemplate.load(companions(folder, values.base), tokenizer)
     canvas_size = sampler.canvas_size or model.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
 
@@ -179,7 +180,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
             dataclasses.replace(sampler, **changes),
         )
         with tqdm(total=len(rows), desc=title, unit="puzzle") as bar:
-            return evaluate(model, tokenizer, *data, config, seed, values.batch_size, bar.update)
+            return evaluate(model, template, *data, config, seed, values.batch_size, bar.update)
 
     every = np.arange(num)
     outcomes = {EARLY: run("early stopping", every)}
@@ -195,7 +196,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         curve.append({"steps": steps, **shares(part)})
     early = outcomes[EARLY]
     shown = typical(early) if values.replay is None else values.replay
-    record = replay(model, tokenizer, puzzles[shown], sampler, seed)
+    record = replay(model, template, puzzles[shown], sampler, seed)
 
     limit = sampler.max_steps
     files = {

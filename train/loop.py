@@ -14,8 +14,8 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from data.pipeline import make_dataset
-from data.sources import open_source
+from data.pipeline import Packer, make_dataset
+from data.sources import open_sources
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.adapter import fingerprint
@@ -30,6 +30,7 @@ from train.heldout import HeldOut
 from train.metrics import MetricsWriter, progress_bar
 from train.optimizer import make_optimizer
 from train.step import has_lora, init_state, make_train_step
+from train.text import check_tokenizer, load_template, save_companions
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -54,7 +55,17 @@ def build_model(config: RunConfig, mesh: Mesh) -> DiffusionGemma:
 
 
 def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
-    """What the run changes in the model, in place: its canvas size, and LoRA if wanted."""
+    """What the run changes in the model, in place: its canvas size, and LoRA if wanted.
+
+    Raises ConfigError if a row of the run's batches is longer than the model's context.
+    """
+    loss, room = config.loss, model.config.max_length
+    length = config.data.prompt_length + loss.num_canvases * loss.canvas_size
+    if length > room:
+        raise ConfigError(
+            f"data.prompt_length + loss.num_canvases x loss.canvas_size = {length} exceeds the "
+            f"model's context of {room}"
+        )
     model.config = dataclasses.replace(model.config, canvas_size=config.loss.canvas_size)
     model.remat = config.remat
     if config.lora.rank:
@@ -72,12 +83,13 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
     """Trains to config.steps, from where the workdir's last checkpoint stopped.
 
     Writes to workdir: config.json, checkpoints/, metrics.jsonl, tb/, and at the end model/, the
-    result in the released layout with LoRA factors merged in, which adapter/ has alone.
+    result in the released layout with LoRA factors merged in, which adapter/ has alone. Beside the
+    weights lie the tokenizer and what else of checkpoint.COMPANIONS the init's folder has.
 
     Args:
       config: the run. A workdir of another config is refused (ConfigError names the fields).
       workdir: its folder, made if need be.
-      tokenizer: for prompts and answers.
+      tokenizer: the init's, or ours; see text.load_tokenizer. Its chat template is found there too.
 
     With several processes (jax.distributed) each reads its part of every batch, the first writes
     the figures, and model/ and adapter/ are left to `python -m scripts.convert --from=WORKDIR`.
@@ -95,26 +107,31 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
 
 
 def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -> Path:
-    model = build_model(config, mesh)
-    if jax.process_index() == 0:
-        claim_workdir(config, workdir)
-    multihost_utils.sync_global_devices("workdir")
-    held_out = HeldOut(config, tokenizer)
-    source, to_text = open_source(config.data, "train", config.seed)
+    # Data first: what is wrong with them shows before the weights are read and the workdir is made.
+    packer = Packer(
+        load_template(config.init, tokenizer),
+        config.data.prompt_length,
+        config.loss.canvas_size,
+        config.loss.num_canvases,
+    )
+    sources = open_sources(config.data, config.seed, packer, test=config.eval.every > 0)
+    held_out = HeldOut(config, sources, tokenizer)
     batches = iter(
         make_dataset(
-            source,
-            to_text,
-            tokenizer,
-            prompt_length=config.data.prompt_length,
-            canvas_size=config.loss.canvas_size,
-            num_canvases=config.loss.num_canvases,
+            sources.train,
+            sources.to_row,
             batch_size=config.batch_size,
             seed=config.seed,
             part=(jax.process_index(), jax.process_count()),
         )
     )
 
+    model = build_model(config, mesh)
+    check_tokenizer(config.init, tokenizer, model)
+    if jax.process_index() == 0:
+        claim_workdir(config, workdir)
+        save_companions(config.init, tokenizer, workdir)
+    multihost_utils.sync_global_devices("workdir")
     adapts = config.lora.rank > 0 and config.init != ""
     description = {
         "config": dataclasses.asdict(model.config),
@@ -142,11 +159,11 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
     started = time.monotonic()
 
     def evaluate(step: int) -> None:
-        model = nnx.merge(graphdef, *jax.tree.map(jnp.copy, (state.result, frozen)))
-        figures = held_out.evaluate(model)
+        figures, answer = held_out.evaluate(nnx.merge(graphdef, state.result, frozen))
         figures["seconds"] = seconds_before + time.monotonic() - started
         metrics.write(step, figures)
         bar.write(f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        bar.write(f"step {step}, an answer: {answer}")
 
     pending: list[tuple[int, dict[str, jax.Array]]] = []  # steps whose figures are not yet read
 
@@ -191,7 +208,7 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
     model = nnx.merge(graphdef, state.result, frozen)
     merge_lora(model)
     save_checkpoint(model, workdir / "model")
-    tokenizer.save(workdir / "model")
+    save_companions(config.init, tokenizer, workdir / "model")
     if adapts and not (workdir / "adapter").exists():
         convert_checkpoint(workdir, workdir / "adapter", "peft")
     return workdir / "model"

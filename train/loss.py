@@ -1,6 +1,7 @@
 """The two losses of supervised fine-tuning (SPEC section 3): denoising and next token."""
 
 import dataclasses
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.head import argmax
+
+Targets = Literal["all", "answer"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,8 @@ class LossConfig:
         recipe has 1; more of them share the cost of the encoder.
       self_conditioning: part of the noisy canvases that get a soft embedding from a first pass.
       encoder_weight: weight of the encoder's next-token loss.
+      encoder_targets: the tokens that loss counts: "all" of the row's, as published, or those of
+        the "answer", from its first one on, which the prompt's last token predicts.
     """
 
     canvas_size: int
@@ -30,8 +35,13 @@ class LossConfig:
     noise_draws: int = 1
     self_conditioning: float = 0.5
     encoder_weight: float = 1.0
+    encoder_targets: Targets = "all"
 
     def __post_init__(self):
+        if self.encoder_targets not in get_args(Targets):
+            raise ValueError(
+                f"loss.encoder_targets is 'all' or 'answer', not '{self.encoder_targets}'"
+            )
         conditioned = self.noise_draws * self.self_conditioning
         if self.noise_draws > 1 and conditioned != round(conditioned):
             raise ValueError(
@@ -61,10 +71,16 @@ def sft_loss(
     """
     tokens, size = batch["tokens"], config.canvas_size
     which_key, level_key, noise_key = jax.random.split(key, 3)
-    logits, cache = model.encode(tokens)
-    encoder_loss = next_token_loss(
-        logits, tokens, batch["prompt_len"] + batch["num_canvases"] * size
-    )
+    if config.encoder_targets == "answer":
+        places = batch["prompt_len"][:, None] + jnp.arange(config.num_canvases * size)
+        logits, cache = model.encode(tokens, logits=places - 1)
+    else:
+        places = jnp.arange(1, tokens.shape[1])[None]
+        logits, cache = model.encode(tokens)
+        logits = logits[:, :-1]
+    targets = jnp.take_along_axis(tokens, places, axis=1)
+    end = batch["prompt_len"] + batch["num_canvases"] * size
+    encoder_loss = mean_loss(logits, targets, places < end[:, None])
 
     which = jax.random.randint(which_key, batch["num_canvases"].shape, 0, batch["num_canvases"])
     start = batch["prompt_len"] + which * size
@@ -89,16 +105,15 @@ def sft_loss(
     return denoise_loss + config.encoder_weight * encoder_loss, metrics
 
 
-def next_token_loss(logits: jax.Array, tokens: jax.Array, length: jax.Array) -> jax.Array:
-    """Mean cross-entropy of tokens[:, 1:] given all before, over each row's first length tokens.
+def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.Array:
+    """Mean cross-entropy, in nats, where it counts.
 
     Args:
-      logits: [B, T, V] float32.
-      tokens: [B, T] int32.
-      length: [B] int32.
+      logits: [B, N, V] float32.
+      targets: [B, N] int32.
+      counts: [B, N] bool.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:])
-    counts = jnp.arange(1, tokens.shape[1]) < length[:, None]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return jnp.sum(losses * counts) / jnp.sum(counts)
 
 

@@ -14,10 +14,10 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from data.tokenizer import Tokenizer
 from sample import cli
 from train.config import RunConfig
 from train.loop import train
+from train.text import load_tokenizer
 
 
 def define_distributed(values: flags.FlagValues) -> None:
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         if not jax.distributed.is_initialized():
             # On a CPU, a mesh's devices are threads. Of other backends the number is given.
             jax.config.update("jax_num_cpu_devices", config.mesh.size)
-        print(f"saved {train(config, Path(values.workdir), Tokenizer.load())}")
+        print(f"saved {train(config, Path(values.workdir), load_tokenizer(config.init))}")
 
     return cli.run(values, run, argv, __doc__)
 

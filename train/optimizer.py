@@ -11,7 +11,8 @@ class OptimizerConfig:
     """Settings as the published recipes name them (SPEC section 3).
 
     Attributes:
-      name: "adam" (with decoupled weight decay) or "adafactor".
+      name: "adam" or "adafactor", both with weight decay in proportion to the learning rate, which
+        Adafactor takes as it is, not relative to the size of the weights.
       peak_lr, end_lr: learning rate after the warm-up and at the end.
       warmup: steps of linear warm-up from 0.
       schedule: "cosine", or "hold" (stay at the peak, then fall linearly in the last part).
@@ -60,8 +61,12 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
         )
     elif config.name == "adafactor":
-        transform = optax.adafactor(
-            rate, weight_decay_rate=config.weight_decay or None, weight_decay_mask=_matrices
+        # optax.adafactor would take the decay off at every step, whatever the learning rate.
+        transform = optax.chain(
+            optax.scale_by_factored_rms(),
+            optax.clip_by_block_rms(1.0),
+            optax.add_decayed_weights(config.weight_decay, _matrices),
+            optax.scale_by_learning_rate(rate),
         )
     else:
         raise ValueError(f"optimizer.name is 'adam' or 'adafactor', not '{config.name}'")

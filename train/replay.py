@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from data.chat import chat_answer, chat_prompt
+from data.chat_template import ChatTemplate
+from data.conversations import conversation
 from data.sudoku import prompt, render
-from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.loading import check_vocabulary
 from sample.prompts import pad_prompts
@@ -17,7 +17,7 @@ from train.outcome import Outcome
 
 
 def encode_prompts(
-    model: DiffusionGemma, tokenizer: Tokenizer, puzzles: np.ndarray, sampler: SamplerConfig
+    model: DiffusionGemma, template: ChatTemplate, puzzles: np.ndarray, sampler: SamplerConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """(tokens [N, P] int32, mask [N, P] bool) of the puzzles' prompts, padded on the right.
 
@@ -25,18 +25,20 @@ def encode_prompts(
     """
     if len(puzzles) == 0:
         raise ValueError("no puzzles to evaluate")
+    tokenizer = template.tokenizer
     check_vocabulary(model, tokenizer)
     canvas = sampler.canvas_size or model.config.canvas_size
-    answer = len(tokenizer.encode(chat_answer(render(puzzles[0]))))
+    asked = [conversation(prompt(puzzle), render(puzzle)) for puzzle in puzzles]
+    answer = len(tokenizer.encode(template.example(*asked[0])[1]))
     if answer > canvas:
         raise ValueError(f"an answer takes {answer} tokens, more than the canvas of {canvas}")
-    ids = [tokenizer.encode(chat_prompt(prompt(puzzle))) for puzzle in puzzles]
+    ids = [tokenizer.encode(template.render(c.messages[:-1])) for c in asked]
     return pad_prompts(ids, tokenizer.pad_id)
 
 
 def replay(
     model: DiffusionGemma,
-    tokenizer: Tokenizer,
+    template: ChatTemplate,
     puzzle: np.ndarray,
     sampler: SamplerConfig,
     seed: int,
@@ -51,7 +53,8 @@ def replay(
       ValueError: the tokenizer does not give every digit a token.
     """
     sampler = dataclasses.replace(sampler, max_new_tokens=None, trajectory=True)
-    tokens, mask = encode_prompts(model, tokenizer, puzzle[None], sampler)
+    tokenizer = template.tokenizer
+    tokens, mask = encode_prompts(model, template, puzzle[None], sampler)
     out = generate(model, tokens, mask, jax.random.key(seed), sampler)
     taken = out.steps[0, 0]
 

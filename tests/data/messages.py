@@ -7,3 +7,14 @@ AGAIN = {"role": "user", "content": "Sure?"}
 TOOLS = [{"name": "clock", "description": "Zeit für <b>"}]
 CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "clock", "arguments": {"n": 1}}}]}
 RESULT = {"role": "tool", "name": "clock", "content": "noon"}
+
+
+def chat_prompt(user: str, system: str | None = None) -> str:
+    """The prompt of a question in the turn format, written out once more."""
+    head = "" if system is None else f"<|turn>system\n{system}<turn|>\n"
+    return f"<bos>{head}<|turn>user\n{user}<turn|>\n<|turn>model\n"
+
+
+def chat_answer(text: str) -> str:
+    """The model's turn."""
+    return f"{text}<turn|>"

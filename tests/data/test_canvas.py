@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from data.canvas import pack
-from data.chat import chat_answer, chat_prompt
 
 EOS, PAD = 1, 0
 
@@ -35,11 +34,3 @@ def test_too_long_is_an_error_with_the_numbers():
         row([7] * 5, [9])
     with pytest.raises(ValueError, match=r"answer of 10 tokens .* 3 canvases of 3 = 9 tokens"):
         row([7], [9] * 10)
-
-
-def test_turn_format():
-    assert chat_prompt("Hi") == "<bos><|turn>user\nHi<turn|>\n<|turn>model\n"
-    assert chat_prompt("Hi", "Be brief") == (
-        "<bos><|turn>system\nBe brief<turn|>\n<|turn>user\nHi<turn|>\n<|turn>model\n"
-    )
-    assert chat_answer("5 3") == "5 3<turn|>"

@@ -2,10 +2,20 @@ import json
 
 import pytest
 
-from data.chat import ModelTurn, chat_answer, chat_prompt, checked, split_turn, turns
+from data.chat import ModelTurn, checked, split_turn, turns
 from data.chat_template import ChatTemplate
 from data.tokenizer import Tokenizer
-from tests.data.messages import AGAIN, CALL, MODEL, RESULT, SYSTEM, TOOLS, USER
+from tests.data.messages import (
+    AGAIN,
+    CALL,
+    MODEL,
+    RESULT,
+    SYSTEM,
+    TOOLS,
+    USER,
+    chat_answer,
+    chat_prompt,
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +68,16 @@ def test_turn_format(tok, messages, options, expected):
 
 
 def test_the_turn_format_is_what_training_writes(tok):
-    render = ChatTemplate(tok).render
-    assert render([USER]) == chat_prompt(USER["content"])
-    assert render([SYSTEM, USER]) == chat_prompt(USER["content"], SYSTEM["content"])
-    whole = render([USER, MODEL], generation=False)
-    assert whole == chat_prompt(USER["content"]) + chat_answer(MODEL["content"]) + "\n"
-    assert chat_prompt("") == "<bos><|turn>user\n<turn|>\n<|turn>model\n"
-    assert chat_prompt("a", "") == (
-        "<bos><|turn>system\n<turn|>\n<|turn>user\na<turn|>\n<|turn>model\n"
-    )
+    template = ChatTemplate(tok)
+    prompt, answer = template.example([SYSTEM, USER, MODEL])
+    assert prompt == template.render([SYSTEM, USER])
+    assert prompt == chat_prompt(USER["content"], SYSTEM["content"])
+    assert answer == chat_answer(MODEL["content"])
+    prompt, answer = template.example([USER, MODEL, AGAIN, MODEL | {"reasoning": "two and two"}])
+    assert prompt == template.render([USER, MODEL, AGAIN], thinking=True)
+    assert answer == f"<|channel>thought\ntwo and two\n<channel|>{chat_answer('4')}"
+    thoughts, text, _ = split_turn(answer)
+    assert (thoughts, text) == ("two and two", "4")
 
 
 @pytest.mark.parametrize(

@@ -4,40 +4,10 @@ import re
 
 import pytest
 
-from data.chat import chat_prompt
 from data.chat_template import ChatTemplate
 from data.tokenizer import Tokenizer
-from tests.data.messages import AGAIN, CALL, MODEL, RESULT, SYSTEM, TOOLS, USER
-
-# Not the released template; one that uses what such templates use.
-TEMPLATE = """\
-{%- macro role(message) -%}
-    {{ 'model' if message['role'] == 'assistant' else message.role }}
-{%- endmacro -%}
-{{ bos_token }}
-{%- if enable_thinking or tools %}
-    {{- '<|turn>system\\n' }}
-    {%- if enable_thinking %}{{ '<|think|>' }}{% endif %}
-    {%- for tool in tools or [] %}
-        {{- 'tool:' + tool | tojson + ';' }}
-    {%- endfor %}
-    {{- '<turn|>\\n' }}
-{%- endif %}
-{%- set seen = namespace(count=0) %}
-{%- for message in messages %}
-    {%- if message.role == 'system' %}{% continue %}{% endif %}
-    {%- if seen.count == 5 %}{{ raise_exception('at most five\\nmessages') }}{% endif %}
-    {%- set seen.count = seen.count + 1 %}
-    {{- '<|turn>' + role(message) + '\\n' }}
-    {%- for call in message.get('tool_calls') or [] %}
-        {{- 'call:' + call.function.name + call.function.arguments | tojson }}
-    {%- endfor %}
-    {{- (message.content or '') | trim + '<turn|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|turn>model\\n' }}
-{%- endif %}
-"""
+from tests.data.messages import AGAIN, CALL, MODEL, RESULT, SYSTEM, TOOLS, USER, chat_prompt
+from tests.data.templates import RELEASE, TEMPLATE
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +166,71 @@ def test_what_only_looks_like_a_special_token_is_let_through(tok):
     prompt = ChatTemplate(tok).render([{"role": "user", "content": text}])
     assert text in prompt
     assert tok.encode(prompt).count(tok.turn_end_id) == 1
+
+
+EMPTY = "<|channel>thought\n<channel|>"
+ASKED = "<bos><|turn>user\n2 + 2?<turn|>\n<|turn>model\n"
+THINK = "<bos><|turn>system\n<|think|><turn|>\n" + ASKED.removeprefix("<bos>")
+REASONED = {**MODEL, "reasoning_content": "easy"}
+
+
+@pytest.mark.parametrize(
+    ("source", "messages", "tools", "prompt", "answer"),
+    [
+        (TEMPLATE, [USER, MODEL], None, ASKED, "4<turn|>"),
+        (RELEASE, [USER, MODEL], None, ASKED + EMPTY, "4<turn|>"),
+        (RELEASE, [USER, REASONED], None, THINK, "<|channel>thought\neasy\n<channel|>4<turn|>"),
+        (
+            RELEASE,
+            [USER, MODEL, AGAIN, {**MODEL, "content": " Yes.\n\nQuite. "}],
+            None,
+            f"{ASKED}4<turn|>\n<|turn>user\nSure?<turn|>\n<|turn>model\n{EMPTY}",
+            "Yes.\n\nQuite.<turn|>",
+        ),
+        (
+            RELEASE,
+            [USER, CALL],
+            TOOLS,
+            '<bos><|turn>system\ntool:{"name": "clock", "description": "Zeit für <b>"};<turn|>\n'
+            + ASKED.removeprefix("<bos>")
+            + EMPTY,
+            'call:clock{"n": 1}<turn|>',
+        ),
+    ],
+)
+def test_a_training_example(tok, source, messages, tools, prompt, answer):
+    template = ChatTemplate(tok, source, "template")
+    assert template.example(messages, tools) == (prompt, answer)
+    thinking = "reasoning_content" in messages[-1]
+    assert template.render(messages[:-1], tools=tools, thinking=thinking) == prompt
+
+
+def test_a_thought_that_the_prompt_begins_is_not_begun_again(tok):
+    template = ChatTemplate(tok, RELEASE, "template")
+    prompt, answer = template.example([USER, CALL, RESULT, REASONED])
+    assert prompt.endswith("<|turn>model\n<|channel>thought\n")
+    assert answer == "easy\n<channel|>4<turn|>"
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "error"),
+    [
+        # The prompt says more than the conversation, less, or something else.
+        (TEMPLATE + "{% if add_generation_prompt %}Well: {% endif %}", MODEL, "not how the conv"),
+        (
+            "{{ messages | length }}<|turn>model\n{{ messages[-1].content }}<turn|>",
+            MODEL,
+            "not how",
+        ),
+        (RELEASE.replace("thought", "musing"), MODEL, "not how the conversation"),
+        (TEMPLATE.replace("<turn|>", ""), MODEL, "no end of the turn"),
+        (TEMPLATE.replace("message.content", "''"), MODEL, "writes nothing"),
+        (TEMPLATE, {**MODEL, "content": "4<turn|>"}, "message 2: <turn|> is a special token"),
+        (TEMPLATE, {**MODEL, "reasoning": "a <eos>"}, "message 2: <eos> is a special token"),
+        (TEMPLATE, {**MODEL, "reasoning": {"a": 1}}, "thoughts as text"),
+    ],
+)
+def test_an_example_that_is_none(tok, source, message, error):
+    with pytest.raises(ValueError, match=re.escape(error)) as caught:
+        ChatTemplate(tok, source, "template").example([USER, message])
+    assert "\n" not in str(caught.value)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from data.pipeline import make_dataset, sudoku_to_text
+from data.chat_template import ChatTemplate
+from data.conversations import conversation
+from data.pipeline import Packer, make_dataset, sudoku_to_text
 from data.tasks import TaskSource, task_to_text
 from data.tokenizer import Tokenizer
-
-SHAPE = {"prompt_length": 116, "canvas_size": 90, "num_canvases": 1}
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,14 @@ def number_to_text(item):
     return "Copy:\n" + " ".join(str(item)), " ".join(str(item))
 
 
-def numbers(tok, size=10, **options):
-    shape = {"prompt_length": 16, "canvas_size": 4, "num_canvases": 2, "batch_size": 4}
-    return make_dataset(Digits(size), number_to_text, tok, **{**shape, "seed": 0, **options})
+def to_row(tok, to_text, *shape):
+    packer = Packer(ChatTemplate(tok), *shape)
+    return lambda item: packer(conversation(*to_text(item)))
+
+
+def numbers(tok, size=10, prompt_length=16, **options):
+    row = to_row(tok, number_to_text, prompt_length, 4, 2)
+    return make_dataset(Digits(size), row, **{"batch_size": 4, "seed": 0, **options})
 
 
 def read(tok, batch):
@@ -49,9 +54,8 @@ def take(tok, iterator, batches):
 
 def test_batches(tok):
     source = TaskSource(0, size=50)
-    dataset = make_dataset(
-        source, task_to_text, tok, batch_size=5, seed=0, shuffle=False, num_epochs=1, **SHAPE
-    )
+    row = to_row(tok, task_to_text, 116, 90, 1)
+    dataset = make_dataset(source, row, batch_size=5, seed=0, shuffle=False, num_epochs=1)
     batches = list(dataset)
     assert len(batches) == 10
     for batch in batches:

@@ -7,10 +7,10 @@ import pytest
 
 from data import tasks
 from data.canvas import pack
-from data.chat import chat_answer, chat_prompt
 from data.grid_tasks import GRID_TASKS
 from data.tasks import TaskSource, task_to_text
 from data.tokenizer import Tokenizer
+from tests.data.messages import chat_answer, chat_prompt
 
 UNITS = ("row", "column", "box")
 

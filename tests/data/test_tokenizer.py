@@ -5,11 +5,11 @@ import re
 import pytest
 import tokenizers
 
-from data.chat import chat_answer, chat_prompt
 from data.grid_tasks import GRID_TASKS
 from data.tasks import WORD_TASKS, WORDS, TaskSource
 from data.tokenizer import DEFAULT_PATH, Tokenizer
 from scripts.make_tokenizer import build
+from tests.data.messages import chat_answer, chat_prompt
 
 
 @pytest.fixture(scope="module")

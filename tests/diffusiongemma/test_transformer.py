@@ -91,6 +91,17 @@ def test_caching_changes_nothing(model, tokens):
     assert cache.layers[1].keys.shape[2] == 30
 
 
+def test_logits_of_some_places_are_those_of_all(plain, model, tokens):
+    whole, _ = model.encode(tokens)
+    places = np.array([[20, 3, 3], [0, 7, 19]])
+    encode = jax.jit(lambda state: nnx.merge(graphdef, state).encode(tokens, logits=places)[0])
+    graphdef, state = nnx.split(plain)
+    some = encode(state)
+    assert some.shape == (2, 3, 64)
+    for row in range(2):
+        np.testing.assert_allclose(some[row], whole[row, places[row]], atol=2e-5)
+
+
 def test_padding_changes_nothing(model, tokens):
     lengths, width = (21, 5, 13, 1), 24
     rng = np.random.default_rng(2)

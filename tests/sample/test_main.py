@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.chat import chat_prompt, split_turn
+from data.chat import split_turn
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from sample import AutoregressiveConfig, SamplerConfig, generate, generate_autoregressive
@@ -18,6 +18,7 @@ from sample import main as command
 from sample.flags import define_flags
 from sample.session import Session
 from sample.setup import open_session
+from tests.data.messages import chat_prompt
 
 CANVAS, NEW = 16, 24  # two canvases, the second one cut
 FLAGS = (f"--max_new_tokens={NEW}", "--max_steps=3", "--seed=5")
@@ -185,7 +186,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
         2: "not JSON: Unterminated string",
         3: "the prompt is empty",
         4: "the line is empty",
-        5: "expected an object with either prompt or messages",
+        5: "expected an object",
         6: "message 1: <eos> is a special token",
         7: "not UTF-8",
         8: "surrogate",

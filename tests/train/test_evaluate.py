@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.chat import chat_answer, chat_prompt
+from data.chat_template import ChatTemplate
 from data.sudoku import SudokuSource, prompt, read_csv, render, write_csv
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from sample import SamplerConfig
 from sample.cli import write_files
+from tests.data.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.folders import make_adapter
 from train import evaluate as command
 from train.evaluate import evaluate
@@ -34,6 +35,11 @@ CONFIG = ModelConfig.preset(
 @pytest.fixture(scope="module")
 def tokenizer():
     return Tokenizer.load()
+
+
+@pytest.fixture(scope="module")
+def template(tokenizer):
+    return ChatTemplate(tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +88,10 @@ def oracle(tokenizer, puzzles):
     return Oracle(prompts, answers)
 
 
-def test_known_answers_are_scored(oracle, tokenizer, puzzles):
+def test_known_answers_are_scored(oracle, template, puzzles):
     grids, solutions = puzzles
     done = []
-    got = evaluate(oracle, tokenizer, *puzzles, BOX, SamplerConfig(), 0, 2, done.append)
+    got = evaluate(oracle, template, *puzzles, BOX, SamplerConfig(), 0, 2, done.append)
     assert got.exact.tolist() == [True, False, False, False, True]
     assert got.valid.tolist() == [True, True, False, False, True]
     assert got.clues_kept.tolist() == [True, False, True, False, True]
@@ -95,37 +101,37 @@ def test_known_answers_are_scored(oracle, tokenizer, puzzles):
     assert (got.predictions[3] == -1).all()
     assert got.steps.tolist() == [2] * 5
     # With the end of the turn, or where that lacks the first token of the fill.
-    length = len(tokenizer.encode(render(solutions[0]))) + 1
+    length = len(template.tokenizer.encode(render(solutions[0]))) + 1
     assert got.valid_tokens[[0, 4]].tolist() == [length, length]
     assert done == [2, 2, 1]
     assert (got.seconds > 0).all()
 
 
-def test_time_without_compilation(oracle, tokenizer, puzzles):
+def test_time_without_compilation(oracle, template, puzzles):
     sampler = SamplerConfig(max_steps=47)
     first, second = (
-        evaluate(oracle, tokenizer, *puzzles, BOX, sampler, 0, 5, None) for _ in range(2)
+        evaluate(oracle, template, *puzzles, BOX, sampler, 0, 5, None) for _ in range(2)
     )
     assert first.compile_seconds > 0.05
     assert second.compile_seconds < first.compile_seconds / 5
     assert first.seconds.sum() < first.compile_seconds
 
 
-def test_replay_shows_every_step(oracle, tokenizer, puzzles):
+def test_replay_shows_every_step(oracle, template, puzzles):
     grids, solutions = puzzles
     sampler = SamplerConfig(max_steps=4)
-    got = replay(oracle, tokenizer, grids[0], sampler, 0)
+    got = replay(oracle, template, grids[0], sampler, 0)
     assert {x.shape for x in got.values()} == {(2, 16)}  # it stops at the second step
     assert (got["digits"] == solutions[0]).all()
     assert got["accepted"].tolist() == [[True] * 16, [False] * 16]
     assert got["entropy"].min() >= 0 and got["entropy"].max() < 1e-3
     # "Solve it: 1 2 3" has digits where it has them, 0 elsewhere.
-    got = replay(oracle, tokenizer, grids[3], sampler, 0)
+    got = replay(oracle, template, grids[3], sampler, 0)
     assert 0 < np.mean(got["digits"] == 0) < 1 and got["digits"].max() <= 3
 
 
-def test_typical_puzzle(oracle, tokenizer, puzzles):
-    outcome = evaluate(oracle, tokenizer, *puzzles, BOX, SamplerConfig(), 0, 5)
+def test_typical_puzzle(oracle, template, puzzles):
+    outcome = evaluate(oracle, template, *puzzles, BOX, SamplerConfig(), 0, 5)
     steps = np.array([9, 1, 1, 1, 4], np.int32)
     solved = np.array([True, False, False, True, True])
     assert typical(dataclasses.replace(outcome, steps=steps, exact=solved)) == 4

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 from configs.base import get_config
 from diffusiongemma import load_checkpoint
 from diffusiongemma.lora import merge_lora
+from tests.train.runs import environment_for, finish, start
 from train.config import ConfigError, RunConfig
 from train.loop import build_model
 
-ROOT = Path(__file__).parents[2]
 STEPS = 24
 CONFIG = f"""
 from configs import base
@@ -38,33 +36,7 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("environment")
-    (folder / "tiny.py").write_text(CONFIG)
-    return os.environ | {
-        "CONFIG": str(folder / "tiny.py"),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "xla"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-def start(workdir: Path, environment, *more: str) -> subprocess.Popen:
-    config = environment["CONFIG"]
-    command = [sys.executable, "-m", "train.main", f"--config={config}", f"--workdir={workdir}"]
-    return subprocess.Popen(
-        [*command, *more],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    """Exit status, and the last line of stderr."""
-    _, errors = process.communicate(timeout=300)
-    lines = errors.replace("\r", "\n").strip().splitlines()
-    return process.returncode, lines[-1] if lines else ""
+    return environment_for(tmp_path_factory.mktemp("environment"), CONFIG)
 
 
 def steps_written(workdir: Path) -> int:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from data.canvas import pack
 from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from tests.conftest import Compiled
-from train.loss import LossConfig, first_pass, next_token_loss, sft_loss
+from train.loss import LossConfig, first_pass, mean_loss, sft_loss
 
 CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
 P, C, K = 10, 6, 3
@@ -81,14 +83,106 @@ def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
     np.testing.assert_allclose(metrics["denoise_loss"], losses.mean(), rtol=1e-5)
 
 
-def test_next_token_loss_counts_real_targets_only():
-    logits = jax.random.normal(jax.random.key(0), (2, 5, 8))
-    tokens = np.array([[1, 2, 3, 4, 5], [6, 7, 1, 0, 0]])
+def test_the_mean_is_over_what_counts():
+    logits = jax.random.normal(jax.random.key(0), (2, 4, 8))
+    targets = np.array([[2, 3, 4, 5], [7, 1, 0, 0]])
     log_p = np.asarray(jax.nn.log_softmax(logits))
-    expected = [log_p[0, i, tokens[0, i + 1]] for i in range(4)]
-    expected += [log_p[1, i, tokens[1, i + 1]] for i in range(2)]
-    loss = next_token_loss(logits, tokens, jnp.array([5, 3]))
-    np.testing.assert_allclose(loss, -np.mean(expected), rtol=1e-6)
+    expected = [log_p[0, i, targets[0, i]] for i in range(4)]
+    expected += [log_p[1, i, targets[1, i]] for i in range(2)]
+    counts = np.arange(4) < np.array([[4], [2]])
+    np.testing.assert_allclose(mean_loss(logits, targets, counts), -np.mean(expected), rtol=1e-6)
+
+
+class Scripted:
+    """A model with the surface of DiffusionGemma, sure of every token but in places given.
+
+    encode's logits are 0 where `unsure` [T] says so for the token that they predict; denoise's are
+    the context's length at the right token: the loss then tells which canvas was chosen.
+    """
+
+    config = CONFIG
+
+    def __init__(self, clean, unsure=None):
+        self.clean = clean
+        self.unsure = np.zeros(len(clean), bool) if unsure is None else unsure
+
+    def _right(self, tokens):
+        return jnp.arange(CONFIG.vocab_size) == tokens[..., None]
+
+    def encode(self, tokens, *, logits=None):
+        sure = 50.0 * self._right(jnp.roll(tokens, -1, axis=1))
+        made = jnp.where(jnp.roll(self.unsure, -1)[:, None], 0.0, sure)
+        if logits is not None:
+            made = jnp.take_along_axis(made, logits[..., None], axis=1)
+        kept = KVCache((jnp.zeros((*tokens.shape, 1)),), jnp.array([len(self.clean)]))
+        return made, kept
+
+    def denoise(self, canvas, cache, soft=None):
+        where = cache.length[:, None] + jnp.arange(canvas.shape[1])
+        return self._right(self.clean[where]) * cache.length[:, None, None].astype(jnp.float32)
+
+
+@pytest.mark.parametrize("used", range(1, K + 1))
+def test_every_valid_canvas_is_chosen_as_often_and_no_other(used):
+    prompt, draws = 4, 600
+    row = pack(range(3, 3 + prompt), [9] * (used * C), P, C, K, eos_id=1, pad_id=0)
+    model = Scripted(jnp.array(row["tokens"]))
+    batch = {name: jnp.array(value)[None] for name, value in row.items()}
+    config = LossConfig(C, K, self_conditioning=0.0)
+
+    def denoise_loss(key):
+        return sft_loss(model, batch, key, config)[1]["denoise_loss"]
+
+    losses = jax.jit(jax.vmap(denoise_loss))(jax.random.split(jax.random.key(0), draws))
+    lengths = prompt + np.arange(K) * C
+    of_canvas = np.log(np.exp(lengths) + CONFIG.vocab_size - 1) - lengths
+    chosen = np.abs(losses[:, None] - of_canvas).argmin(axis=1)
+    np.testing.assert_allclose(losses, of_canvas[chosen], rtol=1e-3, atol=1e-6)
+    counts = np.bincount(chosen, minlength=K)
+    assert counts[used:].sum() == 0
+    assert np.abs(counts[:used] - draws / used).max() < 4 * np.sqrt(draws / used)
+
+
+def test_the_encoders_loss_on_the_answer_alone():
+    prompt, answer = 5, 8  # in two canvases of 6, the second filled with four eos
+    row = pack(range(3, 3 + prompt), range(20, 20 + answer), P, C, K, eos_id=1, pad_id=0)
+    batch = {name: jnp.array(value)[None] for name, value in row.items()}
+
+    def encoder_losses(places, targets):
+        config = LossConfig(C, K, self_conditioning=0.0, encoder_targets=targets)
+
+        def encoder_loss(place):
+            model = Scripted(jnp.array(row["tokens"]), jnp.arange(P + K * C) == place)
+            return sft_loss(model, batch, jax.random.key(0), config)[1]["encoder_loss"]
+
+        return jax.jit(jax.vmap(encoder_loss))(places)
+
+    # What a token that the model knows nothing of adds to the mean, and where: the answer from its
+    # first token, which the prompt's last one predicts, to the last of the fill.
+    one, end = np.log(CONFIG.vocab_size), prompt + 2 * C
+    places = np.arange(1, end + 2)
+    counted = {"all": places < end, "answer": (prompt <= places) & (places < end)}
+    for targets, counts in counted.items():
+        expected = one * counts / counts.sum()
+        np.testing.assert_allclose(encoder_losses(places, targets), expected, rtol=1e-5, atol=1e-6)
+    assert counted["answer"].sum() == 2 * C
+
+
+def test_the_fill_and_the_turns_end_are_denoised_too():
+    row = pack([3, 4, 5], [20, 21, 40], P, C, K, eos_id=1, pad_id=0)
+    batch = {name: jnp.array(value)[None] for name, value in row.items()}
+    config = LossConfig(C, K, self_conditioning=0.0)
+
+    @jax.jit
+    def denoise_loss(tokens):
+        return sft_loss(Scripted(tokens), batch, jax.random.key(0), config)[1]["denoise_loss"]
+
+    right = denoise_loss(row["tokens"])
+    for place in range(3, 9):
+        wrong = row["tokens"].copy()
+        wrong[place] = 50
+        # Its logits are 3 at one token and 0 elsewhere.
+        np.testing.assert_allclose(denoise_loss(wrong) - right, 3 / C, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +212,11 @@ def test_half_of_the_canvases_get_a_first_pass_and_the_others_zeros(split, draws
     assert first_pass(model, canvas, context, none) is None
 
 
-def test_noise_draws_that_cannot_be_halved_are_refused():
+def test_settings_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="of 3 noise draws"):
         LossConfig(canvas_size=C, noise_draws=3)
+    with pytest.raises(ValueError, match="encoder_targets is 'all' or 'answer', not 'some'"):
+        LossConfig(canvas_size=C, encoder_targets="some")
 
 
 def test_no_gradient_flows_into_the_first_pass(split):

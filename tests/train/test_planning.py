@@ -1,0 +1,100 @@
+"""Plans against what is really there: bytes of weights, optimizer, cache; and what fits."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.sharding import MeshConfig
+from scripts import plan as command
+from train.config import RunConfig
+from train.optimizer import make_optimizer
+from train.planning import GB, plan_generation, plan_training
+from train.step import init_state
+
+TINY = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
+REAL = ModelConfig.preset("26b_a4b")
+
+
+def run(**fields) -> RunConfig:
+    return RunConfig.from_dict(
+        {
+            "seed": 0,
+            "steps": 10,
+            "batch_size": 8,
+            "preset": "tiny",
+            "data": {"kind": "tasks", "prompt_length": 20},
+            "loss": {"canvas_size": 12, "noise_draws": 2},
+            "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 2},
+            **fields,
+        }
+    )
+
+
+def size(tree) -> int:
+    return sum(x.nbytes for x in jax.tree.leaves(tree))
+
+
+def test_a_training_plan_counts_what_a_run_holds():
+    config = run(ema=0.5)
+    plan = plan_training(config, TINY, compile=True)
+    model = DiffusionGemma(TINY, rngs=nnx.Rngs(0))
+    _, state, frozen = init_state(model, make_optimizer(config.optimizer, 10), ema=True)
+    held = {
+        "trained weights": size(state.params),
+        "gradients": size(state.params),
+        "optimizer": size(state.opt_state),
+        "running mean": size(state.ema),
+    }
+    assert plan.parts == {name: (n, n) for name, n in held.items()} and not jax.tree.leaves(frozen)
+    assert plan.parameters == plan.trained == sum(x.size for x in jax.tree.leaves(state.params))
+    # Logits of all noisy canvases and their gradients are the largest of the activations.
+    logits = 4 * 16 * 12 * TINY.vocab_size
+    assert 2 * logits < plan.activations < 100 * logits
+    less = plan_training(dataclasses.replace(config, accumulate=4), TINY, compile=True)
+    assert less.activations < 0.5 * plan.activations
+
+
+def test_a_mesh_divides_the_plan():
+    whole = plan_training(run(), TINY, compile=False)
+    split = plan_training(run(mesh={"fsdp": 2, "expert": 2}), TINY, compile=False)
+    total, held = split.parts["trained weights"]
+    assert total == whole.parts["trained weights"][0] and total / 4 < held < total / 2
+    assert split.parts["optimizer"][1] == pytest.approx(2 * held, rel=0.01)
+
+
+def test_lora_counts_factors_alone():
+    plan = plan_training(run(dtype="bfloat16", lora={"rank": 2}), TINY, compile=False)
+    factors = plan.parts["trained weights"][0]
+    assert plan.trained * 4 == factors == plan.parts["gradients"][0]
+    assert plan.parts["optimizer"][0] == pytest.approx(2 * factors, abs=16)
+    assert plan.parts["frozen weights"][0] == 2 * (plan.parameters - plan.trained)
+
+
+def test_the_26b_by_its_shapes():
+    plan = plan_generation(REAL, MeshConfig(), jnp.bfloat16, 1, 262_144, compile=False)
+    assert plan.parts["weights"][0] / GB == pytest.approx(50.50, abs=0.01)
+    assert 5 < plan.parts["KV cache"][0] / GB < 6
+    assert "does not fit a device of 50 GB" in plan.table(50)
+    assert "It fits a device of 80 GB" in plan.table(80)
+    eight = plan_generation(REAL, MeshConfig(expert=8), jnp.bfloat16, 1, 4096, compile=False)
+    assert 8 < eight.parts["weights"][1] / GB < 9
+
+
+def test_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite has its devices
+    assert command.main(["plan", "--preset=tiny", "--context=64", "--gpu=1"]) == 0
+    assert "It fits a device of 1 GB" in capsys.readouterr().out
+    lora = ["plan", "--config=configs/sudoku_26b_lora.py", "--preset=tiny", "--nocompile"]
+    assert command.main(lora) == 0
+    assert "frozen weights" in capsys.readouterr().out
+    for flags, message in [
+        (["--preset=big"], "no model preset 'big'"),
+        (["--checkpoint=nowhere"], "nowhere: no folder with a config.json"),
+        (["--fsdp=3", "--preset=tiny"], "mesh.fsdp 3 does not divide the width 32"),
+    ]:
+        assert command.main(["plan", "--nocompile", *flags]) == 2
+        assert message in capsys.readouterr().err

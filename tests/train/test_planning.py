@@ -15,7 +15,7 @@ from train.optimizer import make_optimizer
 from train.planning import GB, plan_generation, plan_training
 from train.step import init_state
 
-TINY = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
+TINY = ModelConfig.preset("tiny", layer_types=("full",))
 REAL = ModelConfig.preset("26b_a4b")
 
 

@@ -112,6 +112,10 @@ def test_bad_fields_are_named():
         ({"preset": ""}, "such as --config.init=DIR"),
         ({"dtype": "float8"}, "dtype"),
         ({"sampler": {"max_steps": 0}}, "config sampler: max_steps"),
+        (
+            {"steps": 100, "optimizer": good["optimizer"] | {"schedule": "cosine"}},
+            "warmup 100 leaves nothing of a run of 100 steps",
+        ),
     ]:
         with pytest.raises(ConfigError, match=message) as error:
             RunConfig.from_dict(good | change)

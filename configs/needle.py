@@ -1,4 +1,4 @@
-"""A very small model that finds a number in a text longer than its sliding window.
+"""A very small model that is to find a number in a text longer than its sliding window.
 
 python -m train.main --config=configs/needle.py --workdir=runs/needle
 """

@@ -12,7 +12,6 @@ from configs import (
     base,
     chat_26b_lora,
     needle,
-    needle_long,
     sudoku,
     sudoku_26b_full,
     sudoku_26b_lora,
@@ -32,7 +31,7 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick, needle, needle_long])
+@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick, needle])
 def test_every_config_is_a_run(module):
     config = RunConfig.from_dict(module.get_config().to_dict())
     assert json.loads(config.to_json())["steps"] == config.steps

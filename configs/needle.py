@@ -1,4 +1,4 @@
-"""A small model that finds a number in a text longer than its sliding window.
+"""A very small model that is to find a number in a text longer than its sliding window.
 
 python -m train.main --config=configs/needle.py --workdir=runs/needle
 """
@@ -10,11 +10,21 @@ from configs import base
 
 def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
-    config.overrides = {"window": 64, "max_length": 131_072}
+    config.overrides = {
+        "width": 64,
+        "layer_types": ("sliding", "sliding", "full"),
+        "num_heads": 2,
+        "num_kv_heads": 1,
+        "head_dim": 32,
+        "full_head_dim": 64,
+        "window": 32,
+        "num_experts": 4,
+        "max_length": 131_072,
+    }
     config.steps = 4000
-    config.batch_size = 8
+    config.batch_size = 16
     config.mesh.data = 1
-    config.data.update(kind="needle", prompt_length=256)
+    config.data.update(kind="needle", prompt_length=128)
     config.loss.update(canvas_size=8, noise_draws=4, encoder_targets="answer")
-    config.eval.update(every=500, num=64, batch_size=64)
+    config.eval.update(every=1000, num=64, batch_size=64)
     return config

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from flax import nnx
 from tqdm import tqdm
 
 from data.chat import split_turn
@@ -33,7 +32,6 @@ from sample import cli
 from sample.clock import Clock
 from sample.flags import SAMPLER, define_fields, given_fields
 from sample.loading import companions, load, locate
-from sample.prefill import prefill
 from sample.sampler import generate
 from sample.statistics import Statistics, peak_memory
 from sample.step import SamplerConfig
@@ -46,7 +44,7 @@ NOTE = """\
   end; in between, a word in 25 has a number of its own. In brackets: 95 % Wilson intervals.
 - Prefill and generation: without compilation, means over the prompts, a prompt at a time.
 - Peak memory: of the process of that length, Python, compiler and weights included; on a GPU, of
-  the device. KV cache: the arrays that prefill returns."""
+  the device. KV cache: its arrays, which prefill fills."""
 
 
 def measure(
@@ -76,10 +74,8 @@ def measure(
         raise ValueError("prompts of different lengths: the tokenizer is not ours")
     tokens = np.array(prompts, np.int32)
     length = tokens.shape[1]
-    mask = np.ones((1, length), bool)
-    cache = prefill(*nnx.split(model), tokens[:1], mask, length, sampler.prefill_chunk)
+    cache = jax.eval_shape(lambda: model.init_cache(1, length))  # as generate's
     sizes = {FULL: _bytes(model, cache, "full"), SLIDING: _bytes(model, cache, "sliding")}
-    del cache
     right, statistics = 0, Statistics()
     for row, item in zip(tokens, tqdm(items, f"{length} tokens", unit="prompt"), strict=True):
         with Clock() as clock:
@@ -101,7 +97,8 @@ def measure(
 
 def _bytes(model: DiffusionGemma, cache: KVCache, layer_type: str) -> int:
     layers = zip(model.config.layer_types, cache.layers, strict=True)
-    return sum(array.nbytes for kind, layer in layers for array in layer if kind == layer_type)
+    arrays = [array for kind, layer in layers for array in layer if kind == layer_type]
+    return sum(array.size * array.dtype.itemsize for array in arrays)
 
 
 def define_flags() -> flags.FlagValues:

@@ -6,37 +6,33 @@ the matrix instructions, and weights the wide one. A program makes a column of t
 of one block and walks along the input. Programs of a block start together, those of the next block
 follow: where an expert has several blocks, all but the first find its weights in the L2 cache.
 
-The weights of E experts are values [E, in, out], either
-
-  float32 or bfloat16, without scales;
-  int8, with scales [E, 1, out]; or
-  uint8 [E, in / 2, out], two 4-bit numbers in two's complement, that of an even input in the low
-    bits and that of the next input in the high ones; with bfloat16 scales [E, in / GROUP, out].
-
-Quantized values are read as 16-bit words, each of two neighbouring outputs: only elements of 16
-bits are loaded straight into the layout of the matrix instructions. Even and odd outputs are then
-computed apart, and in 4 bits even and odd inputs multiplied apart. docs/PERFORMANCE.md has the
-instructions that this takes, beside those of the alternatives.
+Of quantized weights (kernel_words.py), even and odd outputs are computed apart, and in 4 bits even
+and odd inputs multiplied apart. docs/PERFORMANCE.md has the instructions that this takes, beside
+those of the alternatives.
 """
 
 import functools
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-Kind = Literal["float", "int8", "int4"]
+from diffusiongemma.kernel_words import (
+    GROUP,
+    INPUTS,
+    OUTPUTS,
+    Weight,
+    numbers,
+    scale,
+    to_words,
+)
 
-GROUP = 64  # inputs that share a scale in 4 bits
 WIDTH = 64  # words of the output in a tile: the rows of one matrix instruction
 STEP = 64  # inputs in a tile
 LEAST = 16  # of each side of a tile
-# Of a word.
-OUTPUTS: dict[Kind, int] = {"float": 1, "int8": 2, "int4": 2}
-INPUTS: dict[Kind, int] = {"float": 1, "int8": 1, "int4": 2}
 
 
 class Blocks(NamedTuple):
@@ -51,23 +47,6 @@ class Blocks(NamedTuple):
     index: jax.Array
     expert: jax.Array
     used: jax.Array
-
-
-class Weight(NamedTuple):
-    """The maps of E experts (see the module)."""
-
-    values: jax.Array
-    scales: jax.Array | None = None
-
-    @property
-    def kind(self) -> Kind:
-        return {"int8": "int8", "uint8": "int4"}.get(self.values.dtype.name, "float")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(E, in, out)."""
-        experts, inputs, outputs = self.values.shape
-        return experts, inputs * INPUTS[self.kind], outputs
 
 
 def supports(weight: Weight) -> bool:
@@ -89,8 +68,7 @@ def matmul(
       interpret: run as plain JAX, on any platform.
 
     Returns:
-      [blocks, block, out], or out / 2 with geglu, in x's dtype. Places without a row mean nothing:
-      they are not written.
+      [blocks, block, out], or out / 2 with geglu, in x's dtype; zeros in places without a row.
     """
     kind, (_, inputs, outputs) = weight.kind, weight.shape
     halves = 2 if geglu else 1
@@ -149,7 +127,7 @@ def _call(kernel, x, blocks: Blocks, weight: Weight, tiles, interpret: bool) -> 
         compiler_params=triton.CompilerParams(num_warps=4 if block <= 64 else 8, num_stages=4),
         interpret=interpret,
     )
-    return call(x, blocks.index, blocks.expert, blocks.used[None], *_words(weight))
+    return call(x, blocks.index, blocks.expert, blocks.used[None], *to_words(weight))
 
 
 def _matmul_kernel(
@@ -178,9 +156,9 @@ def _matmul_kernel(
                 for output in range(OUTPUTS[kind]):
                     total = sums[len(new)]
                     for p, x in enumerate(xs):
-                        w = _numbers(words, kind, p, output, interpret).astype(x.dtype)
+                        w = numbers(words, kind, p, output, interpret).astype(x.dtype)
                         if kind == "int4":
-                            w = w * _scale(scales, output).astype(x.dtype)
+                            w = w * scale(scales, output).astype(x.dtype)
                         total += _dot(w, x, 0)
                     new.append(total)
             return tuple(new)
@@ -197,7 +175,13 @@ def _matmul_kernel(
                 y = y * triton.load(scales_ref[0].at[expert, pl.ds(place, y.shape[1])])
             found.append(y)
         y = found[0] if halves == 1 else jax.nn.gelu(found[0], approximate=True) * found[1]
-        _store(out_ref.at[block, :, pl.ds(OUTPUTS[kind] * start, y.shape[1])], y, there)
+        _store(out_ref, block, OUTPUTS[kind] * start, y)
+
+    @pl.when(block >= used_ref[0])
+    def _():
+        start = _start(column, values_ref.shape[2] // halves, width)
+        zeros = jnp.zeros((index_ref.shape[1], OUTPUTS[kind] * width))
+        _store(out_ref, block, OUTPUTS[kind] * start, zeros)
 
 
 def _transposed_kernel(
@@ -225,9 +209,9 @@ def _transposed_kernel(
             new = []
             for p, total in enumerate(sums):
                 for output, dy in enumerate(dys):
-                    w = _numbers(words, kind, p, output, interpret).astype(dy.dtype)
+                    w = numbers(words, kind, p, output, interpret).astype(dy.dtype)
                     if kind == "int4":
-                        w = w * _scale(scales, output).astype(dy.dtype)
+                        w = w * scale(scales, output).astype(dy.dtype)
                     total += _dot(w, dy, 1)
                 new.append(total)
             return tuple(new)
@@ -235,7 +219,13 @@ def _transposed_kernel(
         zeros = jnp.zeros((width, rows.shape[0]), jnp.float32)
         sums = jax.lax.fori_loop(0, values_ref.shape[2] // step, walk, (zeros,) * INPUTS[kind])
         y = _interleave(sums)
-        _store(out_ref.at[block, :, pl.ds(INPUTS[kind] * start, y.shape[1])], y, there)
+        _store(out_ref, block, INPUTS[kind] * start, y)
+
+    @pl.when(block >= used_ref[0])
+    def _():
+        start = _start(column, values_ref.shape[1], width)
+        zeros = jnp.zeros((index_ref.shape[1], INPUTS[kind] * width))
+        _store(out_ref, block, INPUTS[kind] * start, zeros)
 
 
 def _start(column: jax.Array, size: int, width: int) -> jax.Array:
@@ -252,14 +242,19 @@ def _load(ref, rows: jax.Array, there: jax.Array, k: jax.Array, step: int) -> ja
     return triton.load(ref.at[rows[:, None], columns[None]], mask=mask, other=0.0)
 
 
-def _store(ref, y: jax.Array, there: jax.Array) -> None:
-    triton.store(ref, y.astype(ref.dtype), mask=jnp.broadcast_to(there[:, None], y.shape))
+def _store(ref, block: jax.Array, start: jax.Array, y: jax.Array) -> None:
+    triton.store(ref.at[block, :, pl.ds(start, y.shape[1])], y.astype(ref.dtype))
 
 
 def _dot(w: jax.Array, x: jax.Array, contracted: int) -> jax.Array:
     """Weights [in, out] or [out, in] by the axis contracted, rows [block, in] -> [out, block]."""
-    dimensions = (((contracted,), (1,)), ((), ()))
-    return jax.lax.dot_general(w, x, dimensions, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(
+        w,
+        x,
+        (((contracted,), (1,)), ((), ())),
+        precision="highest" if x.dtype == jnp.float32 else None,  # or float32 were TF32
+        preferred_element_type=jnp.float32,
+    )
 
 
 def _interleave(sums) -> jax.Array:
@@ -272,66 +267,6 @@ def _interleave(sums) -> jax.Array:
 def _planes(x: jax.Array, parts: int) -> jax.Array:
     """[rows, n] -> [parts x rows, n / parts]: the columns that each part of a word belongs to."""
     return jnp.moveaxis(x.reshape(x.shape[0], -1, parts), -1, 0).reshape(parts * x.shape[0], -1)
-
-
-def _words(weight: Weight) -> tuple[jax.Array, ...]:
-    """A weight's arrays as the kernels read them; nothing is copied."""
-    if weight.kind == "float":
-        return (weight.values,)
-    if weight.kind == "int8":
-        return _pairs(weight.values, jnp.int16), weight.scales[:, 0]
-    return _pairs(weight.values, jnp.int16), _pairs(weight.scales, jnp.int32)
-
-
-def _pairs(x: jax.Array, dtype) -> jax.Array:
-    return jax.lax.bitcast_convert_type(x.reshape(*x.shape[:-1], -1, 2), dtype)
-
-
-def _scale(words: jax.Array, output: int) -> jax.Array:
-    """One of the two bfloat16 scales in each word [..] int32, as float32."""
-    bits = words << 16 if output == 0 else words & jnp.int32(-(1 << 16))
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)
-
-
-# A bfloat16 has 8 significant bits: of 0x4300 | n it is 128 + n for n < 128, whence whole numbers
-# come without a conversion. In 8 bits, the sign chooses what is taken away again, 128 or 256; in 4
-# bits the sign bit is turned over, which adds 8. On pairs, in 32 bits, this takes three
-# instructions, and a shift; from single numbers the compiler makes three times as many.
-_PTX = {
-    "int8": (
-        "shr.b32 t, $1, {shift}; lop3.b32 a, t, 0x007F007F, 0x43004300, 0xEA; "
-        "lop3.b32 b, t, 0x00800080, 0x43004300, 0xEA; sub.bf16x2 $0, a, b;"
-    ),
-    "int4": (
-        "shr.b32 t, $1, {shift}; lop3.b32 a, t, 0x000F000F, 0x43084308, 0x6A; "
-        "mov.b32 b, 0x43084308; sub.bf16x2 $0, a, b;"
-    ),
-}
-
-
-def _numbers(words: jax.Array, kind: Kind, p: int, output: int, interpret: bool) -> jax.Array:
-    """The numbers of input p and an output in each word, exact in bfloat16; floats as they are."""
-    if kind == "float":
-        return words
-    shift = 8 * output + 4 * p
-    if not interpret:
-        [numbers] = triton.elementwise_inline_asm(
-            "{ .reg .b32 t, a, b; " + _PTX[kind].format(shift=shift) + " }",
-            args=[words],
-            constraints="=r,r",
-            pack=2,
-            result_shape_dtypes=[jax.ShapeDtypeStruct(words.shape, jnp.bfloat16)],
-        )
-        return numbers
-
-    def number(bits: jax.Array) -> jax.Array:
-        return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
-
-    words = jax.lax.shift_right_logical(words, jnp.int16(shift))
-    if kind == "int8":
-        base = jnp.int16(0x4300)
-        return number(words & 0x7F | base) - number(words & 0x80 | base)
-    return number(words & 0xF ^ jnp.int16(0x4308)) - jnp.bfloat16(136)
 
 
 def _power_of_two(x: int) -> int:

@@ -11,6 +11,7 @@ from diffusiongemma import grouped
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.dispatch import group_rows, mixture
 from diffusiongemma.layers import Linear, expert_init, rms_norm
+from diffusiongemma.quantize import Quantized, matmul
 from diffusiongemma.sharding import over_experts
 
 # How a mixture is computed: every expert on every row, as a definition; a loop over blocks of rows,
@@ -21,14 +22,14 @@ Backend = Literal["reference", "loop", "pallas", "interpret"]
 class Expert(NamedTuple):
     """Linear maps of E experts: kernel [E, in, out]; LoRA factors [E, in, r] and [E, r, out]."""
 
-    kernel: jax.Array
+    kernel: jax.Array | Quantized
     lora_a: jax.Array | None = None
     lora_b: jax.Array | None = None  # with the scale in it
 
 
 def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
     """[rows, in] -> [rows, out] by one expert, whose params have no axis E."""
-    y = x @ params.kernel
+    y = matmul(x, params.kernel)
     if params.lora_a is not None:
         y = y + (x.astype(jnp.float32) @ params.lora_a @ params.lora_b).astype(y.dtype)
     return y

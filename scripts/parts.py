@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -133,12 +132,12 @@ def make_inputs(model: DiffusionGemma, batch: int, context: int, chunk: int) -> 
     )
 
 
-def step_programs(inputs: Inputs, steps: int) -> list[Program]:
+def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[Program]:
     """The loop of `steps` denoising steps as the sampler runs it, and the parts of one step.
 
     "layers" has all but the head, from tokens to the final norm. "attention" and "moe" are those
     modules of all layers, one after another on the residual stream. "head + sampling" starts from
-    the last hidden states.
+    the last hidden states. `only` one of them, or all.
     """
     graphdef, state, cache, canvas = inputs.graphdef, inputs.state, inputs.cache, inputs.canvas
     config = inputs.model.config
@@ -146,10 +145,10 @@ def step_programs(inputs: Inputs, steps: int) -> list[Program]:
         max_steps=steps, early_stop=False, canvas_size=canvas.shape[1], stop_ids=()
     )
     done = jnp.zeros(canvas.shape[:1], bool)
-    # denoise_canvas is a compiled function already.
-    loop = _compiled(
-        "steps", denoise_canvas, graphdef, state, cache, inputs.keys, done, 0, 1, sampler, None
-    )
+
+    def loop() -> Program:
+        rest = inputs.keys, done, 0, canvas.shape[1], sampler, None
+        return _compiled("steps", denoise_canvas, graphdef, state, cache, *rest)
 
     def part(name: str, function: Callable, *args) -> Program:
         def run(state, *args):
@@ -174,13 +173,16 @@ def step_programs(inputs: Inputs, steps: int) -> list[Program]:
     def sampling(model, x, canvas, soft, keys):
         return denoise_step(_Head(model, x), canvas, soft, None, keys, TAU, BOUND)
 
-    return [
-        loop,
-        part("layers", layers, canvas, cache, inputs.soft),
-        part("attention", attention, inputs.soft, cache),
-        part("moe", moe, inputs.soft),
-        part("head + sampling", sampling, inputs.soft, canvas, inputs.soft, inputs.keys),
-    ]
+    made = {
+        "steps": loop,
+        "layers": lambda: part("layers", layers, canvas, cache, inputs.soft),
+        "attention": lambda: part("attention", attention, inputs.soft, cache),
+        "moe": lambda: part("moe", moe, inputs.soft),
+        "head + sampling": lambda: part(
+            "head + sampling", sampling, inputs.soft, canvas, inputs.soft, inputs.keys
+        ),
+    }
+    return [make() for name, make in made.items() if only in (None, name)]
 
 
 class _Head:
@@ -249,17 +251,17 @@ def floor_bytes(inputs: Inputs, touched: list[int]) -> int:
     return total
 
 
-def floor_flops(inputs: Inputs) -> int:
+def floor_flops(config: ModelConfig, batch: int) -> int:
     """Multiplications and additions of a step's matmuls, attention's scores left out."""
-    config = inputs.model.config
+    model = nnx.eval_shape(lambda: DiffusionGemma(config, rngs=nnx.Rngs(0)))
     weights = 0.0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs.state):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model)):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if leaf.ndim > 1:
             part = config.top_k / config.num_experts if any(e in name for e in EXPERTS) else 1.0
             part = 2.0 if "embedding" in name else part  # the head and the soft embedding
             weights += leaf.size * part
-    return int(2 * weights * math.prod(inputs.canvas.shape))
+    return int(2 * weights * batch * config.canvas_size)
 
 
 def copy_bandwidth(repeats: int = 10) -> float:

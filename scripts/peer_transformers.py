@@ -153,7 +153,7 @@ class Peer:
         loss.backward()
         self.optimizer.step()
         self._wait()
-        return {"seconds": time.perf_counter() - started, "loss": float(loss)}
+        return {"seconds": time.perf_counter() - started, "loss": loss.item()}
 
     def _encode(self, tokens: torch.Tensor, cache, start: int):
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]

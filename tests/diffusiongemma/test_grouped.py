@@ -11,6 +11,7 @@ from flax import nnx
 from diffusiongemma import ModelConfig
 from diffusiongemma.lora import add_lora
 from diffusiongemma.moe import Expert, MoE, mix, set_backend
+from diffusiongemma.quantize import Quantized
 from tests.diffusiongemma.test_kernels import E, make
 
 N, TOP_K, D, F, RANK = 24, 2, 64, 64, 3
@@ -34,7 +35,7 @@ def experts(kind: str, lora: bool) -> tuple[tuple[Expert, Expert], tuple[Expert,
                 0.2 * jax.random.normal(a, (E, inputs, RANK)),
                 0.2 * jax.random.normal(b, (E, RANK, outputs)),
             )
-        kernel = weight.values if weight.scales is None else weight
+        kernel = weight.values if weight.scales is None else Quantized(*weight)
         dtype = "bfloat16" if kind == "bfloat16" else "float32"
         found.append((Expert(kernel, *factors), Expert(jnp.asarray(full, dtype), *factors)))
     return tuple(zip(*found, strict=True))
@@ -96,13 +97,14 @@ def test_bfloat16(backend):
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("kind", ["int8", "int4"])
-def test_quantized(kind, lora):
+@pytest.mark.parametrize("backend", WAYS)
+def test_quantized(backend, kind, lora):
     """As the floats that they stand for; a frozen kernel, quantized or not, gets no gradient."""
     x, weights, direction = rows()
     params, floats = experts(kind, lora)
     for chosen in ROUTES.values():
         args = x, weights, jnp.asarray(chosen)
-        found = with_gradients(*args, params, direction, "interpret", frozen=True)
+        found = with_gradients(*args, params, direction, backend, frozen=True)
         wanted = with_gradients(*args, floats, direction, "reference", frozen=True)
         check(found, wanted, 1e-5)
 

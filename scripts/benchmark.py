@@ -28,7 +28,7 @@ from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.moe import set_backend
 from diffusiongemma.quantized_model import create_quantized
 from sample import cli
-from scripts import parts, peer
+from scripts import parts, peer, sft
 from scripts.benchmark_report import plot, table
 
 FACTS = ("preset", "dtype", "quantize", "batch", "context", "moe_backend", "steps", "repeats")
@@ -58,6 +58,10 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("peer", None, ["transformers"], "Beside what.", flag_values=values)
     flags.DEFINE_string("peer_python", None, "Its Python.", flag_values=values)
     flags.DEFINE_boolean("train", False, "With --peer: SFT steps too.", flag_values=values)
+    help = "The parts of a step too, and the experts it touches; else all are counted."
+    flags.DEFINE_boolean("parts", True, help, flag_values=values)
+    help = "Also an SFT step of LoRA factors of this rank."
+    flags.DEFINE_integer("lora", 0, help, lower_bound=0, flag_values=values)
     flags.DEFINE_string("out", None, "A folder for JSON and plot.", flag_values=values)
     return values
 
@@ -83,14 +87,15 @@ def benchmark(config: ModelConfig, values: flags.FlagValues) -> dict[str, Any]:
         make_model(config, values), batch, values.context, values.prefill_chunk
     )
     found["weights_gb"] = sum(x.nbytes for x in jax.tree.leaves(inputs.state)) / 1e9
-    loop, *programs = parts.step_programs(inputs, values.steps)
+    only = None if values.parts else "steps"
+    loop, *programs = parts.step_programs(inputs, values.steps, only)
     timing = parts.measure(loop.run, repeats)
     step = timing.median / values.steps
     found["step_ms"] = timing.figures(1e3 / values.steps)
     found["parts_ms"] = {p.name: parts.measure(p.run, repeats).figures(1e3) for p in programs}
     found["compile_s"] = {p.name: p.compile_seconds for p in (loop, *programs)}
     found["temporaries_mb"] = {p.name: p.temporaries / 1e6 for p in (loop, *programs)}
-    touched = parts.touched_experts(inputs)
+    touched = parts.touched_experts(inputs) if values.parts else None
     found["experts_touched"] = touched
     found["floor_gb"] = parts.floor_bytes(inputs, touched) / 1e9
     found["floor_gflop"] = parts.floor_flops(config, batch) / 1e9
@@ -102,6 +107,9 @@ def benchmark(config: ModelConfig, values: flags.FlagValues) -> dict[str, Any]:
     prefill = parts.measure(parts.prefill_program(inputs, values.prefill_chunk).run, repeats)
     found["prefill_ms"] = prefill.figures(1e3)
     found["prefill_tokens_s"] = batch * values.context / prefill.median
+    if values.lora:
+        step = sft.Trainer(inputs, values.lora)
+        found["lora_step_ms"] = parts.measure(step, repeats).figures(1e3)
     found["peak_gb"] = _peak() / 1e9
     if values.experts:
         found["moe_by_experts_ms"] = _by_experts(config, values)

@@ -13,6 +13,7 @@ def table(found: dict[str, Any]) -> str:
     """Lines of text."""
     kind = found["quantize"] or found["dtype"]
     touched = found["experts_touched"]
+    touched = f"{min(touched)} to {max(touched)} experts a layer" if touched else "all experts"
     lines = [
         found["device"],
         f"{found['preset']}, {kind}, batch {found['batch']}, {found['context']} tokens of context, "
@@ -25,7 +26,7 @@ def table(found: dict[str, Any]) -> str:
     lines += [
         _row("prefill", found["prefill_ms"]),
         "",
-        f"floor: {found['floor_gb']:.3f} GB ({min(touched)} to {max(touched)} experts a layer) at "
+        f"floor: {found['floor_gb']:.3f} GB ({touched}) at "
         f"{found['copy_gb_s']:.1f} GB/s, a measured copy: {found['floor_ms']:.2f} ms",
         f"arithmetic: {found['floor_gflop']:.1f} GFLOP at {found['matmul_gflop_s']:.0f} GFLOP/s, a "
         f"measured matmul: {found['arithmetic_ms']:.2f} ms",
@@ -38,6 +39,8 @@ def table(found: dict[str, Any]) -> str:
             f"MoE part, {num:>4} experts: {row['routed']:9.2f} ms; every expert on every row: "
             f"{row['every expert']:9.2f} ms"
         )
+    if "lora_step_ms" in found:
+        lines.insert(5, _row("LoRA step", found["lora_step_ms"]))
     return "\n".join(lines + _peer_lines(found.get("peer")))
 
 
@@ -55,8 +58,9 @@ def _peer_lines(peer: dict[str, Any] | None) -> list[str]:
     lines = [
         "",
         f"transformers (torch {about['torch']}, {about['device']}, {about['threads']} threads, "
-        f"experts by {about['experts']}), the same weights, logits equal to {check['difference']:.1e} of "
-        f"{check['largest']:.1f}; in turn, medians and the ratios of neighbours",
+        f"experts by {about['experts']}), the same weights, logits equal to "
+        f"{check['difference']:.1e} of {check['largest']:.1f}; in turn, medians and the ratios of "
+        "neighbours",
         f"{'ms':28}{'this':>10}{'that':>10}{'ratio':>10}{'lowest':>10}{'highest':>10}",
     ]
     for name, title in (("denoise", "denoising step"), ("prefill",) * 2, ("train", "SFT step")):

@@ -238,14 +238,18 @@ def _watched(moe, found: list[jax.Array], x: jax.Array, residual: jax.Array) -> 
     return moe(x, residual=residual)
 
 
-def floor_bytes(inputs: Inputs, touched: list[int]) -> int:
-    """What a step cannot but read: all weights once, of experts those touched, and the cache."""
+def floor_bytes(inputs: Inputs, touched: list[int] | None) -> int:
+    """What a step cannot but read: all weights once, of experts those touched, and the cache.
+
+    Args:
+      touched: of each layer; None: all.
+    """
     total = sum(x.nbytes for x in jax.tree.leaves(inputs.cache.layers))
     num_experts = inputs.model.config.num_experts
     for path, leaf in jax.tree_util.tree_leaves_with_path(inputs.state):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         part = 1.0
-        if any(stack in name for stack in EXPERTS):
+        if touched and any(stack in name for stack in EXPERTS):
             part = touched[int(name.split(".")[1])] / num_experts
         total += int(leaf.nbytes * part)
     return total

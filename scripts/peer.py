@@ -8,20 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from diffusiongemma import save_checkpoint
-from diffusiongemma.diffusion import corrupt, noise_levels
 from scripts.parts import Inputs, Program, Timing, measure, prefill_program, timed
-from train.loss import LossConfig
-from train.step import init_state, make_train_step
+from scripts.sft import Trainer, first_noise
 
 SCRIPT = Path(__file__).with_name("peer_transformers.py")
-RATE = 1e-4  # Adam's, on both sides
-SEED = 0
 
 
 class Peer:
@@ -74,8 +68,7 @@ def compare(
     python: str, inputs: Inputs, loop: Program, steps: int, chunk: int, repeats: int, train: bool
 ) -> dict:
     """Denoising, prefill and, if wanted, SFT steps of both, alternating; medians and ratios."""
-    loss, noisy = sft_noise(inputs)
-    with Peer(python, inputs, noisy) as peer:
+    with Peer(python, inputs, first_noise(inputs)) as peer:
         found = {"about": peer.about, "check": peer.ask("check")}
         found["denoise"] = _alternate(
             loop.run, lambda: peer.ask(f"denoise {steps}"), repeats, steps
@@ -84,7 +77,7 @@ def compare(
             prefill_program(inputs, chunk).run, lambda: peer.ask("prefill"), repeats
         )
         if train:
-            step = Trainer(inputs, loss)
+            step = Trainer(inputs)
             first = step(), peer.ask("train")["loss"]
             found["train"] = _alternate(step, lambda: peer.ask("train"), repeats)
             found["train"]["first losses"] = [float(x) for x in first]
@@ -104,36 +97,3 @@ def _alternate(ours: Callable, theirs: Callable[[], dict], repeats: int, per: in
         "ratio": theirs.median / ours.median,
         "ratios": ratios.figures(),
     }
-
-
-def sft_noise(inputs: Inputs) -> tuple[LossConfig, jax.Array]:
-    """The loss that both compute, and the noisy canvas of its first step.
-
-    Every row gets a soft embedding from a first pass, so that both sides do the same work.
-    """
-    batch, size = inputs.canvas.shape
-    key = jax.random.fold_in(jax.random.key(SEED), 0)
-    _, level_key, noise_key = jax.random.split(key, 3)  # as train.loss.sft_loss does
-    vocab_size = inputs.model.config.vocab_size
-    noisy = corrupt(noise_key, inputs.canvas, noise_levels(level_key, batch), vocab_size)
-    return LossConfig(canvas_size=size, self_conditioning=1.0), noisy
-
-
-class Trainer:
-    """An SFT step of all weights on the inputs' tokens and canvas; a call takes one."""
-
-    def __init__(self, inputs: Inputs, loss: LossConfig):
-        optimizer = optax.adam(RATE)
-        model = nnx.merge(inputs.graphdef, jax.tree.map(jnp.copy, inputs.state))
-        graphdef, self._state, self._frozen = init_state(model, optimizer)
-        self._step = make_train_step(graphdef, optimizer, loss, SEED)
-        rows, length = inputs.tokens.shape
-        self._batch = {
-            "tokens": jnp.concatenate([inputs.tokens, inputs.canvas], axis=1),
-            "prompt_len": jnp.full((rows,), length, jnp.int32),
-            "num_canvases": jnp.ones((rows,), jnp.int32),
-        }
-
-    def __call__(self) -> jax.Array:
-        self._state, metrics = self._step(self._state, self._frozen, self._batch)
-        return jax.block_until_ready(metrics["loss"])

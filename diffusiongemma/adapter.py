@@ -2,7 +2,8 @@
 
 Which base they were trained on is known by its fingerprint, a hash over name, shape and first few
 elements of every parameter, rounded to bfloat16. It takes a small read of every tensor (of Orbax's,
-a chunk). A base keeps it in every format and when it is cast to bfloat16, but not to float16.
+a chunk). A base keeps it in every format and when it is cast to bfloat16, but not to float16. A
+quantized base has that of what was quantized, so that factors trained on it go with either.
 """
 
 import dataclasses
@@ -65,7 +66,16 @@ class Adapter:
         report(self.weights.source, {"inf or nan": self.weights.broken})
 
     def merge(self, base: Weights) -> Weights:
-        """The base's weights with the factors merged in, each when it is read."""
+        """The base's weights with the factors merged in, each when it is read.
+
+        Raises:
+          CheckpointError: the base is quantized.
+        """
+        if base.quantized:
+            raise CheckpointError(
+                f"{base.source}: quantized, so factors cannot be merged into it: give the base "
+                "that it was made from (--base)"
+            )
 
         def read(path: str) -> np.ndarray:
             kernel, stem = base.read(path), path.removesuffix(".kernel")
@@ -85,6 +95,8 @@ class Adapter:
 
 def fingerprint(stored: Stored) -> str:
     """Of a whole model's checkpoint; see the module."""
+    if stored.quantized and stored.quantized.fingerprint:
+        return stored.quantized.fingerprint
     found = {}
     for name, tensor in stored.tensors.items():
         corner = tensor.corner

@@ -16,12 +16,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from diffusiongemma.adapter import Adapter
+from diffusiongemma.adapter import Adapter, fingerprint
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.google_checkpoint import write_google
 from diffusiongemma.hf_checkpoint import SHARD_BYTES, save_hf, write_hf
 from diffusiongemma.opening import open_checkpoint
 from diffusiongemma.peft_checkpoint import write_peft
+from diffusiongemma.quantize import Precision
+from diffusiongemma.quantized_weights import quantized_weights
 from diffusiongemma.run_checkpoint import write_orbax
 from diffusiongemma.staging import staged
 from diffusiongemma.tensors import (
@@ -105,8 +107,9 @@ def save_checkpoint(
         folder with other weights in it, or a disk that is full or read-only.
     """
     folder = Path(path)
-    _check_format(format, Format)
+    _check_choice("format", format, Format)
     weights = weights_of_model(model, None if dtype is None else known_dtype(dtype))
+    _check_quantized(weights, format)
     if format == "hf":
         save_hf(folder, weights, shard_bytes)
         return
@@ -123,6 +126,7 @@ def convert_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     flat: bool = False,
     base: str | os.PathLike | None = None,
+    quantize: Precision | None = None,
 ) -> None:
     """Writes a checkpoint in another format, tensor by tensor: the model is never whole in memory.
 
@@ -136,12 +140,19 @@ def convert_checkpoint(
       format, shard_bytes: as save_checkpoint's, or "peft".
       dtype: of the tensors written; None keeps each one's own, to the bit. Not for "peft".
       flat: of "google": the form with the prefix.
+      quantize: matrices, of "orbax": "int8", or "int4" for the experts' and int8 for the others
+        (quantized_model.py). A source that is quantized stays as it is.
 
     Raises:
-      CheckpointError: as load_checkpoint and save_checkpoint; or no factors for "peft".
+      CheckpointError: as load_checkpoint and save_checkpoint; no factors for "peft"; or weights to
+        be quantized that are quantized already, or that have factors beside them.
     """
     folder, target = Path(source), Path(target)
-    _check_format(format, Target)
+    _check_choice("format", format, Target)
+    if quantize is not None:
+        _check_choice("quantize", quantize, Precision)
+        if format != "orbax":
+            raise CheckpointError(f"quantize: only orbax holds quantized weights, not {format}")
     with staged(target) as temporary:
         stored, adapter = open_checkpoint(folder, config, base)
         homes = [folder]
@@ -154,8 +165,15 @@ def convert_checkpoint(
             write_peft(temporary, adapter, target)
         else:
             weights = weights_of_stored(stored, _dtype(dtype, adapter))
+            if adapter is not None and quantize is not None:
+                raise CheckpointError(f"{folder}: LoRA factors: merge them first, then quantize")
             if adapter is not None:
                 weights, homes = adapter.merge(weights), [adapter.base, folder]
+            if quantize is not None:
+                if weights.quantized:
+                    raise CheckpointError(f"{folder}: quantized already")
+                weights = quantized_weights(weights, quantize, fingerprint(stored))
+            _check_quantized(weights, format)
             _write(temporary, weights, format, shard_bytes, flat)
         report(folder, {"inf or nan": weights.broken})
         for file in (home / name for home in homes for name in COMPANIONS):
@@ -174,12 +192,20 @@ def _write(
         write_orbax(folder, weights)
 
 
+def _check_quantized(weights: Weights, format: str) -> None:
+    if weights.quantized and format != "orbax":
+        raise CheckpointError(
+            f"{weights.source}: quantized, which {format} cannot hold: write orbax, or take the "
+            "weights that it was made from"
+        )
+
+
 def _dtype(dtype, adapter: Adapter | None) -> np.dtype | None:
     if dtype is None:
         return None if adapter is None else adapter.dtype
     return known_dtype(dtype)
 
 
-def _check_format(format: str, known) -> None:
-    if format not in get_args(known):
-        raise CheckpointError(f"format {format}: expected one of {', '.join(get_args(known))}")
+def _check_choice(name: str, value: str, known) -> None:
+    if value not in get_args(known):
+        raise CheckpointError(f"{name} {value}: expected one of {', '.join(get_args(known))}")

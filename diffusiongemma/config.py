@@ -124,6 +124,24 @@ PRESETS = {
         canvas_size=90,
         max_length=4096,
     ),
+    # For measurements on a CPU: 0.1 B weights, the released model's canvas.
+    "medium": ModelConfig(
+        vocab_size=16_384,
+        width=512,
+        layer_types=five_to_one(12),
+        num_heads=8,
+        num_kv_heads=4,
+        head_dim=64,
+        full_num_kv_heads=2,
+        full_head_dim=128,
+        window=512,
+        mlp_dim=512,
+        num_experts=32,
+        top_k=4,
+        expert_dim=128,
+        canvas_size=256,
+        max_length=8192,
+    ),
     # For tests: everything at its smallest, the window shorter than a prompt.
     "tiny": ModelConfig(
         vocab_size=64,

@@ -182,12 +182,14 @@ class FileTensor:
       axes: its axes there.
       params: our parameters in it, path -> axes.
       sizes: of the named axes.
+      dtype: the only one it has; None: any float.
     """
 
     name: str
     axes: str
     params: Mapping[str, str]
     sizes: Mapping[str, int]
+    dtype: np.dtype | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

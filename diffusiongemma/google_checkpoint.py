@@ -75,7 +75,8 @@ def write_google(folder: Path, weights: Weights, *, flat: bool = False) -> None:
       CheckpointError: weights that the layout has no place for; the layer scalars of encode and
         denoise are one tensor there, so they must be equal.
     """
-    tensors, dtypes = layout(weights, GOOGLE)
+    tensors = file_tensors(weights.config, GOOGLE)
+    dtypes = layout(weights, tensors)
     config = config_json(weights, max(dtypes.values(), key=lambda dtype: dtype.itemsize))
     leaves = {}
     for name, tensor in tensors.items():

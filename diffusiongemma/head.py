@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffusiongemma.quantize import Quantized, matmul
+
 # A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
 BLOCK = 128
 # Of a chunk's float32 logits.
@@ -60,7 +62,7 @@ def argmax(x: jax.Array) -> jax.Array:
 
 def predict(
     x: jax.Array,
-    table: jax.Array,
+    table: jax.Array | Quantized,
     softcap: float,
     temperature: jax.Array | float,
     noise: DrawNoise | None = None,
@@ -73,7 +75,7 @@ def predict(
 
     Args:
       x: [B, C, D], after the final norm.
-      table: [V, D], the embedding E.
+      table: [V, D], the embedding E, plain or quantized.
       softcap: logits are softcap * tanh(x @ E^T / softcap), float32.
       temperature: tau.
       noise: of the draw; None for none.
@@ -86,7 +88,7 @@ def predict(
 
     def read(state: _State, chunk) -> tuple[_State, None]:
         rows, gumbel, offset = chunk
-        logits = jnp.einsum("bcd,vd->bcv", x, rows, preferred_element_type=jnp.float32)
+        logits = matmul(x, rows, transpose=True, dtype=jnp.float32)
         logits = softcap * jnp.tanh(logits / softcap) / temperature
         here = jnp.max(logits, axis=-1)
         top = jnp.maximum(state.top, here)
@@ -98,9 +100,7 @@ def predict(
             new_score, new = _draw(weights, top, gumbel, noise.uniform, block)
             drawn = jnp.where(new_score > score, new + offset, drawn)
             score = jnp.maximum(score, new_score)
-        mixed = jnp.einsum(
-            "bcv,vd->bcd", weights.astype(rows.dtype), rows, preferred_element_type=jnp.float32
-        )
+        mixed = matmul(weights.astype(x.dtype), rows, dtype=jnp.float32)
         return _State(
             top=top,
             total=state.total * shrink + weights.sum(axis=-1),
@@ -115,7 +115,7 @@ def predict(
     none, zeros = jnp.zeros(x.shape[:2], jnp.int32), jnp.zeros(x.shape[:2], jnp.float32)
     state = _State(low, zeros, zeros, none, low, none, jnp.zeros(x.shape, jnp.float32))
     chunks = (
-        table.reshape(num_chunks, size, width),
+        jax.tree.map(lambda a: a.reshape(num_chunks, size, a.shape[-1]), table),
         None if noise is None else _split(noise.gumbel, num_chunks),
         jnp.arange(num_chunks, dtype=jnp.int32) * size,
     )
@@ -127,7 +127,7 @@ def predict(
         best=state.best,
         drawn=None if noise is None else state.drawn,
         entropy=jnp.log(state.total) - state.spread / state.total,
-        soft=(state.soft / state.total[..., None] * width**0.5).astype(table.dtype),
+        soft=(state.soft / state.total[..., None] * width**0.5).astype(x.dtype),
     )
 
 

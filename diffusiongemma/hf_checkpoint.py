@@ -113,7 +113,8 @@ def save_hf(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES) -> N
 
 def write_hf(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES) -> None:
     """Writes config.json and the weights, with an index if it takes several files."""
-    tensors, dtypes = layout(weights, HF)
+    tensors = file_tensors(weights.config, HF)
+    dtypes = layout(weights, tensors)
     shards = shard_files(weights, shard_bytes)
     widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
     config = config_json(weights, widest)
@@ -148,7 +149,8 @@ def shard_files(weights: Weights, shard_bytes: int) -> dict[str, list[str]]:
     """file -> the tensors in it: up to shard_bytes a file, or one tensor that is larger."""
     if shard_bytes < 1:
         raise CheckpointError(f"a shard must hold at least a byte, not {shard_bytes}")
-    tensors, dtypes = layout(weights, HF)
+    tensors = file_tensors(weights.config, HF)
+    dtypes = layout(weights, tensors)
     shards: list[list[str]] = [[]]
     used = 0
     # Wide dtypes first, so that every tensor is aligned to its own size.

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from diffusiongemma.quantize import matmul, take
+
 # The largest fan-in lies on the second axis from the end, also for stacks of experts [E, in, out].
 kernel_init = nnx.initializers.variance_scaling(
     1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=()
@@ -17,7 +19,7 @@ class Linear(nnx.Module):
     """y = x @ kernel, plus x @ lora_a @ lora_b * lora_scale once lora.add_lora put them there.
 
     Args:
-      in_dim, out_dim: kernel is [in_dim, out_dim].
+      in_dim, out_dim: kernel is [in_dim, out_dim]; it may become quantized (quantized_model.py).
       rngs: source of the initial weights.
       dtype: of the kernel.
     """
@@ -29,7 +31,7 @@ class Linear(nnx.Module):
         self.lora_scale = 1.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.kernel[...]
+        y = matmul(x, self.kernel[...])
         if self.lora_a is not None:
             low = x.astype(jnp.float32) @ self.lora_a[...] @ self.lora_b[...]
             y = y + (low * self.lora_scale).astype(y.dtype)
@@ -81,18 +83,16 @@ class Embedder(nnx.Module):
 
     def encode(self, tokens: jax.Array) -> jax.Array:
         """[...] int32 -> [..., D]."""
-        return self._scale(self.embedding[...][tokens])
+        return self._scale(take(self.embedding[...], tokens, self.embedding.dtype))
 
     def encode_soft(self, probabilities: jax.Array) -> jax.Array:
         """Expected embedding: [..., V] float32 probabilities -> [..., D]."""
-        table = self.embedding[...]
-        return self._scale(probabilities.astype(table.dtype) @ table)
+        dtype = self.embedding.dtype
+        return self._scale(matmul(probabilities.astype(dtype), self.embedding[...]))
 
     def decode(self, x: jax.Array) -> jax.Array:
         """[..., D] -> logits [..., V] in float32, before the softcap."""
-        return jnp.einsum(
-            "...d,vd->...v", x, self.embedding[...], preferred_element_type=jnp.float32
-        )
+        return matmul(x, self.embedding[...], transpose=True, dtype=jnp.float32)
 
     def _scale(self, x: jax.Array) -> jax.Array:
         return x * jnp.asarray(x.shape[-1] ** 0.5, x.dtype)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from diffusiongemma.layers import Linear
 from diffusiongemma.moe import ExpertLinear
+from diffusiongemma.quantize import QuantizedMatrix
 
 
 def add_lora(
@@ -45,10 +46,15 @@ def add_lora(
 
 
 def merge_lora(model: nnx.Module) -> None:
-    """Adds every pair of factors to its kernel and takes it away, in place."""
-    for _, linear in linears(model):
-        if linear.lora_a is None:
-            continue
+    """Adds every pair of factors to its kernel and takes it away, in place.
+
+    Raises ValueError if a kernel is quantized: the factors are finer than its steps.
+    """
+    adapted = [(path, linear) for path, linear in linears(model) if linear.lora_a is not None]
+    for path, linear in adapted:
+        if isinstance(linear.kernel, QuantizedMatrix):
+            raise ValueError(f"{path} is quantized, so factors cannot be merged into it")
+    for _, linear in adapted:
         factors = linear.lora_a[...], linear.lora_b[...], linear.lora_scale
         linear.kernel[...] = merged(linear.kernel[...], *factors)
         linear.lora_a, linear.lora_b, linear.lora_scale = nnx.data(None), nnx.data(None), 1.0

@@ -1,28 +1,35 @@
 """Mixture of experts: the router, the experts, and their weighted sum."""
 
-from typing import NamedTuple
+import functools
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from diffusiongemma import grouped
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.dispatch import group_rows, mixture
 from diffusiongemma.layers import Linear, expert_init, rms_norm
+from diffusiongemma.quantize import Quantized, matmul
 from diffusiongemma.sharding import over_experts
+
+# How a mixture is computed: every expert on every row, as a definition; a loop over blocks of rows,
+# the way of CPUs; the Pallas kernels, the way of GPUs; the same kernels as plain JAX, for tests.
+Backend = Literal["reference", "loop", "pallas", "interpret"]
 
 
 class Expert(NamedTuple):
     """Linear maps of E experts: kernel [E, in, out]; LoRA factors [E, in, r] and [E, r, out]."""
 
-    kernel: jax.Array
+    kernel: jax.Array | Quantized
     lora_a: jax.Array | None = None
     lora_b: jax.Array | None = None  # with the scale in it
 
 
 def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
     """[rows, in] -> [rows, out] by one expert, whose params have no axis E."""
-    y = x @ params.kernel
+    y = matmul(x, params.kernel)
     if params.lora_a is not None:
         y = y + (x.astype(jnp.float32) @ params.lora_a @ params.lora_b).astype(y.dtype)
     return y
@@ -74,7 +81,11 @@ class Router(nnx.Module):
 
 
 class MoE(nnx.Module):
-    """E GeGLU experts, of which each token uses top_k; computed without dropping a token."""
+    """E GeGLU experts, of which each token uses top_k; computed without dropping a token.
+
+    Attributes:
+      backend: how; None: the platform's way. set_backend sets it for a whole model.
+    """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.router = Router(config, rngs=rngs, dtype=dtype)
@@ -82,6 +93,7 @@ class MoE(nnx.Module):
         self.gate_up = ExpertLinear(*size, rngs=rngs, dtype=dtype)
         size = (config.num_experts, config.expert_dim, config.width)
         self.down = ExpertLinear(*size, rngs=rngs, dtype=dtype)
+        self.backend: Backend | None = None
 
     def __call__(self, x: jax.Array, residual: jax.Array) -> jax.Array:
         """Experts applied to x, chosen by residual: both [B, T, D]; returns [B, T, D]."""
@@ -89,20 +101,53 @@ class MoE(nnx.Module):
         x, residual = x.reshape(-1, shape[-1]), residual.reshape(-1, shape[-1])
         weights, experts = self.router(residual)
         params = self.gate_up.params, self.down.params
-        return over_experts(_mix, x, weights, experts, params).astype(x.dtype).reshape(shape)
+        apply = functools.partial(mix, backend=self.backend)
+        return over_experts(apply, x, weights, experts, params).astype(x.dtype).reshape(shape)
 
 
-def _mix(
-    x: jax.Array, weights: jax.Array, experts: jax.Array, params: tuple[Expert, Expert]
+def set_backend(model: nnx.Module, backend: Backend | None) -> None:
+    """Chooses how all mixtures of a model are computed, in place; None: the platform's way.
+
+    Raises:
+      ValueError: no such backend.
+    """
+    if backend is not None and backend not in get_args(Backend):
+        raise ValueError(f"no MoE backend '{backend}'; there are: {', '.join(get_args(Backend))}")
+    for _, node in nnx.iter_graph(model):
+        if isinstance(node, MoE):
+            node.backend = backend
+
+
+def mix(
+    x: jax.Array,
+    weights: jax.Array,
+    experts: jax.Array,
+    params: tuple[Expert, Expert],
+    backend: Backend | None,
 ) -> jax.Array:
     """Each row's weighted sum of its experts, float32 [N, D]; params may hold a part of all."""
-    num_experts = params[0].kernel.shape[0]
-    block = _block_size(experts.size, num_experts)
-    groups = group_rows(experts.reshape(-1), num_experts, block)
-    return mixture(expert_mlp, x, weights, params, groups)
+    if backend is None:
+        on_gpu = jax.default_backend() == "gpu" and grouped.supports(params)
+        backend = "pallas" if on_gpu else "loop"
+    if backend == "reference":
+        return _reference(x, weights, experts, params)
+    num_experts = jax.tree.leaves(params)[0].shape[0]
+    size = _block_size if backend == "loop" else grouped.block_size
+    groups = group_rows(experts.reshape(-1), num_experts, size(experts.size, num_experts))
+    if backend == "loop":
+        return mixture(expert_mlp, x, weights, params, groups)
+    return grouped.mixture(x, weights, params, groups, interpret=backend == "interpret")
+
+
+def _reference(
+    x: jax.Array, weights: jax.Array, experts: jax.Array, params: tuple[Expert, Expert]
+) -> jax.Array:
+    every = jax.lax.map(lambda expert: expert_mlp(x, expert), params)  # [E, N, D]
+    chosen = every[experts, jnp.arange(x.shape[0])[:, None]]  # [N, top_k, D]
+    return jnp.sum(chosen.astype(jnp.float32) * weights[..., None], axis=1)
 
 
 def _block_size(rows: int, num_experts: int) -> int:
-    """Rows a block: about a quarter of an expert's share, a power of two within 8..128."""
+    """Rows a block of the loop: about a quarter of an expert's share, a power of two in 8..128."""
     share = max(rows // (4 * num_experts), 1)
     return min(max(1 << (share - 1).bit_length(), 8), 128)

@@ -92,7 +92,7 @@ def _open_whole(folder: Path, config: ModelConfig | str | os.PathLike | None) ->
     if bare_tree:
         return open_google(folder, None if config is None else _named_config(config))
     if is_orbax(folder):
-        return open_orbax(folder, description(folder)["config"])
+        return open_orbax(folder)
     if pickles(folder):
         raise CheckpointError(
             f"{folder}: only pickle files ({', '.join(pickles(folder))}), which can run code when "

@@ -2,7 +2,8 @@
 
 A folder with "params", an Orbax tree, and "model/metadata", JSON. Every checkpoint of a training
 run is one, with its optimizer and data position as further items; a LoRA run's holds the factors
-only, and names the checkpoint that they were trained on.
+only, and names the checkpoint that they were trained on. Weights may be quantized, which no other
+format holds.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -21,8 +22,12 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.convert import ORBAX, FileTensor, file_tensors
 from diffusiongemma.hf_checkpoint import read_json
 from diffusiongemma.lora_tables import RUN, factor_tensors
+from diffusiongemma.quantize import Precision
+from diffusiongemma.quantized_model import EMBEDDING
+from diffusiongemma.quantized_weights import quantized_tensors
 from diffusiongemma.tensors import (
     CheckpointError,
+    Quantization,
     Stored,
     Weights,
     assembled,
@@ -61,7 +66,8 @@ def latest_step(folder: Path) -> Path:
 def description(folder: Path) -> dict[str, Any]:
     """What was saved beside the parameters: "config" (a ModelConfig), "dtype", "init", "lora".
 
-    Of a LoRA run "base_fingerprint" is that of the checkpoint at "init"; "" in old ones.
+    And "quantized", a Quantization or None. Of a LoRA run "base_fingerprint" is that of the
+    checkpoint at "init"; "" in old ones.
 
     Raises:
       CheckpointError: it is damaged.
@@ -73,20 +79,28 @@ def description(folder: Path) -> dict[str, Any]:
         _ = content["init"], content["lora"]["rank"]
         if content["lora"]["rank"]:
             _ = content["lora"]["alpha"], content["lora"]["pattern"]
-        about = content | {"config": config, "dtype": known_dtype(content["dtype"])}
+        dtype, quantized = known_dtype(content["dtype"]), content.get("quantized")
+        if quantized is not None:
+            if quantized["precision"] not in get_args(Precision):
+                raise ValueError(f"quantized as {quantized['precision']}")
+            quantized = Quantization(quantized["precision"], dtype, quantized["fingerprint"])
+        about = content | {"config": config, "dtype": dtype, "quantized": quantized}
         return {"base_fingerprint": ""} | about
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / MODEL}: no description of a model: {error}") from None
 
 
-def open_orbax(folder: Path, config: ModelConfig) -> Stored:
+def open_orbax(folder: Path) -> Stored:
     """The checkpoint of a whole model in a folder, its headers read and checked.
 
     Raises:
-      CheckpointError: everything that is missing, superfluous, misshapen or of an unknown dtype,
-        together.
+      CheckpointError: a damaged description; or everything that is missing, superfluous, misshapen
+        or of an unknown dtype, together.
     """
-    return _open_params(folder, config, file_tensors(config, ORBAX))
+    about = description(folder)
+    config, quantized = about["config"], about["quantized"]
+    stored = _open_params(folder, config, _tensors(config, quantized))
+    return dataclasses.replace(stored, quantized=quantized)
 
 
 def open_lora(folder: Path, base: Path, stored: Stored) -> Adapter:
@@ -114,7 +128,8 @@ def open_lora(folder: Path, base: Path, stored: Stored) -> Adapter:
 
 def write_orbax(folder: Path, weights: Weights) -> None:
     """Writes the parameters and the description into an empty folder."""
-    tensors, dtypes = layout(weights, ORBAX)
+    tensors, quantized = _tensors(weights.config, weights.quantized), weights.quantized
+    dtypes = layout(weights, tensors)
     leaves = {
         (*name.split("."), VALUE): orbax_tree.Leaf(
             tensor.shape, dtypes[name], lambda tensor=tensor: assembled(tensor, weights)
@@ -124,12 +139,20 @@ def write_orbax(folder: Path, weights: Weights) -> None:
     orbax_tree.write_tree(folder / PARAMS, leaves)
     model = {
         "config": dataclasses.asdict(weights.config),
-        "dtype": dtypes["embedder.embedding"].name,
+        "dtype": (quantized.dtype if quantized else dtypes[EMBEDDING]).name,
         "init": "",
         "lora": {"rank": 0},
     }
+    if quantized:
+        origin = {"fingerprint": quantized.fingerprint}
+        model["quantized"] = {"precision": quantized.precision} | origin
     (folder / MODEL).parent.mkdir()
     (folder / MODEL).write_text(json.dumps(model))
+
+
+def _tensors(config: ModelConfig, quantized: Quantization | None) -> dict[str, FileTensor]:
+    tensors = file_tensors(config, ORBAX)
+    return quantized_tensors(tensors, quantized.precision) if quantized else tensors
 
 
 def _open_params(folder: Path, config: ModelConfig, expected: Mapping[str, FileTensor]) -> Stored:

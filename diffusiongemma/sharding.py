@@ -102,8 +102,24 @@ def param_spec(path: str, ndim: int) -> PartitionSpec:
 
 
 def param_sharding(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
-    """Where load_checkpoint puts the parameter of a path and shape."""
-    return lambda path, shape: NamedSharding(mesh, param_spec(path, len(shape)))
+    """Where load_checkpoint puts the parameter of a path and shape.
+
+    Values and scales of a quantized matrix are split as it would be, along the axes that the mesh
+    divides: rows in pairs or groups are fewer.
+    """
+
+    def sharding(path: str, shape: tuple[int, ...]) -> NamedSharding:
+        stem, _, part = path.rpartition(".")
+        if part not in ("values", "scales"):
+            return NamedSharding(mesh, param_spec(path, len(shape)))
+        spec = param_spec(stem, len(shape))
+        divides = (
+            axis if size % mesh.shape.get(axis, 1) == 0 else None
+            for axis, size in zip(spec, shape, strict=True)
+        )
+        return NamedSharding(mesh, PartitionSpec(*divides))
+
+    return sharding
 
 
 def state_sharding(state: nnx.State, mesh: Mesh) -> nnx.State:

@@ -16,7 +16,9 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.convert import FileTensor, Row, file_tensors
+from diffusiongemma.convert import FileTensor
+from diffusiongemma.quantize import Precision, QuantizedParam
+from diffusiongemma.quantized_model import abstract_model, quantized_precision
 from diffusiongemma.transformer import DiffusionGemma
 
 # dtype -> the bits of its exponent, all of which are set in inf and nan.
@@ -36,6 +38,21 @@ class CheckpointError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Quantization:
+    """How a checkpoint's matrices are quantized.
+
+    Attributes:
+      precision: of the experts; see quantized_model.py.
+      dtype: of the weights that they stand for, and of the model's activations.
+      fingerprint: of the checkpoint that they come from (see adapter.py); "": not known.
+    """
+
+    precision: Precision
+    dtype: np.dtype
+    fingerprint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Stored:
     """A checkpoint on the disk: names, shapes and dtypes are right, and nothing is read yet.
 
@@ -47,6 +64,7 @@ class Stored:
       read: gives the tensor of a name, in the file's layout and dtype, or the part of it that a
         tuple of slices names. It may be a view of the file, which stays mapped for as long as the
         array lives.
+      quantized: None: they are not.
     """
 
     folder: Path
@@ -54,6 +72,7 @@ class Stored:
     tensors: Mapping[str, FileTensor]
     dtypes: Mapping[str, np.dtype]
     read: Callable[..., np.ndarray]
+    quantized: Quantization | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +85,7 @@ class Weights:
       dtypes: path -> dtype to be written; the writer casts.
       read: gives the parameter of a path on the host.
       broken: filled by read: names of tensors with an inf or a nan, which must not be published.
+      quantized: None: they are not.
     """
 
     source: str
@@ -73,6 +93,7 @@ class Weights:
     dtypes: Mapping[str, np.dtype]
     read: Callable[[str], np.ndarray]
     broken: list[str] = dataclasses.field(default_factory=list)
+    quantized: Quantization | None = None
 
 
 def load_model(stored: Stored, dtype: np.dtype | None, sharding: Sharding | None) -> DiffusionGemma:
@@ -81,14 +102,14 @@ def load_model(stored: Stored, dtype: np.dtype | None, sharding: Sharding | None
     Raises:
       CheckpointError: every tensor with an inf or a nan, after the cast if there is one.
     """
-    abstract = nnx.eval_shape(
-        lambda: DiffusionGemma(stored.config, rngs=nnx.Rngs(0), dtype=dtype or jnp.float32)
-    )
+    kind = stored.quantized
+    own = jnp.float32 if kind is None else kind.dtype
+    abstract = abstract_model(stored.config, dtype or own, kind and kind.precision)
     graph, state = nnx.split(abstract)
     variables = {dotted(path): (path, v) for path, v in nnx.to_flat_state(state)}
     loaded, broken = [], []
     for name, tensor in stored.tensors.items():
-        array = _cast(stored.read(name), dtype)
+        array = _cast(stored.read(name), tensor, dtype)
         if not is_finite(array):
             broken.append(name)
             continue
@@ -106,19 +127,31 @@ def weights_of_model(model: DiffusionGemma, dtype: np.dtype | None = None) -> We
     Raises:
       CheckpointError: a parameter of a dtype that no format knows.
     """
-    params = {dotted(path): v for path, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
-    dtypes = {path: dtype or known_dtype(variable.dtype) for path, variable in params.items()}
+    state = nnx.state(model, (nnx.Param, QuantizedParam))
+    params = {dotted(path): v for path, v in nnx.to_flat_state(state)}
+    dtypes = {
+        path: np.dtype(v.dtype) if isinstance(v, QuantizedParam) else dtype or known_dtype(v.dtype)
+        for path, v in params.items()
+    }
 
     def read(path: str) -> np.ndarray:
         return np.asarray(jax.device_get(params[path][...]))
 
-    return Weights("model", model.config, dtypes, read)
+    precision = quantized_precision(model)
+    quantized = precision and Quantization(precision, dtype or known_dtype(model.dtype))
+    return Weights("model", model.config, dtypes, read, quantized=quantized)
 
 
 def weights_of_stored(stored: Stored, dtype: np.dtype | None = None) -> Weights:
     """A checkpoint's parameters, read when they are asked for; the last tensor is kept."""
     owner = {path: name for name, tensor in stored.tensors.items() for path in tensor.params}
-    dtypes = {path: dtype or stored.dtypes[name] for path, name in owner.items()}
+    dtypes = {
+        path: stored.tensors[name].dtype or dtype or stored.dtypes[name]
+        for path, name in owner.items()
+    }
+    quantized = stored.quantized
+    if quantized is not None and dtype is not None:
+        quantized = dataclasses.replace(quantized, dtype=dtype)
     broken: list[str] = []
     last: dict[str, np.ndarray] = {}
 
@@ -126,25 +159,22 @@ def weights_of_stored(stored: Stored, dtype: np.dtype | None = None) -> Weights:
         if path not in last:
             last.clear()
             name = owner[path]
-            array = _cast(stored.read(name), dtype)
+            array = _cast(stored.read(name), stored.tensors[name], dtype)
             if name not in broken and not is_finite(array):
                 broken.append(name)
             last.update(stored.tensors[name].to_params(array))
         return last[path]
 
-    return Weights(str(stored.folder), stored.config, dtypes, read, broken)
+    return Weights(str(stored.folder), stored.config, dtypes, read, broken, quantized)
 
 
-def layout(
-    weights: Weights, table: tuple[Row, ...]
-) -> tuple[dict[str, FileTensor], dict[str, np.dtype]]:
-    """The tensors that a format makes of these weights, and the dtype of each.
+def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.dtype]:
+    """The dtype of each of the tensors that a format makes of these weights.
 
     Raises:
       CheckpointError: parameters without a place in the format, or that share one tensor there and
         differ in value or dtype.
     """
-    tensors = file_tensors(weights.config, table)
     known = {path for tensor in tensors.values() for path in tensor.params}
     report(weights.source, {"no place in the format": sorted(set(weights.dtypes) - known)})
     faults: dict[str, list[str]] = {"one tensor there, and they differ": [], "dtypes differ": []}
@@ -159,7 +189,7 @@ def layout(
             if any(weights.read(path).tobytes() != value for path in others):
                 faults["one tensor there, and they differ"].append(" and ".join(tensor.params))
     report(weights.source, faults)
-    return tensors, dtypes
+    return dtypes
 
 
 def assembled(tensor: FileTensor, weights: Weights) -> np.ndarray:
@@ -183,7 +213,8 @@ def tensor_faults(
         seen.add(name)
         if shape != tensors[name].shape:
             faults["shape"].append(f"{name} is {list(shape)}, not {list(tensors[name].shape)}")
-        if not isinstance(dtype, np.dtype) or dtype not in EXPONENTS:
+        allowed = EXPONENTS if (only := tensors[name].dtype) is None else (only,)
+        if not isinstance(dtype, np.dtype) or dtype not in allowed:
             faults["dtype"].append(f"{name} is {dtype}")
     faults["missing"] = [name for name in tensors if name not in seen]
     return faults
@@ -215,6 +246,8 @@ def known_dtype(dtype) -> np.dtype:
 
 def is_finite(array: np.ndarray) -> bool:
     """Whether no element is inf or nan; a few MB of temporary memory at most."""
+    if array.dtype.kind in "iu":
+        return True
     exponent = EXPONENTS[array.dtype]
     bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.itemsize}")
     size = 1 << 21
@@ -228,8 +261,8 @@ def dotted(path: tuple) -> str:
     return ".".join(map(str, path))
 
 
-def _cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
-    if dtype is None:
+def _cast(array: np.ndarray, tensor: FileTensor, dtype: np.dtype | None) -> np.ndarray:
+    if dtype is None or tensor.dtype is not None:
         return array
     with np.errstate(over="ignore"):  # becomes inf, and is reported with the tensor's name
         return array.astype(dtype, copy=False)

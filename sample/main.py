@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from sample import cli
+from sample import cli, compile_cache
 from sample.answers import AnswerFile
 from sample.chat import chat
 from sample.console import asked_rows, complain, read_line, show
@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
 
 def _run(values: flags.FlagValues) -> int:
     check_flags(values)
+    compile_cache.enable()
     logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
     rows = asked_rows(values.prompt, values.prompts)
     if rows is None and (values.out or values.mode == "both"):

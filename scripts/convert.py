@@ -1,6 +1,7 @@
 """Converts a checkpoint into another format, tensor by tensor.
 
     python -m scripts.convert --from=runs/mine --to=exported --format=hf --dtype=bfloat16
+    python -m scripts.convert --from=DIR --to=small --format=orbax --quantize=int4
 
 What --from is shows in its folder: the released layout, Google's, this project's, a run's workdir,
 or an adapter of PEFT. LoRA factors are merged into their base, or written alone as peft. The
@@ -15,6 +16,7 @@ from absl import flags, logging
 
 from diffusiongemma.checkpoint import Target, convert_checkpoint
 from diffusiongemma.hf_checkpoint import SHARD_BYTES
+from diffusiongemma.quantize import Precision
 from sample import cli
 
 
@@ -28,6 +30,13 @@ def main(argv: list[str]) -> int:
     text("to", "A folder, new or empty.")
     flags.DEFINE_enum("format", None, get_args(Target), "To be written.", flag_values=values)
     text("dtype", "Of the tensors written: float32, bfloat16, float16; by default each one's own.")
+    flags.DEFINE_enum(
+        "quantize",
+        None,
+        get_args(Precision),
+        "Of orbax: the matrices, all in int8, or the experts' in int4.",
+        flag_values=values,
+    )
     text("config", "For Google's layout without config.json: a preset's name, or the file.")
     text("base", "Of LoRA factors; by default the folder that they name.")
     flags.DEFINE_integer(
@@ -52,6 +61,7 @@ def main(argv: list[str]) -> int:
             shard_bytes=values.shard_bytes,
             flat=values.flat,
             base=values.base,
+            quantize=values.quantize,
         )
         print(f"wrote {target}")
 

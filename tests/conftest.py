@@ -9,6 +9,9 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
 )
 
+# Tests keep nothing on disk, and start from nothing.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+
 import jax
 from flax import nnx
 

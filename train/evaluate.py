@@ -23,7 +23,7 @@ from data.chat_template import ChatTemplate
 from data.metrics import sudoku_metrics
 from data.sudoku import SudokuSource, parse, read_csv
 from diffusiongemma import DiffusionGemma
-from sample import cli
+from sample import cli, compile_cache
 from sample.clock import Clock
 from sample.flags import define_fields, given_fields
 from sample.loading import companions, load, locate
@@ -164,6 +164,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
     budgets = _budgets(values.budgets)
     cli.check_out(out)
+    compile_cache.enable()
     puzzles, solutions = load_puzzles(values, box)
     num = len(puzzles)
     if values.replay is not None and values.replay >= num:

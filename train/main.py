@@ -14,7 +14,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from sample import cli
+from sample import cli, compile_cache
 from train.config import RunConfig
 from train.loop import train
 from train.text import load_tokenizer
@@ -48,6 +48,7 @@ def main(argv: list[str]) -> int:
         if values.config is None or not values.workdir:
             raise ValueError("--config=FILE and --workdir=DIR are needed")
         logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
+        compile_cache.enable()
         start_distributed(values)
         config = RunConfig.from_dict(values.config.to_dict())
         if not jax.distributed.is_initialized():

@@ -1,0 +1,100 @@
+"""The figures of scripts.benchmark as a table and as a plot."""
+
+import io
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BLUE, ORANGE = "#2b6cb0", "#dd6b20"
+
+
+def table(found: dict[str, Any]) -> str:
+    """Lines of text."""
+    kind = found["quantize"] or found["dtype"]
+    touched = found["experts_touched"]
+    touched = f"{min(touched)} to {max(touched)} experts a layer" if touched else "all experts"
+    lines = [
+        found["device"],
+        f"{found['preset']}, {kind}, batch {found['batch']}, {found['context']} tokens of context, "
+        f"{found['weights_gb']:.3f} GB of weights",
+        "",
+        f"{'ms':28}{'median':>10}{'fastest':>10}{'slowest':>10}{'compile s':>11}{'temp. MB':>10}",
+        _row("denoising step", found["step_ms"], found, "steps"),
+    ]
+    lines += [_row(f"  {name}", ms, found, name) for name, ms in found["parts_ms"].items()]
+    lines += [
+        _row("prefill", found["prefill_ms"]),
+        "",
+        f"floor: {found['floor_gb']:.3f} GB ({touched}) at "
+        f"{found['copy_gb_s']:.1f} GB/s, a measured copy: {found['floor_ms']:.2f} ms",
+        f"arithmetic: {found['floor_gflop']:.1f} GFLOP at {found['matmul_gflop_s']:.0f} GFLOP/s, a "
+        f"measured matmul: {found['arithmetic_ms']:.2f} ms",
+        f"a step takes {found['ratio_to_floor']:.2f} times the larger one",
+        f"{found['tokens_s']:.0f} tokens/s at {found['tpf']:g} tokens a forward; prefill "
+        f"{found['prefill_tokens_s']:.0f} tokens/s; peak memory {found['peak_gb']:.2f} GB",
+    ]
+    for num, row in found.get("moe_by_experts_ms", {}).items():
+        lines.append(
+            f"MoE part, {num:>4} experts: {row['routed']:9.2f} ms; every expert on every row: "
+            f"{row['every expert']:9.2f} ms"
+        )
+    if "lora_step_ms" in found:
+        lines.insert(5, _row("LoRA step", found["lora_step_ms"]))
+    return "\n".join(lines + _peer_lines(found.get("peer")))
+
+
+def _row(name: str, ms: dict[str, float], found: dict | None = None, program: str = "") -> str:
+    line = f"{name:28}{ms['median']:10.2f}{ms['min']:10.2f}{ms['max']:10.2f}"
+    if found:
+        line += f"{found['compile_s'][program]:11.1f}{found['temporaries_mb'][program]:10.1f}"
+    return line
+
+
+def _peer_lines(peer: dict[str, Any] | None) -> list[str]:
+    if peer is None:
+        return []
+    about, check = peer["about"], peer["check"]
+    lines = [
+        "",
+        f"transformers (torch {about['torch']}, {about['device']}, {about['threads']} threads, "
+        f"experts by {about['experts']}), the same weights, logits equal to "
+        f"{check['difference']:.1e} of {check['largest']:.1f}; in turn, medians and the ratios of "
+        "neighbours",
+        f"{'ms':28}{'this':>10}{'that':>10}{'ratio':>10}{'lowest':>10}{'highest':>10}",
+    ]
+    for name, title in (("denoise", "denoising step"), ("prefill",) * 2, ("train", "SFT step")):
+        if row := peer.get(name):
+            ratios = row["ratios"]
+            lines.append(
+                f"{title:28}{row['ours_ms']['median']:10.2f}{row['theirs_ms']['median']:10.2f}"
+                f"{row['ratio']:10.2f}{ratios['min']:10.2f}{ratios['max']:10.2f}"
+            )
+    if "train" in peer:
+        ours, theirs = peer["train"]["first losses"]
+        lines.append(f"loss of the first SFT step: {ours:.5f} and {theirs:.5f}")
+    return lines
+
+
+def plot(found: dict[str, Any]) -> bytes:
+    """A PNG: the step, its parts and its floors as bars; the peer's step beside them."""
+    bars = {"step": found["step_ms"]["median"]}
+    bars |= {name: ms["median"] for name, ms in found["parts_ms"].items()}
+    bars |= {"floor: bytes": found["floor_ms"], "floor: arithmetic": found["arithmetic_ms"]}
+    if "peer" in found:
+        bars["transformers' step"] = found["peer"]["denoise"]["theirs_ms"]["median"]
+    figure = Figure(figsize=(6.4, 3.4), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    colors = [ORANGE if "floor" in name or "trans" in name else BLUE for name in bars]
+    drawn = axes.barh(list(bars), list(bars.values()), color=colors)
+    axes.bar_label(drawn, fmt="%.2f", padding=3)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.12)
+    axes.set_xlabel("ms")
+    kind = found["quantize"] or found["dtype"]
+    axes.set_title(f"{found['preset']}, {kind}, batch {found['batch']}", fontsize=10)
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -17,11 +17,11 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.preset = ""
     config.init = "checkpoints/base"
-    config.steps = 10_000
+    config.steps = 6_000
     config.batch_size = 4
     config.loss.noise_draws = 4
     config.data.update(kind="sudoku", prompt_length=104, box=3, clues=(38, 50))
     config.optimizer.update(peak_lr=2e-3, end_lr=5e-5, warmup=100, decay_fraction=0.5)
-    config.eval.update(every=2500, num=64)
+    config.eval.update(every=2000, num=64)
     config.checkpoint_every = 500
     return config

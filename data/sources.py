@@ -8,6 +8,7 @@ import numpy as np
 
 from data import sudoku
 from data.conversations import TEST_SHARE, conversation, open_conversations
+from data.needle import NeedleSource
 from data.pipeline import Packer, sudoku_to_text
 from data.tasks import TaskSource, task_to_text
 
@@ -20,8 +21,8 @@ class DataConfig:
     """Where examples come from.
 
     Attributes:
-      kind: "tasks" (the base mixture), "sudoku" (generated puzzles), "csv" (puzzles of a file) or
-        "chat" (conversations of a file).
+      kind: "tasks" (the base mixture), "sudoku" (generated puzzles), "csv" (puzzles of a file),
+        "needle" (one number in a text of up to P tokens) or "chat" (conversations of a file).
       prompt_length: P, room for the prompt in tokens.
       box: Sudoku's box size, 3 for 9x9 and 2 for 4x4.
       clues: fewest and most clues of a generated puzzle.
@@ -47,7 +48,8 @@ def open_sources(config: DataConfig, seed: int, packer: Packer, test: bool = Tru
     """The two splits; without `test` only the one to train on.
 
     No item of one is in the other: of Sudoku up to its symmetries (data/symmetry.py), of the base
-    mixture by seed, of conversations by a hash. A file is read and checked as a whole.
+    mixture and of needles by seed, of conversations by a hash. A file is read and checked as a
+    whole.
 
     Raises:
       ValueError: an unknown kind, no path for a file, a split without an item, or what the sources
@@ -79,12 +81,15 @@ def _open_split(
     """(source, item -> question and answer) of a kind that asks one thing."""
     if config.kind == "tasks":
         return TaskSource(2 * seed + (split == "test"), UNBOUNDED), task_to_text
+    if config.kind == "needle":
+        seed = 2 * seed + (split == "test")
+        return NeedleSource(seed, UNBOUNDED, config.prompt_length), task_to_text
     if config.kind == "sudoku":
         source = sudoku.SudokuSource(seed, UNBOUNDED, config.box, tuple(config.clues), split)
         return source, sudoku_to_text
     if config.kind == "csv":
         return sudoku.CsvSource(_path(config, "FILE.csv"), split, config.box), sudoku_to_text
-    kinds = "'tasks', 'sudoku', 'csv' or 'chat'"
+    kinds = "'tasks', 'sudoku', 'csv', 'needle' or 'chat'"
     raise ValueError(f"data.kind is {kinds}, not '{config.kind}'")
 
 

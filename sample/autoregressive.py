@@ -12,7 +12,7 @@ from flax import nnx
 from diffusiongemma.attention import KVCache
 from diffusiongemma.head import argmax
 from sample.clock import Clock
-from sample.prefill import prefill
+from sample.prefill import CHUNK, prefill
 from sample.prompts import check_prompts, fold_in, row_keys
 from sample.stopping import is_stop
 
@@ -27,7 +27,7 @@ class AutoregressiveConfig:
       top_k: draw among the k most probable tokens; 0 for all.
       top_p: draw among the fewest most probable tokens that have at least this probability.
       stop_ids: tokens that end a generation; None for the model's, () for none.
-      prefill_chunk: prompt columns read at a time; None for all.
+      prefill_chunk: prompt columns read at a time, at most; None for all.
 
     Raises:
       ValueError: a field out of range.
@@ -38,7 +38,7 @@ class AutoregressiveConfig:
     top_k: int = 0
     top_p: float = 1.0
     stop_ids: tuple[int, ...] | None = None
-    prefill_chunk: int | None = None
+    prefill_chunk: int | None = CHUNK
 
     def __post_init__(self):
         for name, least in (("max_new_tokens", 1), ("temperature", 0), ("top_k", 0)):

@@ -8,6 +8,10 @@ from flax import nnx
 
 from diffusiongemma.attention import KVCache
 
+# Columns of a prompt: enough for a GPU to compute longer than it reads the 26B's weights (15 ms),
+# and no more, for activations grow with them.
+CHUNK = 2048
+
 
 def prefill(
     graphdef: nnx.GraphDef,
@@ -15,22 +19,23 @@ def prefill(
     tokens: np.ndarray,
     mask: np.ndarray,
     cache_length: int,
-    chunk: int | None = None,
+    chunk: int | None = CHUNK,
 ) -> KVCache:
     """A cache that holds the real tokens of each row, compiled once for each shape.
 
-    In chunks, the memory for attention scores grows with chunk x context, not with its square;
-    the cache is the same up to rounding.
+    In chunks, activations are those of a chunk however long the prompt; the cache is the same up to
+    rounding.
 
     Args:
       graphdef, state: of the model.
       tokens: [B, P] int32.
       mask: [B, P] bool, True at real tokens.
       cache_length: tokens a row that the cache has room for.
-      chunk: columns of tokens that are read at a time; None for all.
+      chunk: columns of tokens that are read at a time, at most; None for all.
     """
     batch_size, length = tokens.shape
-    chunk = min(chunk or length, length)
+    pieces = -(-length // (chunk or length))
+    chunk = -(-length // pieces)  # of one size, lest the last is mostly padding
     cache = _empty_cache(graphdef, state, batch_size, cache_length)
     for start in range(0, length, chunk):
         missing = max(start + chunk - length, 0)  # the last chunk is filled up with padding

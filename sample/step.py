@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from diffusiongemma.diffusion import initial_canvas
 from diffusiongemma.head import DrawNoise, block_size
+from sample.prefill import CHUNK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SamplerConfig:
       canvas_size: C; None for the model's.
       stop_ids: tokens that end a generation; None for the model's, () for none.
       trajectory: record every step.
-      prefill_chunk: prompt columns read at a time; None for all.
+      prefill_chunk: prompt columns read at a time, at most; None for all.
 
     Raises:
       ValueError: a field out of range.
@@ -40,7 +41,7 @@ class SamplerConfig:
     canvas_size: int | None = None
     stop_ids: tuple[int, ...] | None = None
     trajectory: bool = False
-    prefill_chunk: int | None = None
+    prefill_chunk: int | None = CHUNK
 
     def __post_init__(self):
         for name in ("max_steps", "max_new_tokens", "canvas_size", "prefill_chunk"):

@@ -2,8 +2,7 @@
 
 Not part of CI: the results are committed. To make them anew, in an environment of its own:
 
-    pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
-    pip install transformers==5.23.0 peft==0.21.2
+    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2
     python scripts/make_golden.py
 
 Each folder tests/golden/hf_<name>/ is a checkpoint in the released layout (float32), written by

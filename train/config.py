@@ -99,6 +99,11 @@ class RunConfig:
             )
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype is 'float32' or 'bfloat16', not '{self.dtype}'")
+        if self.optimizer.schedule == "cosine" and self.optimizer.warmup >= self.steps:
+            raise ConfigError(
+                f"optimizer.warmup {self.optimizer.warmup} leaves nothing of a run of {self.steps} "
+                "steps: make it shorter"
+            )
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunConfig":

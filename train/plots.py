@@ -147,6 +147,29 @@ def training_curve(losses: list[dict], evals: list[dict]) -> bytes:
     return _png(figure)
 
 
+def length_plot(rows: list[dict]) -> bytes:
+    """What is found in ever longer prompts, and the memory they take.
+
+    Args:
+      rows: {"length", "exact": rate, "bytes": {label: int}}, ascending.
+    """
+    figure = Figure((9.6, 3.8), DPI, layout="constrained")
+    found, memory = figure.subplots(1, 2)
+    at = [row["length"] for row in rows]
+    _line(found, at, [row["exact"] for row in rows], BLUE, "")
+    _percent(found, f"found exactly ({rows[0]['exact']['count']} prompts each)")
+    for label, color in zip(rows[0]["bytes"], (GREY, BLUE, ORANGE), strict=True):
+        memory.plot(at, [r["bytes"][label] / 1e6 for r in rows], "o-", color=color, label=label)
+    memory.set(yscale="log", ylabel="MB")
+    memory.legend(frameon=False)
+    for axes in (found, memory):
+        _tidy(axes)
+        axes.set(xscale="log", xlabel="prompt tokens")
+        axes.set_xticks(at, [f"{n:,}" for n in at])
+        axes.minorticks_off()
+    return _png(figure)
+
+
 def replay_strip(
     puzzle: np.ndarray,
     solution: np.ndarray,
@@ -268,11 +291,10 @@ def _percent(axes, label: str) -> None:
 
 
 def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
+    buffer, small = io.BytesIO(), io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", metadata={"Software": None})
     # A palette makes the file three times smaller.
-    small = io.BytesIO()
     image = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
     image.save(small, format="png", optimize=True)
     return small.getvalue()

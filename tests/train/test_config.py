@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import base, chat_26b_lora, sudoku, sudoku_26b_full, sudoku_26b_lora, sudoku_quick
+from configs import (
+    base,
+    chat_26b_lora,
+    needle,
+    sudoku,
+    sudoku_26b_full,
+    sudoku_26b_lora,
+    sudoku_quick,
+)
 from diffusiongemma import DiffusionGemma, ModelConfig
 from train.config import ConfigError, RunConfig, differences
 from train.loop import prepare
@@ -23,7 +31,7 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick])
+@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick, needle])
 def test_every_config_is_a_run(module):
     config = RunConfig.from_dict(module.get_config().to_dict())
     assert json.loads(config.to_json())["steps"] == config.steps
@@ -112,6 +120,10 @@ def test_bad_fields_are_named():
         ({"preset": ""}, "such as --config.init=DIR"),
         ({"dtype": "float8"}, "dtype"),
         ({"sampler": {"max_steps": 0}}, "config sampler: max_steps"),
+        (
+            {"steps": 100, "optimizer": good["optimizer"] | {"schedule": "cosine"}},
+            "warmup 100 leaves nothing of a run of 100 steps",
+        ),
     ]:
         with pytest.raises(ConfigError, match=message) as error:
             RunConfig.from_dict(good | change)

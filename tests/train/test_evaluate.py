@@ -14,6 +14,7 @@ from data.chat_template import ChatTemplate
 from data.sudoku import SudokuSource, prompt, read_csv, render, write_csv
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
+from diffusiongemma.head import Prediction
 from sample import SamplerConfig
 from sample.cli import write_files
 from tests.data.messages import chat_answer, chat_prompt
@@ -52,7 +53,7 @@ class Oracle(nnx.Module):
     """Sure of answers[i] where the prompt is prompts[i], from the first step on."""
 
     def __init__(self, prompts: np.ndarray, answers: np.ndarray):
-        self.config = CONFIG
+        self.config, self.dtype = CONFIG, jnp.float32
         self.prompts, self.answers = nnx.Param(jnp.array(prompts)), nnx.Param(jnp.array(answers))
 
     def init_cache(self, batch_size, max_length):
@@ -62,12 +63,9 @@ class Oracle(nnx.Module):
         same = (tokens[:, None] == self.prompts[...]).all(-1)
         return None, jnp.argmax(same, axis=1)
 
-    def denoise(self, canvas, cache, soft):
-        known = jnp.arange(self.config.vocab_size) == self.answers[...][cache][..., None]
-        return 25.0 * known.astype(jnp.float32)
-
-    def soft_embed(self, tempered):
-        return jnp.zeros((*tempered.shape[:2], 3))
+    def predict(self, canvas, cache, soft, temperature, noise):
+        answer = self.answers[...][cache]
+        return Prediction(answer, answer, jnp.zeros(answer.shape), soft)
 
 
 @pytest.fixture(scope="module")

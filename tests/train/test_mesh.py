@@ -60,8 +60,9 @@ def gradients_of_one(lora: bool):
     return gradients(MeshConfig(), lora)
 
 
-@pytest.mark.parametrize("lora", [False, True])
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
+@pytest.mark.parametrize(
+    ("mesh", "lora"), [(MESHES[0], False), (MESHES[0], True), (MESHES[2], True)], ids=str
+)
 def test_loss_and_gradients_are_those_of_one_device(mesh, lora):
     wanted_loss, wanted = gradients_of_one(lora)
     loss, found = gradients(mesh, lora)

@@ -16,7 +16,7 @@ from train.optimizer import make_optimizer
 from train.planning import GB, plan_generation, plan_training
 from train.step import init_state
 
-TINY = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
+TINY = ModelConfig.preset("tiny", layer_types=("full",))
 REAL = ModelConfig.preset("26b_a4b")
 
 
@@ -82,7 +82,8 @@ def test_the_26b_by_its_shapes():
     assert "does not fit a device of 50 GB" in plan.table(50)
     assert "It fits a device of 80 GB" in plan.table(80)
     eight = plan_generation(REAL, MeshConfig(expert=8), jnp.bfloat16, 1, 4096, compile=False)
-    assert 8 < eight.parts["weights"][1] / GB < 9
+    # Of 45.4 GB of experts an eighth, and all of the rest.
+    assert eight.parts["weights"][1] / GB == pytest.approx(10.52, abs=0.01)
 
 
 def test_quantized_weights_are_counted_as_they_are():
@@ -101,6 +102,8 @@ def test_quantized_weights_are_counted_as_they_are():
         plan_training(run(), TINY, False, "int8")
 
 
+# ml_collections reads configs so.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_command(capsys, monkeypatch):
     monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite has its devices
     assert command.main(["plan", "--preset=tiny", "--context=64", "--gpu=1"]) == 0

@@ -1,0 +1,81 @@
+"""The needle task: one number in a long text, asked for at its end.
+
+The needle is a word and the five digits after it. All around is filler: random words, some of them
+with five digits of their own. The question names the needle's word, which occurs nowhere else: the
+numbers look alike, and only the name tells which one is asked for.
+"""
+
+import itertools
+
+import numpy as np
+
+from data.tasks import WORDS
+
+DIGITS = 5
+NUMBERS = 0.04  # of the filler's words have digits
+# In our tokenizer and the turn format: all of a prompt but its filler, and the shortest prompt.
+REST = 24
+SHORTEST = 32
+
+
+class NeedleSource:
+    """Random-access source of needles; item i depends on (seed, i) and the lengths only.
+
+    Lengths are those of whole prompts, in tokens of our tokenizer and in the turn format, and are
+    drawn log-uniformly: between any length and its double lie equally many.
+
+    Args:
+        seed: the stream's seed, 0 <= seed < 2**63.
+        size: number of items; nothing is generated before it is asked for.
+        longest, shortest: ends of the range, both included; at least SHORTEST.
+        anywhere: the needle lies anywhere in the text, else at its start.
+
+    Raises:
+        ValueError: an empty range, or one that begins below SHORTEST.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: int,
+        longest: int,
+        shortest: int = SHORTEST,
+        anywhere: bool = True,
+    ):
+        if not SHORTEST <= shortest <= longest:
+            raise ValueError(
+                f"prompts of {shortest} to {longest} tokens: a needle takes {SHORTEST} or more"
+            )
+        self.seed, self.size, self.anywhere = seed, size, anywhere
+        self.range = (shortest, longest)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        """{"prompt", "answer"}; raises IndexError outside 0..size-1."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"item {index} of a source of {self.size}")
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, int(index)]))
+        shortest, longest = self.range
+        length = int(np.exp(rng.uniform(np.log(shortest), np.log(longest + 1))))
+        length = min(max(length, shortest), longest) - REST
+        word = WORDS[rng.integers(len(WORDS))]
+        answer = [str(digit) for digit in rng.integers(0, 10, DIGITS)]
+        before = int(rng.integers(length + 1)) if self.anywhere else 0
+        parts = (_filler(rng, word, before), [word], answer, _filler(rng, word, length - before))
+        text = " ".join(itertools.chain(*parts))
+        prompt = f"Read: {text}\nWhat number is after {word}?"
+        return {"prompt": prompt, "answer": " ".join(answer)}
+
+
+def _filler(rng, without: str, length: int) -> list[str]:
+    """`length` words and digits, the digits as numbers of DIGITS after a word."""
+    words = np.array([word for word in WORDS if word != without])
+    text = words[rng.integers(len(words), size=length)]
+    free = 0
+    for at in np.flatnonzero(rng.random(length) < NUMBERS):
+        if free <= at < length - DIGITS:
+            text[at + 1 : at + 1 + DIGITS] = rng.integers(0, 10, DIGITS)
+            free = at + 1 + DIGITS
+    return text.tolist()

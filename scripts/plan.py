@@ -1,6 +1,7 @@
 """What a run or a generation takes of each device's memory, and whether it fits, before it starts.
 
     python -m scripts.plan --preset=26b_a4b --context=4096 --gpu=80
+    python -m scripts.plan --preset=26b_a4b --context=4096 --quantize=int4 --gpu=18
     python -m scripts.plan --config=configs/sudoku_26b_lora.py --preset=26b_a4b --gpu=80
     python -m scripts.plan --config=configs/sudoku_26b_full.py --preset=26b_a4b \\
         --config.mesh.fsdp=8 --gpu=80
@@ -12,6 +13,7 @@ What is counted, and how, is in train/planning.py.
 import dataclasses
 import sys
 from pathlib import Path
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from ml_collections import config_flags
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.hf_checkpoint import CONFIG, is_hf, read_config
+from diffusiongemma.quantize import Precision
 from diffusiongemma.sharding import MeshConfig
 from sample import cli
 from train.config import RunConfig
@@ -36,6 +39,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum(
         "dtype", "bfloat16", ["bfloat16", "float32"], "Without --config.", flag_values=values
     )
+    help = "Quantized weights, as scripts.convert makes them; in training, those LoRA is beside."
+    flags.DEFINE_enum("quantize", None, get_args(Precision), help, flag_values=values)
     for name, default, help in (
         ("batch_size", 1, "Rows, without --config."),
         ("context", 4096, "Tokens in the cache, without --config."),
@@ -66,6 +71,7 @@ def main(argv: list[str]) -> int:
                 values.batch_size,
                 values.context,
                 values.compile,
+                values.quantize,
             )
         else:
             fields = values.config.to_dict()
@@ -77,7 +83,7 @@ def main(argv: list[str]) -> int:
             jax.config.update("jax_num_cpu_devices", config.mesh.size)
             if not values.preset and not values.checkpoint and not fields.get("init"):
                 shape = dataclasses.replace(shape, **fields.get("overrides", {}))
-            plan = plan_training(config, shape, values.compile)
+            plan = plan_training(config, shape, values.compile, values.quantize)
         print(plan.table(values.gpu))
 
     return cli.run(values, run, argv, __doc__)

@@ -110,12 +110,7 @@ def define_flags() -> flags.FlagValues:
     text("checkpoint", None, "Folder of a checkpoint or an adapter, or a training run's workdir.")
     text("base", None, "Of an adapter; default: the folder that it names.")
     text("tokenizer", None, "A tokenizer.json; default: the checkpoint's, else the repository's.")
-    text("puzzles", None, "CSV file with the columns puzzle and solution.")
-    number("limit", None, "Take only the first so many puzzles of the file.")
-    number("generate", None, "Generate so many held-out puzzles for every range of --clues.")
-    text("clues", None, "Ranges of clues, as 40-50,30-39; default: 40-50, for 4x4 8-10.")
-    flags.DEFINE_enum("box", "3", ["2", "3"], "3 for 9x9, 2 for 4x4.", flag_values=values)
-    number("seed", 0, "Of the puzzles and of the sampler's noise.", least=0)
+    define_puzzles(values)
     text("out", None, "Folder for the report, made if need be.")
     number("batch_size", 64, "Puzzles denoised together.")
     text("budgets", "1,2,4,8,16,32,48", "Step budgets to compare; empty: none.")
@@ -126,6 +121,23 @@ def define_flags() -> flags.FlagValues:
     )
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     return values
+
+
+def define_puzzles(values: flags.FlagValues) -> None:
+    """The flags of load_puzzles."""
+    texts = {
+        "puzzles": "CSV file with the columns puzzle and solution.",
+        "clues": "Ranges of clues, as 40-50,30-39; default: 40-50, for 4x4 8-10.",
+    }
+    for name, help in texts.items():
+        flags.DEFINE_string(name, None, help, flag_values=values)
+    for name, default, least, help in (
+        ("limit", None, 1, "Take only the first so many puzzles of the file."),
+        ("generate", None, 1, "Generate so many held-out puzzles for every range of --clues."),
+        ("seed", 0, 0, "Of the puzzles and of the sampler's noise."),
+    ):
+        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
+    flags.DEFINE_enum("box", "3", ["2", "3"], "3 for 9x9, 2 for 4x4.", flag_values=values)
 
 
 def load_puzzles(values: flags.FlagValues, box: int) -> tuple[np.ndarray, np.ndarray]:

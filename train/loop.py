@@ -22,6 +22,7 @@ from diffusiongemma.adapter import fingerprint
 from diffusiongemma.checkpoint import convert_checkpoint
 from diffusiongemma.lora import add_lora, merge_lora
 from diffusiongemma.opening import open_checkpoint
+from diffusiongemma.quantized_model import quantized_precision
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
 from train.checkpoints import Checkpoints
@@ -46,6 +47,11 @@ def build_model(config: RunConfig, mesh: Mesh) -> DiffusionGemma:
             raise ConfigError(
                 f"init: {config.init} has LoRA factors beside its base: merge them first, with "
                 "python -m scripts.convert"
+            )
+        if quantized_precision(model) and not config.lora.rank:
+            raise ConfigError(
+                f"init: {config.init} is quantized, so its weights cannot be trained: train LoRA "
+                "factors beside them, as --config.lora.rank=8"
             )
     else:
         shape = ModelConfig.preset(config.preset, **config.overrides)
@@ -84,7 +90,8 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
 
     Writes to workdir: config.json, checkpoints/, metrics.jsonl, tb/, and at the end model/, the
     result in the released layout with LoRA factors merged in, which adapter/ has alone. Beside the
-    weights lie the tokenizer and what else of checkpoint.COMPANIONS the init's folder has.
+    weights lie the tokenizer and what else of checkpoint.COMPANIONS the init's folder has. Of an
+    init that is quantized there is no model/: factors cannot be merged into it.
 
     Args:
       config: the run. A workdir of another config is refused (ConfigError names the fields).
@@ -95,7 +102,8 @@ def train(config: RunConfig, workdir: Path, tokenizer: Tokenizer) -> Path:
     the figures, and model/ and adapter/ are left to `python -m scripts.convert --from=WORKDIR`.
 
     Returns:
-      the path of model/; with several processes, of the workdir.
+      the path of model/, or of adapter/ if there is no model/; with several processes, of the
+      workdir.
 
     Raises:
       NonFiniteLoss: at the first step whose loss is not finite; earlier checkpoints stay.
@@ -205,12 +213,14 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
 
     if jax.process_count() > 1:
         return workdir
+    if adapts and not (workdir / "adapter").exists():
+        convert_checkpoint(workdir, workdir / "adapter", "peft")
     model = nnx.merge(graphdef, state.result, frozen)
+    if quantized_precision(model):
+        return workdir / "adapter"
     merge_lora(model)
     save_checkpoint(model, workdir / "model")
     save_companions(config.init, tokenizer, workdir / "model")
-    if adapts and not (workdir / "adapter").exists():
-        convert_checkpoint(workdir, workdir / "adapter", "peft")
     return workdir / "model"
 
 

@@ -3,7 +3,10 @@
 Weights, gradients, optimizer and cache are counted from their shapes and the table of sharding.py.
 Activations are XLA's own figure for the compiled program, compiled for virtual CPU devices and in
 float32: the CPU backend would widen bfloat16 operands and keep the copies. So they are an upper
-bound for bfloat16, whose activations take about half.
+bound for bfloat16, whose activations take about half. Quantized weights stay what they are, and
+what the program widens of them counts as activations. XLA's scheduler for CPUs would widen all of
+them at once, to have work for its threads, so its other one is asked for, which saves memory as
+that for GPUs does.
 """
 
 import dataclasses
@@ -16,7 +19,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma import ModelConfig
+from diffusiongemma.quantize import Precision, QuantizedParam
+from diffusiongemma.quantized_model import abstract_model
 from diffusiongemma.sharding import BATCH, MeshConfig, state_sharding
 from sample.sampler import denoise_canvas
 from sample.step import SamplerConfig
@@ -26,6 +31,8 @@ from train.optimizer import make_optimizer
 from train.step import TrainState, init_state, make_train_step
 
 GB = 10**9
+# CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED
+COMPILER = {"xla_cpu_scheduler_type": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,16 +76,26 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan_training(config: RunConfig, shape: ModelConfig, compile: bool) -> Plan:
-    """A step of a run. Raises ValueError if the mesh does not divide the model."""
+def plan_training(
+    config: RunConfig, shape: ModelConfig, compile: bool, quantize: Precision | None = None
+) -> Plan:
+    """A step of a run. Raises ValueError if the mesh does not divide the model.
+
+    Args:
+      compile: whether to find out about the activations.
+      quantize: how the init's weights are quantized; then there must be LoRA factors.
+    """
+    if quantize and not config.lora.rank:
+        raise ValueError(f"quantize {quantize}: only LoRA factors can be trained: give lora.rank")
     config.mesh.check(shape, config.batch_size)
     mesh = config.mesh.make()
-    _, state, frozen = _abstract(config, shape, mesh)
+    _, state, frozen = _abstract(config, shape, mesh, quantize)
     gradients = _bytes(state.params)
     if config.accumulate > 1:  # summed up in float32
         gradients = tuple(n * 4 // jnp.dtype(config.dtype).itemsize for n in gradients)
     parts = {
-        "frozen weights": _bytes(frozen),
+        "quantized weights": _bytes(nnx.filter_state(frozen, QuantizedParam)),
+        "frozen weights": _bytes(nnx.filter_state(frozen, nnx.Not(QuantizedParam))),
         "trained weights": _bytes(state.params),
         "gradients": gradients,
         "optimizer": _bytes(state.opt_state),
@@ -88,20 +105,26 @@ def plan_training(config: RunConfig, shape: ModelConfig, compile: bool) -> Plan:
     title = (
         f"A training step of {config.batch_size} rows of {config.data.prompt_length} + "
         f"{loss.num_canvases} x {loss.canvas_size} tokens, {loss.noise_draws} noise draws, "
-        f"{config.accumulate} part(s), remat {'on' if config.remat else 'off'}, {config.dtype}; "
-        f"mesh {config.mesh}"
+        f"{config.accumulate} part(s), remat {'on' if config.remat else 'off'}, "
+        f"{_dtypes(config.dtype, quantize)}; mesh {config.mesh}"
     )
     return Plan(
         title,
-        _count(frozen) + _count(state.params),
+        _parameters(shape) + (_count(state.params) if config.lora.rank else 0),
         _count(state.params),
         {name: part for name, part in parts.items() if part[0]},
-        _training_activations(config, shape, mesh) if compile else None,
+        _training_activations(config, shape, mesh, quantize) if compile else None,
     )
 
 
 def plan_generation(
-    shape: ModelConfig, mesh_config: MeshConfig, dtype, batch_size: int, context: int, compile: bool
+    shape: ModelConfig,
+    mesh_config: MeshConfig,
+    dtype,
+    batch_size: int,
+    context: int,
+    compile: bool,
+    quantize: Precision | None = None,
 ) -> Plan:
     """Denoising a canvas behind `context` tokens. Raises ValueError as plan_training."""
     mesh_config.check(shape)
@@ -109,7 +132,7 @@ def plan_generation(
     rows = BATCH if batch_size % (mesh_config.data * mesh_config.fsdp) == 0 else None
 
     def arguments(dtype) -> tuple[nnx.GraphDef, nnx.State, Any]:
-        model = nnx.eval_shape(lambda: DiffusionGemma(shape, rngs=nnx.Rngs(0), dtype=dtype))
+        model = abstract_model(shape, dtype, quantize)
         graphdef, state = nnx.split(model)
         cache = jax.eval_shape(lambda: model.init_cache(batch_size, context))
         by_row = NamedSharding(mesh, PartitionSpec(rows))
@@ -127,29 +150,33 @@ def plan_generation(
             activations = _temporaries(denoise_canvas, *arguments(jnp.float32), *rest)
     title = (
         f"Denoising {batch_size} x {shape.canvas_size} tokens behind {context}, "
-        f"{jnp.dtype(dtype).name}; mesh {mesh_config}"
+        f"{_dtypes(jnp.dtype(dtype).name, quantize)}; mesh {mesh_config}"
     )
-    parts = {"weights": _bytes(state), "KV cache": _bytes(cache)}
-    return Plan(title, _count(state), 0, parts, activations)
+    parts = {
+        "quantized weights": _bytes(nnx.filter_state(state, QuantizedParam)),
+        "weights": _bytes(nnx.filter_state(state, nnx.Not(QuantizedParam))),
+        "KV cache": _bytes(cache),
+    }
+    parts = {name: part for name, part in parts.items() if part[0]}
+    return Plan(title, _parameters(shape), 0, parts, activations)
 
 
 def _abstract(
-    config: RunConfig, shape: ModelConfig, mesh: Mesh
+    config: RunConfig, shape: ModelConfig, mesh: Mesh, quantize: Precision | None
 ) -> tuple[nnx.GraphDef, TrainState, nnx.State]:
     """What train.step.init_state gives, of shapes."""
     optimizer = make_optimizer(config.optimizer, config.steps)
     with jax.set_mesh(mesh):
-        model = nnx.eval_shape(
-            lambda: prepare(
-                DiffusionGemma(shape, rngs=nnx.Rngs(0), dtype=jnp.dtype(config.dtype)), config
-            )
-        )
+        base = abstract_model(shape, jnp.dtype(config.dtype), quantize)
+        model = nnx.eval_shape(lambda base: prepare(base, config), base)
         return init_state(model, optimizer, mesh, ema=config.ema > 0)
 
 
-def _training_activations(config: RunConfig, shape: ModelConfig, mesh: Mesh) -> int:
+def _training_activations(
+    config: RunConfig, shape: ModelConfig, mesh: Mesh, quantize: Precision | None
+) -> int:
     config = dataclasses.replace(config, dtype="float32")
-    graphdef, state, frozen = _abstract(config, shape, mesh)
+    graphdef, state, frozen = _abstract(config, shape, mesh, quantize)
     optimizer = make_optimizer(config.optimizer, config.steps)
     rows = config.batch_size
     length = config.data.prompt_length + config.loss.num_canvases * config.loss.canvas_size
@@ -171,7 +198,7 @@ def _placed(shapes: Any, where: Any) -> Any:
 
 def _temporaries(program, *args) -> int:
     """Bytes on a device beside the arguments: results that are not written over them, and XLA's."""
-    analysis = program.lower(*args).compile().memory_analysis()
+    analysis = program.lower(*args).compile(COMPILER).memory_analysis()
     results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return analysis.temp_size_in_bytes + max(results, 0)
 
@@ -187,3 +214,11 @@ def _bytes(tree: Any) -> tuple[int, int]:
 
 def _count(tree: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def _parameters(shape: ModelConfig) -> int:
+    return _count(nnx.state(abstract_model(shape)))
+
+
+def _dtypes(dtype: str, quantize: Precision | None) -> str:
+    return f"{quantize} and {dtype}" if quantize else dtype

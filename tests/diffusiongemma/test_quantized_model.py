@@ -21,7 +21,7 @@ from diffusiongemma.quantized_model import (
 from diffusiongemma.sharding import MeshConfig, param_sharding
 from diffusiongemma.transformer import create_model
 
-CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"), num_experts=8)
+CONFIG = ModelConfig.preset("tiny", layer_types=("full",), num_experts=8)
 TOKENS = np.random.default_rng(0).integers(3, 64, (2, 9)).astype(np.int32)
 CANVAS = np.random.default_rng(1).integers(3, 64, (2, 12)).astype(np.int32)
 
@@ -54,7 +54,7 @@ def _outputs(graphdef, state):
 def test_a_quantized_model_is_one_with_the_dequantized_weights(precision):
     made = [quantize_model(DiffusionGemma(CONFIG, rngs=nnx.Rngs(0)), precision) for _ in range(2)]
     assert quantized_precision(made[0]) == precision
-    assert isinstance(made[0].layers[1].moe.router.proj.kernel, nnx.Param)
+    assert isinstance(made[0].layers[0].moe.router.proj.kernel, nnx.Param)
     *found, best = outputs(made[0])
     *wanted, best_wanted = outputs(widened(made[1]))
     for a, b in zip(found, wanted, strict=True):
@@ -82,10 +82,10 @@ def test_what_cannot_be_quantized():
 
 def test_factors_are_not_merged_into_quantized_weights():
     model = quantize_model(DiffusionGemma(CONFIG, rngs=nnx.Rngs(0)), "int4")
-    add_lora(model, 2, 4.0, rngs=nnx.Rngs(1), pattern=r"layers\.1\.(moe\.router|attention\.q)")
-    with pytest.raises(ValueError, match=r"^layers\.1\.attention\.q is quantized, so factors"):
+    add_lora(model, 2, 4.0, rngs=nnx.Rngs(1), pattern=r"layers\.0\.(moe\.router|attention\.q)")
+    with pytest.raises(ValueError, match=r"^layers\.0\.attention\.q is quantized, so factors"):
         merge_lora(model)
-    assert model.layers[1].moe.router.proj.lora_a is not None  # nothing is merged in part
+    assert model.layers[0].moe.router.proj.lora_a is not None  # nothing is merged in part
 
 
 @pytest.mark.parametrize("precision, mesh", [("int8", None), ("int4", MeshConfig(2, 2, 2))])
@@ -104,7 +104,7 @@ def test_a_random_model_has_the_shapes_of_a_quantized_one(precision, mesh):
         plain = create_model(CONFIG, 0)
         layers = [pair[0].embedder.embedding for pair in ((widened(model),), (plain,))]
         layers += [m.layers[0].moe.down.kernel for m in (model, plain)]
-        layers += [m.layers[1].mlp.up.kernel for m in (model, plain)]
+        layers += [m.layers[0].mlp.up.kernel for m in (model, plain)]
         spreads = [float(jnp.std(x[...].astype(jnp.float32))) for x in layers]
         np.testing.assert_allclose(spreads[0::2], spreads[1::2], rtol=0.1)
     else:

@@ -217,6 +217,16 @@ def test_adapters(two, tmp_path, capsys):
     assert_same_tensors(tmp_path / "merged", tmp_path / "again")
 
 
+def test_quantizing(two, tmp_path, capsys):
+    assert convert(two, tmp_path / "small", "orbax", "--quantize=int4") == 0
+    assert '"precision": "int4"' in (tmp_path / "small" / "model" / "metadata").read_text()
+    capsys.readouterr()
+    said = refusal(capsys, two, tmp_path / "out", "hf", "--quantize=int4")
+    assert said == "quantize: only orbax holds quantized weights, not hf"
+    said = refusal(capsys, tmp_path / "small", tmp_path / "out", "hf")
+    assert said.startswith(f"{tmp_path / 'small'}: quantized, which hf cannot hold: write orbax")
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [

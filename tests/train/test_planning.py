@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.quantized_model import create_quantized
 from diffusiongemma.sharding import MeshConfig
 from scripts import plan as command
 from train.config import RunConfig
@@ -85,6 +86,22 @@ def test_the_26b_by_its_shapes():
     assert eight.parts["weights"][1] / GB == pytest.approx(10.52, abs=0.01)
 
 
+def test_quantized_weights_are_counted_as_they_are():
+    plan = plan_generation(REAL, MeshConfig(), jnp.bfloat16, 1, 4096, False, "int4")
+    assert plan.parts["quantized weights"][0] / GB == pytest.approx(14.54, abs=0.01)
+    assert plan.parts["weights"][0] < 0.1 * GB and "It fits a device of 15 GB" in plan.table(15)
+    whole = plan_generation(REAL, MeshConfig(), jnp.bfloat16, 1, 4096, False)
+    assert plan.parameters == whole.parameters
+    beside = plan_training(run(lora={"rank": 2}), TINY, False, "int8")
+    assert set(beside.parts) >= {"quantized weights", "frozen weights", "trained weights"}
+    model = nnx.state(create_quantized(TINY, 0, "int8"))
+    assert size(model) == beside.parts["quantized weights"][0] + beside.parts["frozen weights"][0]
+    alone = plan_training(run(lora={"rank": 2}), TINY, False)
+    assert (beside.parameters, beside.trained) == (alone.parameters, alone.trained)
+    with pytest.raises(ValueError, match="only LoRA factors can be trained: give lora"):
+        plan_training(run(), TINY, False, "int8")
+
+
 # ml_collections reads configs so.
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_command(capsys, monkeypatch):
@@ -94,6 +111,8 @@ def test_the_command(capsys, monkeypatch):
     lora = ["plan", "--config=configs/sudoku_26b_lora.py", "--preset=tiny", "--nocompile"]
     assert command.main(lora) == 0
     assert "frozen weights" in capsys.readouterr().out
+    assert command.main(["plan", "--preset=tiny", "--nocompile", "--quantize=int4"]) == 0
+    assert "quantized weights" in capsys.readouterr().out
     for flags, message in [
         (["--preset=big"], "no model preset 'big'"),
         (["--checkpoint=nowhere"], "nowhere: no folder with a config.json"),

@@ -72,7 +72,8 @@ class Plan:
         lines.append(f"{'sum':32}{'':10}{self.a_device / GB:10.2f}")
         if gpu is not None:
             fits = "fits" if self.a_device <= gpu * GB else "does not fit"
-            lines.append(f"\nIt {fits} a device of {gpu:g} GB.")
+            without = ", activations not counted" if self.activations is None else ""
+            lines.append(f"\nIt {fits} a device of {gpu:g} GB{without}.")
         return "\n".join(lines)
 
 

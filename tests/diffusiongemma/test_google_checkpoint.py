@@ -101,7 +101,9 @@ def test_google_tree_written_here_is_restored_by_orbax(two, google_tree, tmp_pat
 def test_config_of_a_google_checkpoint(two, google_tree, tmp_path):
     saved = save_by_orbax(tmp_path / "google", nested(google_tree))
     assert "Google's layout without a config.json" in refusal(saved)
-    assert "neither a preset (26b_a4b, small, tiny) nor a file" in refusal(saved, config="huge")
+    assert "neither a preset (26b_a4b, medium, small, tiny) nor a file" in refusal(
+        saved, config="huge"
+    )
     assert load_checkpoint(saved, config=two / "config.json").config == CONFIGS["two"]
     assert load_checkpoint(saved, config=two).config == CONFIGS["two"]
     shutil.copy(two / "config.json", saved)

@@ -26,7 +26,7 @@ def held_out(kind: str) -> HeldOut:
             "preset": "tiny",
             "data": {"kind": kind, "prompt_length": P},
             "loss": {"canvas_size": C, "num_canvases": K},
-            "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 1},
+            "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 0},
             "eval": {"every": 1, "num": 5, "batch_size": 2},
         }
     )

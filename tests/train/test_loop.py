@@ -27,7 +27,7 @@ from configs import base
 def get_config():
     config = base.get_config()
     config.preset = "tiny"
-    config.overrides = dict(vocab_size=1024, layer_types=("sliding", "full"))
+    config.overrides = dict(vocab_size=1024, layer_types=("full",))
     config.steps, config.batch_size, config.loss.noise_draws = {STEPS}, 2, 2
     config.log_every, config.checkpoint_every, config.eval.every = 2, 4, 0
     return config

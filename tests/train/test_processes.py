@@ -17,7 +17,7 @@ from configs import base
 def get_config():
     config = base.get_config()
     config.preset = "tiny"
-    config.overrides = dict(vocab_size=1024, layer_types=("sliding", "full"))
+    config.overrides = dict(vocab_size=1024, layer_types=("full",))
     config.steps, config.batch_size = 4, 8
     config.log_every, config.checkpoint_every = 1, 2
     config.eval.update(every=4, num=4, batch_size=4)

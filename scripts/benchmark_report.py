@@ -23,8 +23,10 @@ def table(found: dict[str, Any]) -> str:
         _row("denoising step", found["step_ms"], found, "steps"),
     ]
     lines += [_row(f"  {name}", ms, found, name) for name, ms in found["parts_ms"].items()]
+    lines.append(_row("prefill", found["prefill_ms"]))
+    if "lora_step_ms" in found:
+        lines.append(_row("LoRA step", found["lora_step_ms"]))
     lines += [
-        _row("prefill", found["prefill_ms"]),
         "",
         f"floor: {found['floor_gb']:.3f} GB ({touched}) at "
         f"{found['copy_gb_s']:.1f} GB/s, a measured copy: {found['floor_ms']:.2f} ms",
@@ -39,8 +41,6 @@ def table(found: dict[str, Any]) -> str:
             f"MoE part, {num:>4} experts: {row['routed']:9.2f} ms; every expert on every row: "
             f"{row['every expert']:9.2f} ms"
         )
-    if "lora_step_ms" in found:
-        lines.insert(5, _row("LoRA step", found["lora_step_ms"]))
     return "\n".join(lines + _peer_lines(found.get("peer")))
 
 

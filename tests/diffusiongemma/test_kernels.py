@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
 from diffusiongemma.dispatch import group_rows
 from diffusiongemma.kernel_words import GROUP, Weight
@@ -19,6 +20,8 @@ IDS = {
     "empty experts": np.random.default_rng(1).choice([0, 4], ROWS),
     "full blocks": np.repeat([1, 4], [16, 32]),
 }
+# jax 0.11.2 says so of a backend that it still has; the versions are pinned.
+DEPRECATED = "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
 KINDS = ("float32", "bfloat16", "int8", "int4")
 
 
@@ -53,6 +56,14 @@ def check(found: jax.Array, wanted: np.ndarray, places: np.ndarray) -> None:
     found = np.asarray(found, np.float32).reshape(-1, wanted.shape[1])
     np.testing.assert_allclose(found[places], wanted, atol=tolerance * np.abs(wanted).max())
     assert not np.delete(found, places, axis=0).any()
+
+
+def lowered(function, *args) -> str:
+    """A function's program for an H100, which need not be there."""
+    device = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
+    mesh = AbstractMesh((1,), ("x",), (AxisType.Auto,), abstract_device=device)
+    with use_abstract_mesh(mesh):
+        return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
 
 
 run = jax.jit(functools.partial(matmul, interpret=True), static_argnames="geglu")
@@ -131,6 +142,7 @@ def test_what_the_kernels_support():
     assert not supports(Weight(shape((8, 16, 64), jnp.uint8)))  # 32 inputs: half a group
 
 
+@pytest.mark.filterwarnings(DEPRECATED)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_they_lower_to_triton(kind, dtype):
@@ -144,5 +156,4 @@ def test_they_lower_to_triton(kind, dtype):
         (functools.partial(matmul, geglu=True), x),
         (matmul_transposed, dy),
     ):
-        traced = jax.jit(function).trace(rows, blocks, weight)
-        assert "xla.gpu.triton" in traced.lower(lowering_platforms=("cuda",)).as_text()
+        assert "xla.gpu.triton" in lowered(function, rows, blocks, weight)

@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory, environment) -> Path:
 def test_killed_and_started_again_it_ends_with_the_same_bits(undisturbed, environment, tmp_path):
     workdir = tmp_path / "killed"
     rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
-    for _ in range(3):
+    for _ in range(2):
         process = start(workdir, environment)
         before, wanted = steps_written(workdir), int(rng.integers(1, 4))
         while process.poll() is None and steps_written(workdir) < before + wanted:

@@ -61,9 +61,7 @@ def gradients_of_one(lora: bool):
     return gradients(MeshConfig(), lora)
 
 
-@pytest.mark.parametrize(
-    ("mesh", "lora"), [(MESHES[0], False), (MESHES[0], True), (MESHES[2], True)], ids=str
-)
+@pytest.mark.parametrize(("mesh", "lora"), [(MESHES[0], True), (MESHES[2], False)], ids=str)
 def test_loss_and_gradients_are_those_of_one_device(mesh, lora):
     wanted_loss, wanted = gradients_of_one(lora)
     loss, found = gradients(mesh, lora)
@@ -96,7 +94,6 @@ def three_steps_of_one(optimizer: str, accumulate: int):
 OPTIMIZERS = {
     "sgd": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)),
     "adam": make_optimizer(OptimizerConfig("adam", 1e-3, 1e-4, 1, "hold"), 10),
-    "adafactor": make_optimizer(OptimizerConfig("adafactor", 1e-3, 1e-4, 1, "hold"), 10),
 }
 
 
@@ -109,19 +106,17 @@ def test_three_steps_are_those_of_one_device(mesh):
     np.testing.assert_allclose(found["loss"], figures["loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adam", "adafactor"])
-def test_the_optimizers_state_lies_where_its_weights_do(name):
-    wanted, figures = three_steps_of_one(name, 1)
-    state, found = three_steps(MeshConfig(2, 2, 2), OPTIMIZERS[name])
+def test_the_optimizers_state_lies_where_its_weights_do():
+    wanted, figures = three_steps_of_one("adam", 1)
+    state, found = three_steps(MeshConfig(2, 2, 2), OPTIMIZERS["adam"])
     np.testing.assert_allclose(found["loss"], figures["loss"], rtol=1e-4)
     for a, b in zip(jax.tree.leaves(wanted.params), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_allclose(jax.device_get(b), jax.device_get(a), atol=3e-3)
     specs = {x.sharding.spec for x in jax.tree.leaves(state.params) if x.ndim > 1}
     assert P("expert", "fsdp", None) in specs and P(None, "fsdp") in specs
-    if name == "adam":
-        moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim > 1]
-        assert len(moments) == 2 * sum(x.ndim > 1 for x in jax.tree.leaves(state.params))
-        assert {x.sharding.spec for x in moments} == specs
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim > 1]
+    assert len(moments) == 2 * sum(x.ndim > 1 for x in jax.tree.leaves(state.params))
+    assert {x.sharding.spec for x in moments} == specs
 
 
 def test_accumulated_gradients_and_remat_on_a_mesh():
@@ -136,7 +131,7 @@ def test_accumulated_gradients_and_remat_on_a_mesh():
 
 @pytest.mark.parametrize(
     ("mesh", "rows"),
-    [(MESHES[0], 1), (MESHES[0], 4), (MeshConfig(expert=8), 4)],
+    [(MESHES[0], 4), (MeshConfig(expert=8), 1)],
     ids=str,
 )
 def test_generate_gives_the_same_tokens(mesh, rows, tmp_path):

@@ -20,8 +20,7 @@ def get_config():
     config.overrides = dict(vocab_size=1024, layer_types=("full",))
     config.steps, config.batch_size = 4, 8
     config.log_every, config.checkpoint_every = 1, 2
-    config.eval.update(every=4, num=4, batch_size=4)
-    config.sampler.max_steps = 2
+    config.eval.every = 0
     config.mesh.update(data=2, fsdp=2, expert=2)
     return config
 """

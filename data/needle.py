@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 
+from data.seeded import SeededSource
 from data.tasks import WORDS
 
 DIGITS = 5
@@ -18,15 +19,14 @@ REST = 24
 SHORTEST = 32
 
 
-class NeedleSource:
-    """Random-access source of needles; item i depends on (seed, i) and the lengths only.
+class NeedleSource(SeededSource):
+    """Random-access source of needles.
 
     Lengths are those of whole prompts, in tokens of our tokenizer and in the turn format, and are
     drawn log-uniformly: between any length and its double lie equally many.
 
     Args:
-        seed: the stream's seed, 0 <= seed < 2**63.
-        size: number of items; nothing is generated before it is asked for.
+        seed, size: as SeededSource's.
         longest, shortest: ends of the range, both included; at least SHORTEST.
         anywhere: the needle lies anywhere in the text, else at its start.
 
@@ -46,17 +46,11 @@ class NeedleSource:
             raise ValueError(
                 f"prompts of {shortest} to {longest} tokens: a needle takes {SHORTEST} or more"
             )
-        self.seed, self.size, self.anywhere = seed, size, anywhere
-        self.range = (shortest, longest)
+        super().__init__(seed, size)
+        self.range, self.anywhere = (shortest, longest), anywhere
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> dict[str, str]:
-        """{"prompt", "answer"}; raises IndexError outside 0..size-1."""
-        if not 0 <= index < self.size:
-            raise IndexError(f"item {index} of a source of {self.size}")
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, int(index)]))
+    def draw(self, rng) -> dict[str, str]:
+        """{"prompt", "answer"}."""
         shortest, longest = self.range
         length = int(np.exp(rng.uniform(np.log(shortest), np.log(longest + 1))))
         length = min(max(length, shortest), longest) - REST

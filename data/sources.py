@@ -79,11 +79,11 @@ def _open_split(
     config: DataConfig, split: str, seed: int
 ) -> tuple[Any, Callable[[Any], tuple[str, str]]]:
     """(source, item -> question and answer) of a kind that asks one thing."""
+    of_split = 2 * seed + (split == "test")
     if config.kind == "tasks":
-        return TaskSource(2 * seed + (split == "test"), UNBOUNDED), task_to_text
+        return TaskSource(of_split, UNBOUNDED), task_to_text
     if config.kind == "needle":
-        seed = 2 * seed + (split == "test")
-        return NeedleSource(seed, UNBOUNDED, config.prompt_length), task_to_text
+        return NeedleSource(of_split, UNBOUNDED, config.prompt_length), task_to_text
     if config.kind == "sudoku":
         source = sudoku.SudokuSource(seed, UNBOUNDED, config.box, tuple(config.clues), split)
         return source, sudoku_to_text

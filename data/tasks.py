@@ -13,6 +13,7 @@ prompt's grid and as an answer. Hence neither puzzles nor solutions can occur.
 import numpy as np
 
 from data.grid_tasks import FEWEST_CLUES, GRID_TASKS, board, looks_like_sudoku
+from data.seeded import SeededSource
 from data.text_grid import render
 
 _WORDS = (
@@ -97,12 +98,11 @@ class _Mixture:
         return self.names[int(np.searchsorted(self.cumulative, rng.random(), side="right"))]
 
 
-class TaskSource:
+class TaskSource(SeededSource):
     """Random-access source of the base mixture; item i depends on (seed, i) only.
 
     Args:
-        seed: the stream's seed, 0 <= seed < 2**63.
-        size: number of items; nothing is generated before it is asked for.
+        seed, size: as SeededSource's.
         shares: pairs (box size, share of all items); the rest are tasks without a grid. Box size 3
             is a 9x9 grid, 2 is 4x4.
 
@@ -120,17 +120,12 @@ class TaskSource:
             raise ValueError(f"box sizes are {tuple(FEWEST_CLUES)}, not {shares}")
         if sum(share for _, share in shares) > 1 + 1e-9:
             raise ValueError(f"the shares of the box sizes add up to more than 1: {shares}")
-        self.seed, self.size, self.shares = seed, size, shares
+        super().__init__(seed, size)
+        self.shares = shares
         self._grids, self._texts = _Mixture(GRID_TASKS), _Mixture(WORD_TASKS)
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> dict[str, str]:
-        """{"prompt", "answer", "task"}; raises IndexError outside 0..size-1."""
-        if not 0 <= index < self.size:
-            raise IndexError(f"item {index} of a source of {self.size}")
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, int(index)]))
+    def draw(self, rng) -> dict[str, str]:
+        """{"prompt", "answer", "task"}."""
         draw = rng.random()
         for box, share in self.shares:
             if draw < share:

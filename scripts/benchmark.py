@@ -15,7 +15,6 @@ benchmark.json and benchmark.png.
 
 import dataclasses
 import json
-import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.moe import set_backend
 from diffusiongemma.quantized_model import create_quantized
 from sample import cli
+from sample.statistics import peak_memory
 from scripts import parts, peer, sft
 from scripts.benchmark_report import plot, table
 
@@ -108,9 +108,9 @@ def benchmark(config: ModelConfig, values: flags.FlagValues) -> dict[str, Any]:
     found["prefill_ms"] = prefill.figures(1e3)
     found["prefill_tokens_s"] = batch * values.context / prefill.median
     if values.lora:
-        step = sft.Trainer(inputs, values.lora)
-        found["lora_step_ms"] = parts.measure(step, repeats).figures(1e3)
-    found["peak_gb"] = _peak() / 1e9
+        trainer = sft.Trainer(inputs, values.lora)
+        found["lora_step_ms"] = parts.measure(trainer, repeats).figures(1e3)
+    found["peak_gb"] = peak_memory()[1] / 1e9
     if values.experts:
         found["moe_by_experts_ms"] = _by_experts(config, values)
     if values.peer:
@@ -141,14 +141,6 @@ def _by_experts(config: ModelConfig, values: flags.FlagValues) -> dict[str, dict
             row[name] = parts.measure(program.run, values.repeats).median * 1e3
         found[str(num_experts)] = row
     return found
-
-
-def _peak() -> int:
-    """Bytes: of the GPU's memory, or of this process."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"]
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main(argv: list[str]) -> int:

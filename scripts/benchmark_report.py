@@ -1,12 +1,8 @@
 """The figures of scripts.benchmark as a table and as a plot."""
 
-import io
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-BLUE, ORANGE = "#2b6cb0", "#dd6b20"
+from train import plots
 
 
 def table(found: dict[str, Any]) -> str:
@@ -83,18 +79,7 @@ def plot(found: dict[str, Any]) -> bytes:
     bars |= {"floor: bytes": found["floor_ms"], "floor: arithmetic": found["arithmetic_ms"]}
     if "peer" in found:
         bars["transformers' step"] = found["peer"]["denoise"]["theirs_ms"]["median"]
-    figure = Figure(figsize=(6.4, 3.4), dpi=130, layout="constrained")
-    axes = figure.subplots()
-    colors = [ORANGE if "floor" in name or "trans" in name else BLUE for name in bars]
-    drawn = axes.barh(list(bars), list(bars.values()), color=colors)
-    axes.bar_label(drawn, fmt="%.2f", padding=3)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.12)
-    axes.set_xlabel("ms")
     kind = found["quantize"] or found["dtype"]
-    axes.set_title(f"{found['preset']}, {kind}, batch {found['batch']}", fontsize=10)
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    title = f"{found['preset']}, {kind}, batch {found['batch']}"
+    others = frozenset(name for name in bars if "floor" in name or "transformers" in name)
+    return plots.bar_plot(bars, others, "ms", title)

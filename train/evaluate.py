@@ -32,6 +32,7 @@ from sample.step import SamplerConfig
 from train import plots
 from train.outcome import Outcome, paired, shares, summarize
 from train.replay import encode_prompts, replay, typical
+from train.replay_plot import replay_strip
 from train.report import ALL, EARLY, headline, write_report
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
@@ -214,7 +215,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     limit = sampler.max_steps
     files = {
         "steps.png": plots.steps_histogram(early.steps, early.exact, limit),
-        "replay.png": plots.replay_strip(puzzles[shown], solutions[shown], **record, limit=limit),
+        "replay.png": replay_strip(puzzles[shown], solutions[shown], **record, limit=limit),
         "answers.csv": _answers(puzzles, solutions, outcomes),
     }
     if curve:

@@ -1,0 +1,100 @@
+"""The picture of one puzzle's denoising, as PNG bytes."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from train.plots import DPI, GREEN, INK, png
+
+RED, PALE, PALE_RED = "#c9184a", "#98a2b3", "#e07a94"
+CLUE_FILL, GREEN_FILL, RED_FILL, ORANGE_FILL = "#dfe3e8", "#b7e4c7", "#ffccd7", (0.98, 0.81, 0.62)
+MAX_PANELS = 12
+
+
+def replay_strip(
+    puzzle: np.ndarray,
+    solution: np.ndarray,
+    digits: np.ndarray,
+    accepted: np.ndarray,
+    entropy: np.ndarray,
+    limit: int,
+) -> bytes:
+    """One puzzle's denoising as a strip of grids: every step, or MAX_PANELS spread over them.
+
+    Args:
+      puzzle, solution: [n*n] int, 0 for an empty cell of the puzzle.
+      digits: [S, n*n] int, the most probable digits of every step, 0 where that is no digit.
+      accepted: [S, n*n] bool, accepted cells, which keep their draw.
+      entropy: [S, n*n] float, nats.
+      limit: the sampler's most steps.
+    """
+    num_steps, empty = len(digits), puzzle == 0
+    shown = np.unique(np.linspace(0, num_steps - 1, min(num_steps, MAX_PANELS)).round().astype(int))
+    rows = -(-len(shown) // 4)
+    columns = -(-len(shown) // rows)
+    side = 2.0 + 0.08 * len(puzzle) ** 0.5
+    size = (max(columns * side, 8.4), rows * (side + 0.45) + 0.9)
+    figure = Figure(size, DPI, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.07)
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for i, axes in enumerate(panels):
+        axes.set_axis_off()
+        if i >= len(shown):
+            continue
+        step = shown[i]
+        last = step == num_steps - 1
+        _grid(axes, puzzle, solution, digits[step], accepted[step] | last, entropy[step])
+        note = f"{np.sum(digits[step] != solution)} wrong"
+        if not last:
+            note = f"{np.sum(accepted[step] & empty)} of {empty.sum()} accepted, {note}"
+        title = f"step {step + 1}" + (", the answer" if last else "")
+        axes.set_title(title, fontsize=10, fontweight="bold", color=INK, pad=17)
+        axes.annotate(
+            note, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", fontsize=9
+        )
+    title = f"Denoising {empty.sum()} empty cells in {num_steps} steps (of at most {limit})"
+    figure.suptitle(title, fontsize=12.5)
+    fills = {
+        "given": CLUE_FILL,
+        "accepted": GREEN_FILL,
+        "accepted, but wrong": RED_FILL,
+        "re-noised (darker: less certain)": (*ORANGE_FILL, 0.5),
+    }
+    handles = [Patch(facecolor=c, edgecolor="#718096", label=k) for k, c in fills.items()]
+    handles.append(Line2D([], [], marker="$7$", linestyle="", color=RED, label="wrong digit"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    return png(figure)
+
+
+def _grid(axes, puzzle, solution, digits, kept, entropy) -> None:
+    """A panel of replay_strip; arguments are [n*n] of one step."""
+    n = int(len(puzzle) ** 0.5)
+    box = int(n**0.5)
+    for cell in range(n * n):
+        row, column = divmod(cell, n)
+        clue, wrong = puzzle[cell] > 0, digits[cell] != solution[cell]
+        if clue:
+            fill, ink = CLUE_FILL, RED if wrong else INK
+        elif kept[cell]:
+            fill, ink = (RED_FILL, RED) if wrong else (GREEN_FILL, GREEN)
+        else:
+            doubt = min(1.0, max(0.0, float(entropy[cell])) / np.log(n))
+            fill, ink = (*ORANGE_FILL, 0.1 + 0.7 * doubt), PALE_RED if wrong else PALE
+        axes.add_patch(Rectangle((column, row), 1, 1, facecolor=fill, edgecolor="none"))
+        axes.text(
+            column + 0.5,
+            row + 0.53,
+            str(digits[cell]) if digits[cell] > 0 else "·",
+            ha="center",
+            va="center",
+            fontsize=15 if n == 4 else 9.5,
+            fontweight="bold" if clue else "normal",
+            color=ink,
+        )
+    for line in range(n + 1):
+        color, width = ("#4a5568", 1.3) if line % box == 0 else ("#cbd5e0", 0.5)
+        style = {"color": color, "linewidth": width, "zorder": 3 + (line % box == 0)}
+        axes.plot([0, n], [line, line], **style)
+        axes.plot([line, line], [0, n], **style)
+    axes.set(xlim=(-0.1, n + 0.1), ylim=(n + 0.1, -0.1), aspect="equal")

@@ -28,6 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
                 "num_canvases": 1,
                 "noise_draws": 2,
                 "self_conditioning": 0.5,
+                "passes": 1,
+                "pass_temperature": 1.0,
                 "encoder_weight": 1.0,
                 "encoder_targets": "all",
             },

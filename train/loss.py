@@ -25,6 +25,9 @@ class LossConfig:
       noise_draws: M, noisy versions of the chosen canvas for one encoding of the row. The published
         recipe has 1; more of them share the cost of the encoder.
       self_conditioning: part of the noisy canvases that get a soft embedding from a first pass.
+      passes: n of these at most: equal shares of the canvases get 1, 2, ... n passes, each with the
+        soft embeddings of the one before, as the sampler's steps have. The published recipe has 1.
+      pass_temperature: divides the logits of these passes, as the sampler's do; 1 as published.
       encoder_weight: weight of the encoder's next-token loss.
       encoder_targets: the tokens that loss counts: "all" of the row's, as published, or those of
         the "answer", from its first one on, which the prompt's last token predicts.
@@ -34,6 +37,8 @@ class LossConfig:
     num_canvases: int = 1
     noise_draws: int = 1
     self_conditioning: float = 0.5
+    passes: int = 1
+    pass_temperature: float = 1.0
     encoder_weight: float = 1.0
     encoder_targets: Targets = "all"
 
@@ -48,6 +53,13 @@ class LossConfig:
                 f"loss.self_conditioning {self.self_conditioning} of {self.noise_draws} noise "
                 "draws is no whole number of them"
             )
+        if self.passes < 1 or (self.passes > 1 and conditioned % self.passes):
+            raise ValueError(
+                f"the {conditioned:g} canvases that get a first pass (loss.noise_draws x "
+                f"loss.self_conditioning) are not to be shared out over {self.passes} passes"
+            )
+        if not self.pass_temperature > 0:
+            raise ValueError(f"loss.pass_temperature must be above 0, not {self.pass_temperature}")
 
 
 def sft_loss(
@@ -93,7 +105,7 @@ def sft_loss(
 
     levels = noise_levels(level_key, clean.shape[0])
     noisy = corrupt(noise_key, clean, levels, model.config.vocab_size)
-    soft = first_pass(model, noisy, context, config)
+    soft = first_passes(model, noisy, context, config)
     logits = model.denoise(noisy, context, soft)
     denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()
 
@@ -117,26 +129,36 @@ def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.A
     return jnp.sum(losses * counts) / jnp.sum(counts)
 
 
-def first_pass(
+def first_passes(
     model: DiffusionGemma, noisy: jax.Array, context: KVCache, config: LossConfig
 ) -> jax.Array | None:
-    """Soft embeddings [B M, C, D] for the second pass: of a first one, or exact zeros; no gradient.
+    """Soft embeddings [B M, C, D] for the trained pass: of those before it, or zeros; no gradient.
 
-    Only the conditioned canvases are run through the first pass: the first of each example's M
-    draws (which are exchangeable), or if M = 1, those of the batch's first examples.
+    Only the conditioned canvases are run through passes: the first of each example's M draws (which
+    are exchangeable), or if M = 1, those of the batch's first examples. All of them take one pass,
+    and of n passes each further one is taken by an n-th of them less.
     """
-    rows, draws = context.length.shape[0], config.noise_draws
-    some = noisy.reshape(rows, draws, -1)
-    if draws == 1:
-        chosen = round(rows * config.self_conditioning)
-        some, context = jax.tree.map(lambda x: x[:chosen], (some, context))
-    else:
-        chosen = round(draws * config.self_conditioning)
-        some = some[:, :chosen]
-    if not chosen:
+    rows, draws, passes = context.length.shape[0], config.noise_draws, config.passes
+    axis = 0 if draws == 1 else 1  # the draws of an example share its context
+    canvases = noisy.reshape(rows, draws, -1)
+    conditioned = round(canvases.shape[axis] * config.self_conditioning)
+    if not conditioned:
         return None
-    soft = model.predict(some.reshape(-1, noisy.shape[1]), context).soft
-    soft = soft.reshape(*some.shape, -1)
-    missing = [(0, rows - some.shape[0]), (0, draws - some.shape[1]), (0, 0), (0, 0)]
-    soft = jnp.pad(soft, missing).reshape(*noisy.shape, -1)
-    return jax.lax.stop_gradient(soft)
+    soft = None
+    for taken in range(passes):
+        chosen = conditioned * (passes - taken) // passes
+
+        def first(x: jax.Array, chosen=chosen) -> jax.Array:
+            return jax.lax.slice_in_dim(x, 0, chosen, axis=axis)
+
+        some = first(canvases)
+        before = None if soft is None else first(soft).reshape(-1, *soft.shape[2:])
+        behind = context if axis else jax.tree.map(first, context)
+        found = model.predict(
+            some.reshape(-1, some.shape[-1]), behind, before, config.pass_temperature
+        ).soft
+        found = found.reshape(*some.shape, -1)
+        if soft is None:
+            soft = jnp.zeros((*canvases.shape, found.shape[-1]), found.dtype)
+        soft = jax.lax.dynamic_update_slice(soft, found, (0, 0, 0, 0))
+    return jax.lax.stop_gradient(soft.reshape(*noisy.shape, -1))

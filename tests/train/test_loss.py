@@ -11,7 +11,7 @@ from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from tests.conftest import Compiled
-from train.loss import LossConfig, first_pass, mean_loss, sft_loss
+from train.loss import LossConfig, first_passes, mean_loss, sft_loss
 
 CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
 P, C, K = 10, 6, 3
@@ -201,7 +201,7 @@ def test_half_of_the_canvases_get_a_first_pass_and_the_others_zeros(split, draws
         model = nnx.merge(graph, state)
         _, context = model.encode(prompts, logits="none")
         _, repeated = model.encode(np.repeat(prompts, draws, axis=0), logits="none")
-        soft = first_pass(model, canvas, context, config)
+        soft = first_passes(model, canvas, context, config)
         return soft, model.soft_embed(model.denoise(canvas, repeated)), context
 
     soft, every, context = run(state)
@@ -209,10 +209,37 @@ def test_half_of_the_canvases_get_a_first_pass_and_the_others_zeros(split, draws
     assert conditioned.tolist() == [bool(x) for x in expected]
     np.testing.assert_allclose(soft[conditioned], every[conditioned], atol=1e-5)
     none = LossConfig(canvas_size=C, noise_draws=draws, self_conditioning=0.0)
-    assert first_pass(model, canvas, context, none) is None
+    assert first_passes(model, canvas, context, none) is None
+
+
+def test_further_passes_see_the_soft_embeddings_of_those_before(split):
+    graph, state = split
+    config = LossConfig(C, noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.5)
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(3, 64, (1, C)).astype(np.int32)
+    canvas = rng.integers(3, 64, (4, C)).astype(np.int32)
+
+    @jax.jit
+    def run(state):
+        model = nnx.merge(graph, state)
+        _, context = model.encode(prompt, logits="none")
+        soft, once = None, []
+        for _ in range(3):
+            soft = model.soft_embed(model.denoise(canvas, context, soft) / 0.5)
+            once.append(soft)
+        return first_passes(model, canvas, context, config), once
+
+    soft, (one, two, three) = run(state)
+    for row, expected in enumerate((three, two, one, jnp.zeros_like(one))):
+        np.testing.assert_allclose(soft[row], expected[row], atol=1e-5)
+    assert np.abs(two - one).max() > 1e-2 and np.abs(three - two).max() > 1e-2
 
 
 def test_settings_that_mean_nothing_are_refused():
+    with pytest.raises(ValueError, match="2 canvases that get a first pass .* 3 passes"):
+        LossConfig(canvas_size=C, noise_draws=4, passes=3)
+    with pytest.raises(ValueError, match="pass_temperature"):
+        LossConfig(canvas_size=C, pass_temperature=0.0)
     with pytest.raises(ValueError, match="of 3 noise draws"):
         LossConfig(canvas_size=C, noise_draws=3)
     with pytest.raises(ValueError, match="encoder_targets is 'all' or 'answer', not 'some'"):
@@ -226,7 +253,7 @@ def test_no_gradient_flows_into_the_first_pass(split):
     def total(state):
         model = nnx.merge(graph, state)
         _, cache = model.encode(canvas)
-        return jnp.sum(first_pass(model, canvas, cache, LossConfig(canvas_size=C)) ** 2)
+        return jnp.sum(first_passes(model, canvas, cache, LossConfig(canvas_size=C)) ** 2)
 
     grads = jax.jit(jax.grad(total))(state)
     assert all(not np.any(g) for g in jax.tree.leaves(grads))

@@ -9,7 +9,7 @@ rohanrao/sudoku. --config.data.kind=sudoku makes puzzles instead, and needs no f
 
 import ml_collections
 
-from configs import sudoku
+from configs import base, sudoku
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.steps = 8000
     config.batch_size = 2
     config.data.update(kind="csv", prompt_length=256)
+    published = base.get_config()
+    config.loss, config.sampler = published.loss, published.sampler
     config.loss.update(canvas_size=256, noise_draws=1)
     # The report names peak, end, warm-up and decay; betas and clipping are of Google's own config.
     config.optimizer.update(peak_lr=3e-4, end_lr=3e-5, warmup=400, schedule="cosine", b1=0.95)

@@ -1,4 +1,4 @@
-"""generation_config.json of a checkpoint -> the sampler's defaults."""
+"""generation_config.json of a checkpoint <-> the sampler's defaults."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,9 @@ NUMBERS = {
     "t_max": ("max_temperature", float),
     "max_new_tokens": ("max_new_tokens", int),
 }
+
+# The one sampler there is, as the file calls it.
+SAMPLER = "EntropyBoundSamplerConfig"
 
 # Fields of which this sampler has one form.
 CONSTANTS = {
@@ -87,6 +90,26 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
     return fields
 
 
+def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
+    """Writes the settings in which `config` differs from a folder's defaults into its file.
+
+    The file's other fields stay; max_new_tokens and what it has no field for are not written.
+    Raises ValueError as sampler_defaults.
+    """
+    file = Path(folder) / FILE
+    before = SamplerConfig(**sampler_defaults(folder))
+    changed = {
+        theirs: getattr(config, ours)
+        for theirs, (ours, _) in NUMBERS.items()
+        if ours != "max_new_tokens" and getattr(config, ours) != getattr(before, ours)
+    }
+    if config.entropy_bound != before.entropy_bound:
+        changed["sampler_config"] = {"_cls_name": SAMPLER, "entropy_bound": config.entropy_bound}
+    if changed:
+        given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        file.write_text(json.dumps(given | changed, indent=2) + "\n", encoding="utf-8")
+
+
 def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         problems.append(f"{name}: expected {kind.__name__}, got {value!r}")
@@ -95,12 +118,12 @@ def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:
 
 
 def _entropy_bound(given: Any, problems: list[str]) -> dict[str, float]:
-    """The one sampler there is, as {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound"}."""
+    """Of {"_cls_name": SAMPLER, "entropy_bound": a number}."""
     if not isinstance(given, dict) or set(given) - {"_cls_name", "entropy_bound"}:
         problems.append(f"sampler_config: expected _cls_name and entropy_bound, got {given!r}")
         return {}
-    name = given.get("_cls_name", "EntropyBoundSamplerConfig")
-    if name != "EntropyBoundSamplerConfig":
+    name = given.get("_cls_name", SAMPLER)
+    if name != SAMPLER:
         problems.append(f"sampler_config: {name!r} is not supported")
     bound = given.get("entropy_bound")
     if bound is None:

@@ -29,6 +29,7 @@ from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.quantize import Precision
 from diffusiongemma.quantized_model import quantize_model
 from sample import cli
+from sample.defaults import sampler_defaults
 from sample.loading import companions, load, locate
 from sample.step import SamplerConfig
 from train.evaluate import define_puzzles, evaluate, load_puzzles
@@ -130,6 +131,7 @@ def main(argv: list[str]) -> int:
         puzzles, solutions = load_puzzles(values, box)
         folder = locate(Path(values.checkpoint))
         home, reference, lines = companions(folder, values.base), None, []
+        sampler = SamplerConfig(**sampler_defaults(home))
         for precision in tqdm(PRECISIONS, unit="precision"):
             model, tokenizer = at_precision(values, folder, precision)
             template = ChatTemplate.load(home, tokenizer)
@@ -138,7 +140,7 @@ def main(argv: list[str]) -> int:
             found = logits(*nnx.split(model), *canvases)
             reference = found if reference is None else reference
             figures = {name: float(x) for name, x in compare(found, reference).items()}
-            settings = box, SamplerConfig(), values.seed, values.batch_size
+            settings = box, sampler, values.seed, values.batch_size
             outcome = evaluate(model, template, puzzles, solutions, *settings)
             lines.append(line(precision, model, figures, summarize(outcome, puzzles, box)))
         print(f"| {len(puzzles)} puzzles | {' | '.join(COLUMNS)} |")

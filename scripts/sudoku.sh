@@ -28,7 +28,7 @@ if (( quick )); then
 else
   config=configs/sudoku.py minutes=25
   puzzles=(--box=3) before=(--generate=128 --clues=40-50)
-  after=(--generate=256 --clues=40-50,30-39,26-29 --budgets=1,2,4,8,16,32,48)
+  after=(--generate=256,128,128 --clues=40-50,30-39,26-29 --budgets=1,2,4,8,16,32,48)
 fi
 name=$(basename "$config" .py)-seed$seed
 out=${out:-runs/$name}

@@ -3,11 +3,13 @@
     python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --clues=40-50,30-39 --out=DIR
     python -m train.evaluate --checkpoint=runs/sudoku --puzzles=sudoku.csv --limit=512 --out=DIR
 
-Writes REPORT.md with its images, results.json and answers.csv to --out.
+Writes REPORT.md with its images, results.json and answers.csv to --out. The sampler's settings are
+those of the checkpoint's generation_config.json, or the published ones; flags win.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import shlex
 import sys
 from collections.abc import Callable
@@ -25,6 +27,7 @@ from data.sudoku import SudokuSource, parse, read_csv
 from diffusiongemma import DiffusionGemma
 from sample import cli, compile_cache
 from sample.clock import Clock
+from sample.defaults import sampler_defaults
 from sample.flags import define_fields, given_fields
 from sample.loading import companions, load, locate
 from sample.sampler import generate
@@ -129,12 +132,13 @@ def define_puzzles(values: flags.FlagValues) -> None:
     texts = {
         "puzzles": "CSV file with the columns puzzle and solution.",
         "clues": "Ranges of clues, as 40-50,30-39; default: 40-50, for 4x4 8-10.",
+        "generate": "Generate so many held-out puzzles: for every range of --clues, or as 256,64 "
+        "for the first, the second.",
     }
     for name, help in texts.items():
         flags.DEFINE_string(name, None, help, flag_values=values)
     for name, default, least, help in (
         ("limit", None, 1, "Take only the first so many puzzles of the file."),
-        ("generate", None, 1, "Generate so many held-out puzzles for every range of --clues."),
         ("seed", 0, 0, "Of the puzzles and of the sampler's noise."),
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
@@ -157,10 +161,17 @@ def load_puzzles(values: flags.FlagValues, box: int) -> tuple[np.ndarray, np.nda
         if len(ends) > 2 or not all(end.isdecimal() for end in ends):
             raise ValueError(f"--clues={values.clues}: '{part}' is not a range such as 30-39")
         ranges.append((int(ends[0]), int(ends[-1])))
-    num = values.generate
+    counts = [part.strip() for part in values.generate.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in counts):
+        raise ValueError(f"--generate={values.generate}: not a number of puzzles, or several")
+    if len(counts) not in (1, len(ranges)):
+        raise ValueError(f"--generate={values.generate}: there are {len(ranges)} ranges of --clues")
+    counts = [int(part) for part in counts] * (len(ranges) // len(counts))
     # Ranges take different items, lest they share solutions.
-    sources = [SudokuSource(values.seed, num * len(ranges), box, r, "test") for r in ranges]
-    items = [source[k * num + i] for k, source in enumerate(sources) for i in range(num)]
+    ends = list(itertools.accumulate(counts))
+    sources = [SudokuSource(values.seed, ends[-1], box, r, "test") for r in ranges]
+    parts = zip(sources, counts, ends, strict=True)
+    items = [source[i] for source, count, end in parts for i in range(end - count, end)]
     return tuple(np.stack([item[name] for item in items]) for name in ("puzzle", "solution"))
 
 
@@ -174,7 +185,8 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, box, seed = Path(values.out), int(values.box), values.seed
-    sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
+    given = given_fields(values, SAMPLER_FLAGS)
+    SamplerConfig(**given)  # what is wrong with the flags is said first
     budgets = _budgets(values.budgets)
     cli.check_out(out)
     compile_cache.enable()
@@ -183,8 +195,10 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if values.replay is not None and values.replay >= num:
         raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
     folder = locate(Path(values.checkpoint))
+    home = companions(folder, values.base)
+    sampler = SamplerConfig(**(sampler_defaults(home) | given))
     model, tokenizer = load(folder, values.tokenizer, base=values.base)
-    template = ChatTemplate.load(companions(folder, values.base), tokenizer)
+    template = ChatTemplate.load(home, tokenizer)
     canvas_size = sampler.canvas_size or model.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
 

@@ -138,7 +138,7 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
     check_tokenizer(config.init, tokenizer, model)
     if jax.process_index() == 0:
         claim_workdir(config, workdir)
-        save_companions(config.init, tokenizer, workdir)
+        save_companions(config.init, tokenizer, config.sampler, workdir)
     multihost_utils.sync_global_devices("workdir")
     adapts = config.lora.rank > 0 and config.init != ""
     description = {
@@ -220,7 +220,7 @@ def _train(config: RunConfig, workdir: Path, tokenizer: Tokenizer, mesh: Mesh) -
         return workdir / "adapter"
     merge_lora(model)
     save_checkpoint(model, workdir / "model")
-    save_companions(config.init, tokenizer, workdir / "model")
+    save_companions(config.init, tokenizer, config.sampler, workdir / "model")
     return workdir / "model"
 
 

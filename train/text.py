@@ -7,7 +7,9 @@ from data.chat_template import ChatTemplate
 from data.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.checkpoint import COMPANIONS
+from sample.defaults import save_sampler_defaults
 from sample.loading import locate
+from sample.step import SamplerConfig
 
 TOKENIZER = "tokenizer.json"
 
@@ -39,16 +41,17 @@ def check_tokenizer(init: str, tokenizer: Tokenizer, model: DiffusionGemma) -> N
         raise ValueError(f"a tokenizer of {ids} tokens for a model of {rows}: {what}")
 
 
-def save_companions(init: str, tokenizer: Tokenizer, folder: Path) -> None:
+def save_companions(init: str, tokenizer: Tokenizer, sampler: SamplerConfig, folder: Path) -> None:
     """Puts into `folder` what belongs to a checkpoint beside its weights, as far as `init` has it.
 
-    The tokenizer it gets in any case.
+    The tokenizer it gets in any case, and the run's sampler as the settings to use it with.
     """
     found = _companions(init)
     for name, file in found.items():
         shutil.copyfile(file, folder / name)
     if TOKENIZER not in found:
         tokenizer.save(folder)
+    save_sampler_defaults(sampler, folder)
 
 
 def _companions(init: str) -> dict[str, Path]:

@@ -1,9 +1,10 @@
+import dataclasses
 import json
 
 import pytest
 
 from sample import SamplerConfig
-from sample.defaults import sampler_defaults
+from sample.defaults import sampler_defaults, save_sampler_defaults
 
 # Every field that the released checkpoint's file has; other values, to be told from our defaults.
 RELEASED = {
@@ -49,6 +50,18 @@ def test_only_what_is_set(tmp_path):
         "max_temperature": 1.0,
     }
     assert defaults(tmp_path, {"sampler_config": {"_cls_name": "EntropyBoundSamplerConfig"}}) == {}
+
+
+def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
+    save_sampler_defaults(SamplerConfig(), tmp_path)
+    assert not list(tmp_path.iterdir())
+    defaults(tmp_path, RELEASED | {"t_min": 0.3})
+    wanted = SamplerConfig(16, 0.05, 0.02, 1.0, 1.2, max_new_tokens=7)
+    save_sampler_defaults(wanted, tmp_path)
+    written = json.loads((tmp_path / "generation_config.json").read_text())
+    assert set(written) == set(RELEASED) and written["transformers_version"] == "5.12.1"
+    found = SamplerConfig(**sampler_defaults(tmp_path))
+    assert found == dataclasses.replace(wanted, max_new_tokens=512, stop_ids=(1, 106, 50))
 
 
 @pytest.mark.parametrize(

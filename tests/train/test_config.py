@@ -18,6 +18,7 @@ from configs import (
     sudoku_quick,
 )
 from diffusiongemma import DiffusionGemma, ModelConfig
+from sample.step import SamplerConfig
 from train.config import ConfigError, RunConfig, differences
 from train.loop import prepare
 from train.optimizer import OptimizerConfig, learning_rate, make_optimizer
@@ -63,6 +64,8 @@ def test_the_26b_configs_are_the_published_recipes(module):
     )
     assert (config.loss.canvas_size, config.loss.num_canvases) == (256, 4 if chat else 1)
     assert (config.loss.noise_draws, config.loss.self_conditioning) == (1, 0.5)
+    assert (config.loss.passes, config.loss.pass_temperature) == (1, 1.0)
+    assert config.sampler == SamplerConfig()
     assert (config.loss.encoder_weight, config.loss.encoder_targets) == (
         1.0,
         "answer" if chat else "all",

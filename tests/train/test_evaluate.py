@@ -17,6 +17,7 @@ from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.head import Prediction
 from sample import SamplerConfig
 from sample.cli import write_files
+from sample.defaults import save_sampler_defaults
 from tests.data.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.folders import make_adapter
 from train import evaluate as command
@@ -148,6 +149,7 @@ def checkpoint(tmp_path_factory):
         return model
 
     save_checkpoint(create(), workdir / "model")
+    save_sampler_defaults(SamplerConfig(entropy_bound=50, stop_threshold=0.3), workdir / "model")
     (workdir / "config.json").write_text("{}")
     make_adapter(workdir / "adapter", CONFIG, "../model")
     return workdir
@@ -165,8 +167,6 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
         f"--out={out}",
         "--batch_size=3",
         "--max_steps=12",
-        "--entropy_bound=50",
-        "--stop_threshold=0.3",
         "--budgets=12,1",
         "--budget_puzzles=2",
         "--replay=1",
@@ -178,6 +178,7 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
 
     results = json.loads((out / "results.json").read_text())
     assert results["count"] == 4 and results["sampler"]["max_steps"] == 12
+    assert results["sampler"]["entropy_bound"] == 50  # of the run's generation_config.json
     assert results["modes"]["all_steps"]["steps"]["mean"] == 12
     assert [(b["steps"], b["count"]) for b in results["budgets"]] == [(1, 2), (12, 2)]
     assert sum(results["paired"][k] for k in ("both", "neither")) == 4
@@ -195,14 +196,15 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
     np.testing.assert_array_equal(read_csv(out / "answers.csv", BOX)[0], puzzles[0][:4])
 
 
-def test_generated_ranges(tmp_path):
+@pytest.mark.parametrize(("counts", "second"), [("3", 3), ("3,2", 2)])
+def test_generated_ranges(counts, second):
     values = command.define_flags()
-    values(["evaluate", "--generate=3", "--clues=8-9,6", "--box=2", "--seed=7"])
+    values(["evaluate", f"--generate={counts}", "--clues=8-9,6", "--box=2", "--seed=7"])
     puzzles, solutions = command.load_puzzles(values, BOX)
     clues = (puzzles > 0).sum(axis=1)
-    assert set(clues[:3]) <= {8, 9} and clues[3:].tolist() == [6, 6, 6]
-    for row, clues in ((1, (8, 9)), (4, (6, 6))):
-        expected = SudokuSource(7, 6, BOX, clues, "test")[row]
+    assert set(clues[:3]) <= {8, 9} and clues[3:].tolist() == [6] * second
+    for row, clues in ((1, (8, 9)), (3, (6, 6))):
+        expected = SudokuSource(7, 3 + second, BOX, clues, "test")[row]
         assert (puzzles[row] == expected["puzzle"]).all()
     assert solutions.min() == 1
 
@@ -219,6 +221,7 @@ ERRORS = {
     "{all} --generate=2 --clues=40-": "is not a range such as 30-39",
     "{all} --generate=2 --clues=50-40": "clues 50..40",
     "{all} --generate=2 --box=4": "box",
+    "{all} --generate=2,3": "there are 1 ranges of --clues",
     "{all} --generate=2 --limit=1": "--limit is for --puzzles",
     "{all} --generate=2 --replay=2": "there are puzzles 0..1",
     "{all} --generate=2 --budgets=1,x": "not numbers of steps",

@@ -10,8 +10,8 @@ from configs import sudoku
 
 def get_config() -> ml_collections.ConfigDict:
     config = sudoku.get_config()
-    config.steps = 34_000
+    config.steps = 22_000
     config.data.clues = (26, 50)
-    config.eval.every = 10_500
+    config.eval.every = 5_500
     config.checkpoint_every = 1000
     return config

@@ -91,19 +91,17 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
 
 
 def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
-    """Writes the settings in which `config` differs from a folder's defaults into its file.
+    """Writes the settings in which `config` differs from the published ones into a folder's file.
 
     The file's other fields stay; max_new_tokens and what it has no field for are not written.
-    Raises ValueError as sampler_defaults.
     """
-    file = Path(folder) / FILE
-    before = SamplerConfig(**sampler_defaults(folder))
+    file, published = Path(folder) / FILE, SamplerConfig()
     changed = {
         theirs: getattr(config, ours)
         for theirs, (ours, _) in NUMBERS.items()
-        if ours != "max_new_tokens" and getattr(config, ours) != getattr(before, ours)
+        if ours != "max_new_tokens" and getattr(config, ours) != getattr(published, ours)
     }
-    if config.entropy_bound != before.entropy_bound:
+    if config.entropy_bound != published.entropy_bound:
         changed["sampler_config"] = {"_cls_name": SAMPLER, "entropy_bound": config.entropy_bound}
     if changed:
         given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

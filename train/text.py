@@ -44,7 +44,7 @@ def check_tokenizer(init: str, tokenizer: Tokenizer, model: DiffusionGemma) -> N
 def save_companions(init: str, tokenizer: Tokenizer, sampler: SamplerConfig, folder: Path) -> None:
     """Puts into `folder` what belongs to a checkpoint beside its weights, as far as `init` has it.
 
-    The tokenizer it gets in any case, and the run's sampler as the settings to use it with.
+    The tokenizer it gets in any case, and what the run's sampler changes of the published settings.
     """
     found = _companions(init)
     for name, file in found.items():

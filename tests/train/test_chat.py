@@ -14,6 +14,7 @@ from data.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.checkpoint import COMPANIONS
 from sample import main as sample_main
+from sample.defaults import sampler_defaults
 from tests.data.templates import RELEASE
 from tests.train.runs import environment_for, start
 from train.config import RunConfig
@@ -83,6 +84,16 @@ def figures(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+def same_companions(folder: Path, init: Path) -> None:
+    """What lies beside the weights is the init folder's, with the sampler of the run."""
+    for name in COMPANIONS:
+        if name != "generation_config.json":
+            assert (folder / name).read_bytes() == (init / name).read_bytes()
+    settings = sampler_defaults(init)
+    assert settings["max_steps"] == 3
+    assert sampler_defaults(folder) == settings | {"max_steps": 2}
+
+
 def test_from_a_folder_to_one_that_answers(folder, file, tmp_path, capsys):
     environment, workdir = environment_for(tmp_path, CONFIG), tmp_path / "run"
     flags = [f"--config.init={folder}", f"--config.data.path={file}"]
@@ -93,8 +104,7 @@ def test_from_a_folder_to_one_that_answers(folder, file, tmp_path, capsys):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     # What belongs to the model lies beside the checkpoints from the beginning.
-    for name in COMPANIONS:
-        assert (workdir / name).read_bytes() == (folder / name).read_bytes()
+    same_companions(workdir, folder)
     before = [line for line in figures(workdir) if line["step"] <= 2]
     process = start(workdir, environment, *flags)
     said, errors = process.communicate(timeout=300)
@@ -115,11 +125,10 @@ def test_from_a_folder_to_one_that_answers(folder, file, tmp_path, capsys):
         for line in evaluated
     )
 
-    for name in COMPANIONS:
-        assert (workdir / "model" / name).read_bytes() == (folder / name).read_bytes()
+    same_companions(workdir / "model", folder)
     assert sample_main.main(["main", f"--checkpoint={workdir / 'model'}", "--prompt=Quack 3"]) == 0
     said = capsys.readouterr()
-    assert " steps" in said.err  # of at most 3 and 32 tokens: the folder's defaults
+    assert " steps" in said.err  # of at most 2 and 32 tokens: the folder's defaults
     tokens = int(said.err.split()[0])
     assert 1 <= tokens <= 2 * CANVAS
 

@@ -1,11 +1,12 @@
 """Sources whose items are drawn when they are asked for."""
 
+import abc
 from typing import Any
 
 import numpy as np
 
 
-class SeededSource:
+class SeededSource(abc.ABC):
     """Random-access source; item i depends on (seed, i) and on what draw() knows only.
 
     Args:
@@ -25,6 +26,6 @@ class SeededSource:
             raise IndexError(f"item {index} of a source of {self.size}")
         return self.draw(np.random.Generator(np.random.Philox(key=[self.seed, int(index)])))
 
+    @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> Any:
         """An item, by this generator's numbers alone."""
-        raise NotImplementedError

@@ -185,8 +185,10 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, box, seed = Path(values.out), int(values.box), values.seed
-    given = given_fields(values, SAMPLER_FLAGS)
-    SamplerConfig(**given)  # what is wrong with the flags is said first
+    folder = locate(Path(values.checkpoint))
+    # A folder that is not there is named when it is loaded: what is wrong with flags comes first.
+    home = companions(folder, values.base) if folder.is_dir() else folder
+    sampler = SamplerConfig(**(sampler_defaults(home) | given_fields(values, SAMPLER_FLAGS)))
     budgets = _budgets(values.budgets)
     cli.check_out(out)
     compile_cache.enable()
@@ -194,9 +196,6 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     num = len(puzzles)
     if values.replay is not None and values.replay >= num:
         raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
-    folder = locate(Path(values.checkpoint))
-    home = companions(folder, values.base)
-    sampler = SamplerConfig(**(sampler_defaults(home) | given))
     model, tokenizer = load(folder, values.tokenizer, base=values.base)
     template = ChatTemplate.load(home, tokenizer)
     canvas_size = sampler.canvas_size or model.config.canvas_size

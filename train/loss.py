@@ -1,6 +1,7 @@
 """The two losses of supervised fine-tuning (SPEC section 3): denoising and next token."""
 
 import dataclasses
+import functools
 from typing import Literal, get_args
 
 import jax
@@ -147,10 +148,9 @@ def first_passes(
     soft = None
     for taken in range(passes):
         chosen = conditioned * (passes - taken) // passes
-
-        def first(x: jax.Array, chosen=chosen) -> jax.Array:
-            return jax.lax.slice_in_dim(x, 0, chosen, axis=axis)
-
+        first = functools.partial(
+            jax.lax.slice_in_dim, start_index=0, limit_index=chosen, axis=axis
+        )
         some = first(canvases)
         before = None if soft is None else first(soft).reshape(-1, *soft.shape[2:])
         behind = context if axis else jax.tree.map(first, context)

@@ -149,7 +149,8 @@ def checkpoint(tmp_path_factory):
         return model
 
     save_checkpoint(create(), workdir / "model")
-    save_sampler_defaults(SamplerConfig(entropy_bound=50, stop_threshold=0.3), workdir / "model")
+    settled = SamplerConfig(entropy_bound=50, stop_threshold=0.3, max_temperature=0.9)
+    save_sampler_defaults(settled, workdir / "model")
     (workdir / "config.json").write_text("{}")
     make_adapter(workdir / "adapter", CONFIG, "../model")
     return workdir
@@ -167,6 +168,7 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
         f"--out={out}",
         "--batch_size=3",
         "--max_steps=12",
+        "--min_temperature=0.85",  # above the published maximum, below the run's
         "--budgets=12,1",
         "--budget_puzzles=2",
         "--replay=1",
@@ -178,7 +180,9 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
 
     results = json.loads((out / "results.json").read_text())
     assert results["count"] == 4 and results["sampler"]["max_steps"] == 12
-    assert results["sampler"]["entropy_bound"] == 50  # of the run's generation_config.json
+    # The rest is of the run's generation_config.json.
+    settings = [results["sampler"][f"{name}_temperature"] for name in ("min", "max")]
+    assert settings == [0.85, 0.9] and results["sampler"]["entropy_bound"] == 50
     assert results["modes"]["all_steps"]["steps"]["mean"] == 12
     assert [(b["steps"], b["count"]) for b in results["budgets"]] == [(1, 2), (12, 2)]
     assert sum(results["paired"][k] for k in ("both", "neither")) == 4

@@ -8,6 +8,7 @@ those of the checkpoint's generation_config.json, or the published ones; flags w
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import shlex
@@ -33,7 +34,7 @@ from sample.loading import companions, load, locate
 from sample.sampler import generate
 from sample.step import SamplerConfig
 from train import plots
-from train.outcome import Outcome, paired, shares, summarize
+from train.outcome import Outcome, by_clues, paired, shares, summarize
 from train.replay import encode_prompts, replay, typical
 from train.replay_plot import replay_strip
 from train.report import ALL, EARLY, headline, write_report
@@ -214,13 +215,14 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if values.full_steps:
         outcomes[ALL] = run("all steps", every, early_stop=False)
     some = np.unique(np.linspace(0, num - 1, min(num, values.budget_puzzles)).round().astype(int))
+    split = functools.partial(by_clues, puzzles=puzzles[some], box=box)
     curve = []
     for steps in budgets:
         if steps == sampler.max_steps and ALL in outcomes:
             part = outcomes[ALL].take(some)
         else:
             part = run(f"{steps} steps", some, max_steps=steps, early_stop=False)
-        curve.append({"steps": steps, **shares(part)})
+        curve.append({"steps": steps, **shares(part), "by_clues": split(part)})
     early = outcomes[EARLY]
     shown = typical(early) if values.replay is None else values.replay
     record = replay(model, template, puzzles[shown], sampler, seed)
@@ -232,7 +234,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         "answers.csv": _answers(puzzles, solutions, outcomes),
     }
     if curve:
-        files["budget.png"] = plots.budget_plot(curve, shares(early.take(some)))
+        files["budget.png"] = plots.budget_plot(curve, split(early.take(some)))
     results = {
         "command": shlex.join(["python", "-m", "train.evaluate", *argv[1:]]),
         "checkpoint": str(folder),

@@ -61,11 +61,7 @@ def summarize(outcome: Outcome, puzzles: np.ndarray, box: int) -> dict[str, Any]
       "seconds_per_puzzle", "compile_seconds", "by_clues" and "by_difficulty" {name: shares()}, of
       bins with puzzles in them.
     """
-    steps, clues = outcome.steps, (puzzles > 0).sum(axis=1)
-    bins, above = {}, np.inf
-    for name, fewest in CLUE_BINS[box].items():
-        bins[name] = (clues >= fewest) & (clues < above)
-        above = fewest
+    steps = outcome.steps
     level = np.array([difficulty(puzzle, box) for puzzle in puzzles])
     levels = {name: level == i for i, name in enumerate(DIFFICULTIES)}
     return {
@@ -81,9 +77,20 @@ def summarize(outcome: Outcome, puzzles: np.ndarray, box: int) -> dict[str, Any]
         ),
         "seconds_per_puzzle": float(outcome.seconds.mean()),
         "compile_seconds": float(outcome.compile_seconds),
-        "by_clues": {k: shares(outcome.take(r)) for k, r in bins.items() if r.any()},
+        "by_clues": by_clues(outcome, puzzles, box),
         "by_difficulty": {k: shares(outcome.take(r)) for k, r in levels.items() if r.any()},
     }
+
+
+def by_clues(outcome: Outcome, puzzles: np.ndarray, box: int) -> dict[str, Any]:
+    """{name: shares()} of each bin of CLUE_BINS with puzzles in it; arguments as of summarize."""
+    clues, bins, above = (puzzles > 0).sum(axis=1), {}, np.inf
+    for name, fewest in CLUE_BINS[box].items():
+        rows = (clues >= fewest) & (clues < above)
+        if rows.any():
+            bins[name] = shares(outcome.take(rows))
+        above = fewest
+    return bins
 
 
 def shares(outcome: Outcome) -> dict[str, Any]:

@@ -17,27 +17,30 @@ BLUE, ORANGE, GREY, INK = "#2b6cb0", "#dd6b20", "#a0aec0", "#1a202c"
 GREEN = "#1b6b3a"
 
 
-def budget_plot(budgets: list[dict], early: dict | None = None) -> bytes:
-    """Exact solutions against the number of steps allowed.
+def budget_plot(budgets: list[dict], early: dict[str, dict]) -> bytes:
+    """Exact solutions against the number of steps allowed, a line for each group of puzzles.
 
     Args:
-      budgets: {"steps", "exact": rate}, ascending; every puzzle takes all its steps.
-      early: {"mean_steps", "exact": rate}, the same puzzles with early stopping.
+      budgets: {"steps", "by_clues": {group: {"exact": rate}}}, ascending; every puzzle takes all
+        its steps.
+      early: group -> {"count", "mean_steps", "exact": rate}, the same puzzles with early stopping.
     """
-    figure, axes = _figure(6.4, 4.0)
+    figure, axes = _figure(6.8, 4.2)
     steps = [b["steps"] for b in budgets]
-    rates = [b["exact"] for b in budgets]
-    _line(axes, steps, rates, BLUE, "exactly N steps")
-    if early:
-        at, rate = early["mean_steps"], early["exact"]
-        label = f"early stopping, {at:.1f} steps on average"
-        _line(axes, [at], [rate], ORANGE, label, marker="*", markersize=13)
+    colors = dict(zip(early, (BLUE, ORANGE, GREEN), strict=False))
+    for group, color in colors.items():
+        rates = [b["by_clues"][group]["exact"] for b in budgets]
+        _line(axes, steps, rates, color, f"{group} ({early[group]['count']})")
+    star = {"marker": "*", "markersize": 14, "markeredgecolor": "white", "linestyle": "none"}
+    for group, color in colors.items():
+        at, rate = early[group]["mean_steps"], early[group]["exact"]
+        _line(axes, [at], [rate], color, f"early stopping, {at:.1f} steps", **star)
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps, [str(s) for s in steps])
     axes.minorticks_off()
     axes.set_xlabel("denoising steps N")
     _percent(axes, "puzzles solved exactly")
-    axes.set_title(f"Accuracy against the step budget ({budgets[0]['exact']['count']} puzzles)")
+    axes.set_title("Accuracy against the step budget")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return png(figure)
 

@@ -56,7 +56,7 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
       out: a folder, made if need be.
       results: as train/evaluate.py makes them: {"command", "checkpoint", "puzzles", "count",
         "box", "seed", "batch_size", "sampler", "device", "modes": {mode: summarize()}, "paired":
-        paired() or None, "budgets": [{"steps", **shares()}]}.
+        paired() or None, "budgets": [{"steps", **shares(), "by_clues"}]}.
       files: name -> contents.
 
     Raises:
@@ -66,11 +66,7 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
     text = ["# Sudoku evaluation", headline(results), _overall(modes), _paired(results)]
     text += _bins(modes)
     if results["budgets"]:
-        header = ["steps", *MEASURES.values()]
-        rows = [[b["steps"], *(_percent(b[m]) for m in MEASURES)] for b in results["budgets"]]
-        count = results["budgets"][0]["count"]
-        text += ["## Step budgets", f"{count} puzzles, each taking all steps of its budget."]
-        text.append(_table(header, rows))
+        text += ["## Step budgets", _budgets(results["budgets"])]
     text += [*_images(files), "## How it was measured", _setting(results), NOTE]
     contents = {RESULTS: (json.dumps(results, indent=2) + "\n").encode(), **files}
     write_files(out, {**contents, REPORT: _join(text)})
@@ -200,6 +196,13 @@ def _bins(modes: dict[str, Any]) -> list[str]:
 def _union(modes: dict[str, Any], key: str) -> dict[str, None]:
     """Names of the bins of any mode. The last mode's come first: it has the most puzzles."""
     return {name: None for mode in reversed(modes.values()) for name in mode[key]}
+
+
+def _budgets(budgets: list[dict[str, Any]]) -> str:
+    bins = {name: part["count"] for name, part in budgets[0]["by_clues"].items()}
+    header = ["steps", *(f"{name} ({count} puzzles)" for name, count in bins.items())]
+    rows = [[b["steps"], *(_percent(b["by_clues"][n]["exact"]) for n in bins)] for b in budgets]
+    return f"Solved exactly, each puzzle taking all steps.\n\n{_table(header, rows)}"
 
 
 def _paired(results: dict[str, Any]) -> str:

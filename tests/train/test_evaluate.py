@@ -185,6 +185,11 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
     assert settings == [0.85, 0.9] and results["sampler"]["entropy_bound"] == 50
     assert results["modes"]["all_steps"]["steps"]["mean"] == 12
     assert [(b["steps"], b["count"]) for b in results["budgets"]] == [(1, 2), (12, 2)]
+    clues = (puzzles[0][[0, 3]] > 0).sum(axis=1)  # the two of the budgets
+    bins = {"8 or more clues": (clues >= 8).sum(), "6-7 clues": (clues < 8).sum()}
+    bins = {name: count for name, count in bins.items() if count}
+    for budget in results["budgets"]:
+        assert {name: part["count"] for name, part in budget["by_clues"].items()} == bins
     assert sum(results["paired"][k] for k in ("both", "neither")) == 4
     assert results["command"].startswith("python -m train.evaluate --checkpoint=")
     for image in out.glob("*.png"):

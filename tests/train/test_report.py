@@ -8,7 +8,7 @@ import pytest
 from data.metrics import wilson
 from data.sudoku import SudokuSource
 from train import report
-from train.outcome import Outcome, paired, shares, summarize
+from train.outcome import Outcome, by_clues, paired, shares, summarize
 
 
 def outcome(exact, steps=2, valid_tokens=10) -> Outcome:
@@ -73,7 +73,9 @@ def evaluation(folder, puzzles, early, full=None):
         "device": "CPU",
         "modes": {mode: summarize(o, puzzles, 3) for mode, o in outcomes.items()},
         "paired": paired(*outcomes.values()) if full else None,
-        "budgets": [{"steps": 1, **shares(outcome(early))}],
+        "budgets": [
+            {"steps": 1, **shares(outcome(early)), "by_clues": by_clues(outcome(early), puzzles, 3)}
+        ],
     }
     lines = ["puzzle,solution,answer_early_stop,steps_early_stop"]
     for puzzle, right in zip(puzzles, early, strict=True):
@@ -130,6 +132,13 @@ def test_before_and_after(folders):
     images = {"before_after.png", "training.png", "replay.png"}
     assert {p.name for p in out.iterdir()} == {"REPORT.md", *images}
     assert all(f"]({name})" in text for name in images)
+
+    table = (folders["tuned"] / "REPORT.md").read_text().split("## Step budgets")[1]
+    assert "| steps | 40 or more clues (3 puzzles) | 30-39 clues (2 puzzles) |" in table
+    assert [cell.split()[0] for cell in table.split("| 1 | ")[1].split("\n")[0].split(" | ")] == [
+        "66.7",
+        "100.0",
+    ]
 
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert report.main(arguments(folders)) == 0

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusiongemma import masks
+from diffusiongemma.layers import sum_last
 
 # Of the float32 scores that are in memory at once. Longer parts are read in chunks of keys.
 SCORE_BYTES = 64 << 20
@@ -97,9 +98,29 @@ def attend(
     softmax = None
     for part in parts:
         softmax = _fold_chunks(fold, softmax, part, batch * heads * num_queries)
-    out = (softmax.out / softmax.total).astype(parts[0].values.dtype)
+    out = _divide(softmax.out, softmax.total).astype(parts[0].values.dtype)
     out = out.reshape(rows, kv_heads, share, group, num_queries, head_dim)
     return out.transpose(0, 2, 4, 1, 3, 5).reshape(batch, num_queries, heads, head_dim)
+
+
+@jax.custom_vjp
+def _divide(out: jax.Array, total: jax.Array) -> jax.Array:
+    """[..., h] / [..., 1]."""
+    return out / total
+
+
+def _divide_forward(out, total):
+    y = out / total
+    return y, (y, total)
+
+
+def _divide_backward(residuals, dy):
+    y, total = residuals
+    dout = dy / total
+    return dout, -sum_last(dout * y)
+
+
+_divide.defvjp(_divide_forward, _divide_backward)
 
 
 def _fold_chunks(fold, softmax: _Softmax | None, part: Part, num_queries: int) -> _Softmax:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffusiongemma.layers import sum_last
+
 
 class Groups(NamedTuple):
     """Rows sorted by expert, every expert's rows padded to whole blocks of `block` rows.
@@ -120,7 +122,7 @@ def _backward(function: ExpertFunction, residuals, dout: jax.Array):
         drows, dblock = pullback((dy * _rows(flat, source)[:, None]).astype(y.dtype))
         return (
             dx.at[token].add(drows.astype(jnp.float32), mode="drop"),
-            dweights.at[source].set(jnp.sum(dy * y, axis=-1), mode="drop"),
+            dweights.at[source].set(sum_last(dy * y)[:, 0], mode="drop"),
             [
                 None if total is None else total.at[expert].add(d)
                 for total, d in zip(dparams, jax.tree.leaves(dblock), strict=True)

@@ -148,6 +148,6 @@ def _reference(
 
 
 def _block_size(rows: int, num_experts: int) -> int:
-    """Rows a block of the loop: about a quarter of an expert's share, a power of two in 8..128."""
-    share = max(rows // (4 * num_experts), 1)
-    return min(max(1 << (share - 1).bit_length(), 8), 128)
+    """Rows a block of the loop: an expert's share, a power of two in 8..64."""
+    share = max(rows // num_experts, 1)
+    return min(max(1 << (share - 1).bit_length(), 8), 64)

@@ -32,8 +32,9 @@ class Peer:
         command = [python, str(SCRIPT), str(folder / "hf"), str(folder / "inputs.npz"), dtype.name]
         # Its Python is another: none of this one's folders.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        # Waiting threads must not keep the cores from whoever's turn it is.
-        environment |= {"OMP_WAIT_POLICY": "PASSIVE", "TRANSFORMERS_VERBOSITY": "error"}
+        # Its threads wait for work by spinning: long enough for its speed, and short enough not to
+        # keep a core when it is not their turn.
+        environment |= {"GOMP_SPINCOUNT": "10000", "TRANSFORMERS_VERBOSITY": "error"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -13,15 +13,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.overrides = {
         "width": 64,
         "layer_types": ("sliding", "sliding", "full"),
-        "num_heads": 2,
-        "num_kv_heads": 1,
+        "num_heads": 4,
+        "num_kv_heads": 2,
         "head_dim": 32,
         "full_head_dim": 64,
         "window": 32,
         "num_experts": 4,
         "max_length": 131_072,
     }
-    config.steps = 4000
+    config.steps = 5000
     config.batch_size = 16
     config.mesh.data = 1
     config.data.update(kind="needle", prompt_length=128)

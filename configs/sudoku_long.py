@@ -1,4 +1,4 @@
-"""The long run: the main job's model goes on, 9x9 Sudoku of 26 to 50 clues, two hours of a core.
+"""The long run: the main job's model goes on, 26 to 50 clues, two to three hours of one core.
 
 python -m train.main --config=configs/sudoku_long.py --workdir=runs/sudoku_long
 """

@@ -122,7 +122,7 @@ def training_curve(losses: list[dict], evals: list[dict]) -> bytes:
         top.plot(step, values, color=color, linewidth=1.0, label=name.removesuffix("_loss"))
     top.set_yscale("log")
     top.set_ylabel("loss (nats)")
-    top.legend(loc="upper right", frameon=False, ncols=len(parts) + 1)
+    figure.legend(loc="outside lower center", frameon=False, ncols=len(parts) + 1)
     top.grid(which="minor", color="#edf2f7", linewidth=0.6)
     if evals:
         (below,) = rest

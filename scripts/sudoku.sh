@@ -23,7 +23,7 @@ started=$SECONDS
 source "$(dirname "$0")/setup.sh"
 
 if (( quick )); then
-  config=configs/sudoku_quick.py minutes=7
+  config=configs/sudoku_quick.py minutes=5
   puzzles=(--box=2 --clues=6-8) before=(--generate=128) after=(--generate=256 --budgets=1,2,4,8,16)
 else
   config=configs/sudoku.py minutes=28

@@ -62,8 +62,8 @@ def mixture(
 ) -> jax.Array:
     """Each token's weighted sum of function(token, an expert's parameters), block by block.
 
-    Only blocks with rows in them are computed, and each expert's parameters are read where they
-    lie. The backward pass computes the blocks anew, and makes gradients only of those parameters
+    Only blocks with rows in them are computed, with a copy of one expert's parameters at a time in
+    memory. The backward pass computes the blocks anew, and makes gradients only of those parameters
     that are differentiated.
 
     Args:

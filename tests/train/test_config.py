@@ -12,9 +12,11 @@ from configs import (
     base,
     chat_26b_lora,
     needle,
+    needle_long,
     sudoku,
     sudoku_26b_full,
     sudoku_26b_lora,
+    sudoku_long,
     sudoku_quick,
 )
 from diffusiongemma import DiffusionGemma, ModelConfig
@@ -32,7 +34,7 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick, needle])
+@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick, sudoku_long, needle, needle_long])
 def test_every_config_is_a_run(module):
     config = RunConfig.from_dict(module.get_config().to_dict())
     assert json.loads(config.to_json())["steps"] == config.steps

@@ -26,7 +26,7 @@ if (( quick )); then
   config=configs/sudoku_quick.py minutes=5
   puzzles=(--box=2 --clues=6-8) before=(--generate=128) after=(--generate=256 --budgets=1,2,4,8,16)
 else
-  config=configs/sudoku.py minutes=28
+  config=configs/sudoku.py minutes=26
   puzzles=(--box=3) before=(--generate=128 --clues=40-50)
   after=(--generate=256,128,128 --clues=40-50,30-39,26-29 --budgets=1,2,4,8,16,32,48)
 fi

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diffusiongemma.layers import sum_last
 from diffusiongemma.quantize import Quantized, matmul
 
 # A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
@@ -94,7 +95,7 @@ def predict(
         top = jnp.maximum(state.top, here)
         shrink = jnp.exp(state.top - top)
         weights = jnp.exp(logits - top[..., None])
-        spread = jnp.sum(weights * (logits - top[..., None]), axis=-1)
+        spread = sum_last(weights * (logits - top[..., None]))[..., 0]
         score, drawn = state.score, state.drawn
         if noise is not None:
             new_score, new = _draw(weights, top, gumbel, noise.uniform, block)

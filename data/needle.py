@@ -13,7 +13,7 @@ from data.seeded import SeededSource
 from data.tasks import WORDS
 
 DIGITS = 5
-NUMBERS = 0.04  # of the filler's words have digits
+NUMBERS = 0.04  # of the filler's words have digits, or of a dense filler's at least
 # In our tokenizer and the turn format: all of a prompt but its filler, and the shortest prompt.
 REST = 24
 SHORTEST = 32
@@ -29,6 +29,8 @@ class NeedleSource(SeededSource):
         seed, size: as SeededSource's.
         longest, shortest: ends of the range, both included; at least SHORTEST.
         anywhere: the needle lies anywhere in the text, else at its start.
+        dense: more of the filler's words have digits, up to all of them, in shares drawn
+            log-uniformly; short texts are as hard then as much longer ones.
 
     Raises:
         ValueError: an empty range, or one that begins below SHORTEST.
@@ -41,13 +43,14 @@ class NeedleSource(SeededSource):
         longest: int,
         shortest: int = SHORTEST,
         anywhere: bool = True,
+        dense: bool = False,
     ):
         if not SHORTEST <= shortest <= longest:
             raise ValueError(
                 f"prompts of {shortest} to {longest} tokens: a needle takes {SHORTEST} or more"
             )
         super().__init__(seed, size)
-        self.range, self.anywhere = (shortest, longest), anywhere
+        self.range, self.anywhere, self.dense = (shortest, longest), anywhere, dense
 
     def draw(self, rng) -> dict[str, str]:
         """{"prompt", "answer"}."""
@@ -57,18 +60,20 @@ class NeedleSource(SeededSource):
         word = WORDS[rng.integers(len(WORDS))]
         answer = [str(digit) for digit in rng.integers(0, 10, DIGITS)]
         before = int(rng.integers(length + 1)) if self.anywhere else 0
-        parts = (_filler(rng, word, before), [word], answer, _filler(rng, word, length - before))
-        text = " ".join(itertools.chain(*parts))
+        share = float(np.exp(rng.uniform(np.log(NUMBERS), 0))) if self.dense else NUMBERS
+        ahead = _filler(rng, word, before, share)
+        behind = _filler(rng, word, length - before, share)
+        text = " ".join(itertools.chain(ahead, [word], answer, behind))
         prompt = f"Read: {text}\nWhat number is after {word}?"
         return {"prompt": prompt, "answer": " ".join(answer)}
 
 
-def _filler(rng, without: str, length: int) -> list[str]:
-    """`length` words and digits, the digits as numbers of DIGITS after a word."""
+def _filler(rng, without: str, length: int, share: float) -> list[str]:
+    """`length` words and digits, the digits as numbers of DIGITS after `share` of the words."""
     words = np.array([word for word in WORDS if word != without])
     text = words[rng.integers(len(words), size=length)]
     free = 0
-    for at in np.flatnonzero(rng.random(length) < NUMBERS):
+    for at in np.flatnonzero(rng.random(length) < share):
         if free <= at < length - DIGITS:
             text[at + 1 : at + 1 + DIGITS] = rng.integers(0, 10, DIGITS)
             free = at + 1 + DIGITS

@@ -26,6 +26,7 @@ class DataConfig:
       prompt_length: P, room for the prompt in tokens.
       box: Sudoku's box size, 3 for 9x9 and 2 for 4x4.
       clues: fewest and most clues of a generated puzzle.
+      dense: needles among more numbers than usual (data/needle.py).
       path: the file: CSV with the columns puzzle and solution, or JSONL (data/conversations.py).
     """
 
@@ -33,6 +34,7 @@ class DataConfig:
     prompt_length: int
     box: int = 3
     clues: tuple[int, int] = (40, 50)
+    dense: bool = False
     path: str = ""
 
 
@@ -83,7 +85,8 @@ def _open_split(
     if config.kind == "tasks":
         return TaskSource(of_split, UNBOUNDED), task_to_text
     if config.kind == "needle":
-        return NeedleSource(of_split, UNBOUNDED, config.prompt_length), task_to_text
+        source = NeedleSource(of_split, UNBOUNDED, config.prompt_length, dense=config.dense)
+        return source, task_to_text
     if config.kind == "sudoku":
         source = sudoku.SudokuSource(seed, UNBOUNDED, config.box, tuple(config.clues), split)
         return source, sudoku_to_text

@@ -59,6 +59,17 @@ def test_the_answer_is_the_number_after_the_one_word_that_is_asked_for(anywhere)
     assert others / words == pytest.approx(NUMBERS, rel=0.15)
 
 
+def test_dense_texts_have_up_to_as_many_numbers_as_words():
+    shares = []
+    for item in items(dense=True, shortest=400, longest=400):
+        text, word = parts(item)
+        assert text.count(word) == 1
+        shares.append(len(numbers(text)) / sum(t.isalpha() for t in text))
+    # Log-uniform: halfway lies the root. Free places of a full text end in the middle of a number.
+    assert min(shares) < 2 * NUMBERS and max(shares) > 0.9
+    assert np.median(shares) == pytest.approx(NUMBERS**0.5, rel=0.3)
+
+
 def test_lengths_are_exact_and_log_uniform(tok):
     for length in (SHORTEST, 57, 400):
         for item in items(shortest=length, longest=length, size=10):

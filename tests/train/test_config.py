@@ -12,6 +12,7 @@ from configs import (
     base,
     chat_26b_lora,
     needle,
+    needle_dense,
     needle_long,
     sudoku,
     sudoku_26b_full,
@@ -33,8 +34,10 @@ RECIPES = {
     chat_26b_lora: (2, 2000, 100, 1.5e-4, 1.5e-5, "adam"),
 }
 
+SMALL = (base, sudoku, sudoku_quick, sudoku_long, needle, needle_long, needle_dense)
 
-@pytest.mark.parametrize("module", [base, sudoku, sudoku_quick, sudoku_long, needle, needle_long])
+
+@pytest.mark.parametrize("module", SMALL)
 def test_every_config_is_a_run(module):
     config = RunConfig.from_dict(module.get_config().to_dict())
     assert json.loads(config.to_json())["steps"] == config.steps

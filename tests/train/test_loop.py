@@ -136,7 +136,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
         [
             "error: .* belongs to another config .optimizer.peak_lr: 0.002 -> 0.5",
             "error: .* is not empty and not a run's",
-            "error: no such config field: .*stepz",
+            "error: no such config field: 'stepz' Did you mean \"steps\"",
             "error: .*20",
         ],
         strict=True,

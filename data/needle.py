@@ -60,7 +60,7 @@ class NeedleSource(SeededSource):
         word = WORDS[rng.integers(len(WORDS))]
         answer = [str(digit) for digit in rng.integers(0, 10, DIGITS)]
         before = int(rng.integers(length + 1)) if self.anywhere else 0
-        share = float(np.exp(rng.uniform(np.log(NUMBERS), 0))) if self.dense else NUMBERS
+        share = np.exp(rng.uniform(np.log(NUMBERS), 0)) if self.dense else NUMBERS
         ahead = _filler(rng, word, before, share)
         behind = _filler(rng, word, length - before, share)
         text = " ".join(itertools.chain(ahead, [word], answer, behind))

@@ -27,10 +27,10 @@ def run(
             return 0
         try:
             rest = values(argv)[1:]
-        except AttributeError as error:  # ml_collections' own, for --config.unknown=1: a KeyError
-            [cause] = error.args
-            text = " ".join(f"{cause.args[0] if isinstance(cause, KeyError) else cause}".split())
-            raise ValueError(f"no such config field: {text}") from None
+        except (AttributeError, KeyError) as error:  # ml_collections' own, for --config.unknown=1
+            cause = error.args[0]
+            text = cause.args[0] if isinstance(cause, KeyError) else cause
+            raise ValueError(f"no such config field: {' '.join(text.split())}") from None
         if rest:
             raise ValueError(f"unexpected argument '{rest[0]}'")
         return main() or 0

@@ -173,7 +173,7 @@ def length_plot(rows: list[dict]) -> bytes:
     for label, color in zip(rows[0]["bytes"], (GREY, BLUE, ORANGE), strict=True):
         memory.plot(at, [r["bytes"][label] / 1e6 for r in rows], "o-", color=color, label=label)
     memory.set(yscale="log", ylabel="MB")
-    memory.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(rows[0]["bytes"]), frameon=False)
     for axes in (found, memory):
         _tidy(axes)
         axes.set(xscale="log", xlabel="prompt tokens")

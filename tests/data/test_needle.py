@@ -65,7 +65,7 @@ def test_dense_texts_have_up_to_as_many_numbers_as_words():
         text, word = parts(item)
         assert text.count(word) == 1
         shares.append(len(numbers(text)) / sum(t.isalpha() for t in text))
-    # Log-uniform: halfway lies the root. Free places of a full text end in the middle of a number.
+    # Drawn log-uniformly from NUMBERS to 1, whose middle is the root.
     assert min(shares) < 2 * NUMBERS and max(shares) > 0.9
     assert np.median(shares) == pytest.approx(NUMBERS**0.5, rel=0.3)
 
@@ -100,6 +100,8 @@ def test_a_run_has_rows_of_it_and_holds_other_ones_out(tok):
     assert not set(train) & set(test)
     # Even seeds train, odd ones are held out, of whatever run.
     assert (train[0], test[0]) == tuple(NeedleSource(k, 1, 64)[0]["prompt"] for k in (10, 11))
+    dense = open_sources(DataConfig("needle", 64, dense=True), 5, packer).train
+    assert dense[0] == NeedleSource(10, 1, 64, dense=True)[0] != sources.train[0]
     for source in sources[:2]:
         for i in range(50):
             row = sources.to_row(source[i])

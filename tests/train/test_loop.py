@@ -129,6 +129,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
         start(undisturbed, environment, "--config.optimizer.peak_lr=0.5"),
         start(tmp_path, environment),
         start(tmp_path / "new", environment, "--config.stepz=3"),
+        start(tmp_path / "new", environment, "--config.steps.most=3"),
         start(tmp_path / "new", environment, "--config.data.prompt_length=20"),
     ]
     for process, message in zip(
@@ -137,6 +138,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
             "error: .* belongs to another config .optimizer.peak_lr: 0.002 -> 0.5",
             "error: .* is not empty and not a run's",
             "error: no such config field: 'stepz' Did you mean \"steps\"",
+            "error: no such config field: .*steps.most",
             "error: .*20",
         ],
         strict=True,

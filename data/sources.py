@@ -8,7 +8,7 @@ import numpy as np
 
 from data import sudoku
 from data.conversations import TEST_SHARE, conversation, open_conversations
-from data.needle import NeedleSource
+from data.needle import SHORTEST, NeedleSource
 from data.pipeline import Packer, sudoku_to_text
 from data.tasks import TaskSource, task_to_text
 
@@ -26,6 +26,7 @@ class DataConfig:
       prompt_length: P, room for the prompt in tokens.
       box: Sudoku's box size, 3 for 9x9 and 2 for 4x4.
       clues: fewest and most clues of a generated puzzle.
+      shortest: tokens of the shortest text with a needle; 0: as short as they come.
       dense: needles among more numbers than usual (data/needle.py).
       path: the file: CSV with the columns puzzle and solution, or JSONL (data/conversations.py).
     """
@@ -34,6 +35,7 @@ class DataConfig:
     prompt_length: int
     box: int = 3
     clues: tuple[int, int] = (40, 50)
+    shortest: int = 0
     dense: bool = False
     path: str = ""
 
@@ -85,7 +87,8 @@ def _open_split(
     if config.kind == "tasks":
         return TaskSource(of_split, UNBOUNDED), task_to_text
     if config.kind == "needle":
-        source = NeedleSource(of_split, UNBOUNDED, config.prompt_length, dense=config.dense)
+        lengths = config.prompt_length, config.shortest or SHORTEST
+        source = NeedleSource(of_split, UNBOUNDED, *lengths, dense=config.dense)
         return source, task_to_text
     if config.kind == "sudoku":
         source = sudoku.SudokuSource(seed, UNBOUNDED, config.box, tuple(config.clues), split)

@@ -103,6 +103,40 @@ def attend(
     return out.transpose(0, 2, 4, 1, 3, 5).reshape(batch, num_queries, heads, head_dim)
 
 
+def attend_band(
+    q: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array, window: int
+) -> jax.Array:
+    """Causal attention to the last `window` of the same tokens, in time linear in their number.
+
+    A block of `window` queries sees its own keys and those of the block before, and no others.
+
+    Args:
+      q: [B, T, H, h].
+      keys, values: [B, K, T, h]; K divides H.
+      positions: [B, T] int32, each one more than the last.
+      window: in tokens, the query's own included.
+
+    Returns:
+      [B, T, H, h] in the values' dtype: attend()'s, up to rounding.
+    """
+    batch, num_tokens = positions.shape
+    after = -num_tokens % window
+
+    def cut(x: jax.Array, axis: int, before: bool, fill: int = 0) -> jax.Array:
+        """[B, .. T ..] -> [B blocks, .. window ..]; with the block before: .. 2 window .. ."""
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (before * window, after)
+        x = jnp.pad(x, widths, constant_values=fill)
+        x = jnp.moveaxis(x.reshape(*x.shape[:axis], -1, window, *x.shape[axis + 1 :]), axis, 1)
+        if before:
+            x = jnp.concatenate([x[:, :-1], x[:, 1:]], axis=axis + 1)
+        return x.reshape(-1, *x.shape[2:])
+
+    part = Part(cut(keys, 2, True), cut(values, 2, True), cut(positions, 1, True, fill=-1))
+    out = attend(cut(q, 1, False), [part], cut(positions, 1, False), window)
+    return out.reshape(batch, -1, *q.shape[2:])[:, :num_tokens]
+
+
 @jax.custom_vjp
 def _divide(out: jax.Array, total: jax.Array) -> jax.Array:
     """[..., h] / [..., 1]."""

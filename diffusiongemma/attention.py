@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffusiongemma import masks
-from diffusiongemma.attend import Part, attend
+from diffusiongemma.attend import Part, attend, attend_band
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
 
@@ -103,6 +103,7 @@ class Attention(nnx.Module):
     ):
         kv_heads, head_dim = kv_shape(config, layer_type)
         self.head_dim = head_dim
+        self.window = config.window if layer_type == "sliding" else None
         self.eps = config.norm_eps
         width = config.width
         self.q = Linear(width, config.num_heads * head_dim, rngs=rngs, dtype=dtype)
@@ -143,11 +144,15 @@ class Attention(nnx.Module):
             kept = LayerCache(
                 write(old.keys, k, context.slots), write(old.values, v, context.slots)
             )
-        parts = [Part(k, v, context.new)]
-        if cache is not None and cache.keys.shape[2]:
-            keys, values = (a.astype(k.dtype) for a in cache)
-            parts.append(Part(keys, values, context.cached))
-        out = attend(q, parts, context.query, context.window)
+        unpadded = cache is None and context.slots is None
+        if self.window and unpadded and x.shape[1] > 2 * self.window:
+            out = attend_band(q, k, v, context.query, self.window)
+        else:
+            parts = [Part(k, v, context.new)]
+            if cache is not None and cache.keys.shape[2]:
+                keys, values = (a.astype(k.dtype) for a in cache)
+                parts.append(Part(keys, values, context.cached))
+            out = attend(q, parts, context.query, context.window)
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _heads(self, x: jax.Array) -> jax.Array:

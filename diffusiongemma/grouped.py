@@ -166,4 +166,6 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, kernel: jax.Array, blocks: Blo
         part = jnp.matmul(rows.T, dy[i], preferred_element_type=jnp.float32)
         return total.at[blocks.expert[i]].add(part.astype(total.dtype))
 
-    return jax.lax.fori_loop(0, blocks.used, add, jnp.zeros_like(kernel))
+    # Zeros that XLA does not know: it would make those of all layers before any of them begins.
+    zeros = jnp.full_like(kernel, blocks.used < 0)
+    return jax.lax.fori_loop(0, blocks.used, add, zeros)

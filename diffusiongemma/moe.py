@@ -12,7 +12,7 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.dispatch import group_rows, mixture
 from diffusiongemma.layers import Linear, expert_init, rms_norm
 from diffusiongemma.quantize import Quantized, matmul
-from diffusiongemma.sharding import over_experts
+from diffusiongemma.sharding import over_experts, platform
 
 # How a mixture is computed: every expert on every row, as a definition; a loop over blocks of rows,
 # the way of CPUs; the Pallas kernels, the way of GPUs; the same kernels as plain JAX, for tests.
@@ -27,6 +27,13 @@ class Expert(NamedTuple):
     lora_b: jax.Array | None = None  # with the scale in it
 
 
+class Experts(NamedTuple):
+    """The maps of a mixture: gate and up as one, and down."""
+
+    gate_up: Expert
+    down: Expert
+
+
 def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
     """[rows, in] -> [rows, out] by one expert, whose params have no axis E."""
     y = matmul(x, params.kernel)
@@ -35,8 +42,8 @@ def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
     return y
 
 
-def expert_mlp(x: jax.Array, params: tuple[Expert, Expert]) -> jax.Array:
-    """GeGLU of one expert, [rows, D] -> [rows, D]; params: gate and up as one map, and down."""
+def expert_mlp(x: jax.Array, params: Experts) -> jax.Array:
+    """GeGLU of one expert, [rows, D] -> [rows, D]."""
     gate_up, down = params
     gate, up = jnp.split(expert_linear(gate_up, x), 2, axis=-1)
     return expert_linear(down, jax.nn.gelu(gate, approximate=True) * up)
@@ -100,7 +107,7 @@ class MoE(nnx.Module):
         shape = x.shape
         x, residual = x.reshape(-1, shape[-1]), residual.reshape(-1, shape[-1])
         weights, experts = self.router(residual)
-        params = self.gate_up.params, self.down.params
+        params = Experts(self.gate_up.params, self.down.params)
         apply = functools.partial(mix, backend=self.backend)
         return over_experts(apply, x, weights, experts, params).astype(x.dtype).reshape(shape)
 
@@ -119,15 +126,11 @@ def set_backend(model: nnx.Module, backend: Backend | None) -> None:
 
 
 def mix(
-    x: jax.Array,
-    weights: jax.Array,
-    experts: jax.Array,
-    params: tuple[Expert, Expert],
-    backend: Backend | None,
+    x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts, backend: Backend | None
 ) -> jax.Array:
     """Each row's weighted sum of its experts, float32 [N, D]; params may hold a part of all."""
     if backend is None:
-        on_gpu = jax.default_backend() == "gpu" and grouped.supports(params)
+        on_gpu = platform() == "gpu" and grouped.supports(params)
         backend = "pallas" if on_gpu else "loop"
     if backend == "reference":
         return _reference(x, weights, experts, params)
@@ -139,9 +142,7 @@ def mix(
     return grouped.mixture(x, weights, params, groups, interpret=backend == "interpret")
 
 
-def _reference(
-    x: jax.Array, weights: jax.Array, experts: jax.Array, params: tuple[Expert, Expert]
-) -> jax.Array:
+def _reference(x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts) -> jax.Array:
     every = jax.lax.map(lambda expert: expert_mlp(x, expert), params)  # [E, N, D]
     chosen = every[experts, jnp.arange(x.shape[0])[:, None]]  # [N, top_k, D]
     return jnp.sum(chosen.astype(jnp.float32) * weights[..., None], axis=1)

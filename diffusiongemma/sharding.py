@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.convert import OURS, axis_groups
@@ -108,18 +108,19 @@ def param_sharding(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding
     divides: rows in pairs or groups are fewer.
     """
 
-    def sharding(path: str, shape: tuple[int, ...]) -> NamedSharding:
-        stem, _, part = path.rpartition(".")
-        if part not in ("values", "scales"):
-            return NamedSharding(mesh, param_spec(path, len(shape)))
-        spec = param_spec(stem, len(shape))
-        divides = (
-            axis if size % mesh.shape.get(axis, 1) == 0 else None
-            for axis, size in zip(spec, shape, strict=True)
-        )
-        return NamedSharding(mesh, PartitionSpec(*divides))
+    return lambda path, shape: NamedSharding(mesh, _array_spec(path, shape, mesh))
 
-    return sharding
+
+def _array_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    stem, _, part = path.rpartition(".")
+    if part not in ("values", "scales"):
+        return param_spec(path, len(shape))
+    spec = param_spec(stem, len(shape))
+    divides = (
+        axis if size % mesh.shape.get(axis, 1) == 0 else None
+        for axis, size in zip(spec, shape, strict=True)
+    )
+    return PartitionSpec(*divides)
 
 
 def state_sharding(state: nnx.State, mesh: Mesh) -> nnx.State:
@@ -162,20 +163,35 @@ def over_experts(
     """apply(rows, weights, experts, params), each device with its experts and its part of the rows.
 
     Every device computes all choices of its rows, with weight 0 and some expert it has for those
-    that are not its own: static shapes have no smaller bound that drops no token.
+    that are not its own: static shapes have no smaller bound that drops no token. It gathers its
+    experts along "fsdp" first, and so sums their gradients in parts: only the part that it keeps.
 
     Args:
       apply: returns [N, D], a sum over choices weighted by `weights`.
       rows: [N, D].
       weights, experts: [N, top_k], float32 and int32.
-      params: arrays with a leading axis of E experts.
+      params: arrays with a leading axis of E experts, under their names in a mixture.
     """
     mesh = _mesh()
     if mesh is None:
         return apply(rows, weights, experts, params)
     spec = _row_spec(rows.shape[0]) or PartitionSpec()
 
+    def param(path, array: jax.Array) -> PartitionSpec:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        return _array_spec(f"layers.0.moe.{name}", array.shape, mesh)
+
+    specs = jax.tree_util.tree_map_with_path(param, params)
+
     def local(rows, weights, experts, params):
+        def whole(array: jax.Array, spec: PartitionSpec) -> jax.Array:
+            if "fsdp" not in spec:
+                return array
+            # After the rows are there: else XLA gathers once for all passes, and keeps all layers.
+            array, _ = jax.lax.optimization_barrier((array, jax.lax.stop_gradient(rows)))
+            return jax.lax.all_gather(array, "fsdp", axis=spec.index("fsdp"), tiled=True)
+
+        params = jax.tree.map(whole, params, specs)
         held = jax.tree.leaves(params)[0].shape[0]
         experts = experts - jax.lax.axis_index(EXPERT) * held
         own = (experts >= 0) & (experts < held)
@@ -186,13 +202,19 @@ def over_experts(
     return jax.shard_map(
         local,
         mesh=mesh,
-        in_specs=(spec, spec, spec, PartitionSpec(EXPERT)),
+        in_specs=(spec, spec, spec, specs),
         out_specs=spec,
         check_vma=False,
     )(rows, weights, experts, params)
 
 
-def _mesh() -> jax.sharding.AbstractMesh | None:
+def platform() -> str:
+    """What the mesh in context is of, or else JAX's default: "cpu", "gpu"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def _mesh() -> AbstractMesh | None:
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh
 

@@ -1,6 +1,6 @@
 """A number at the start of long prompts: whether it is found, in what time and memory.
 
-    python -m scripts.long_context --checkpoint=runs/needle_long --lengths=1024,4096,16384,65536 \\
+    python -m scripts.long_context --checkpoint=runs/needle_16k --lengths=1024,4096,16384,65536 \\
         --out=docs/long_context
 
 Held-out prompts of data/needle.py, of exactly these lengths in tokens, one at a time. Every length

@@ -3,11 +3,11 @@
     python -m scripts.plan --preset=26b_a4b --context=4096 --gpu=80
     python -m scripts.plan --preset=26b_a4b --context=4096 --quantize=int4 --gpu=18
     python -m scripts.plan --config=configs/sudoku_26b_lora.py --preset=26b_a4b --gpu=80
-    python -m scripts.plan --config=configs/sudoku_26b_full.py --preset=26b_a4b \\
-        --config.mesh.fsdp=8 --gpu=80
+    python -m scripts.plan --config=configs/sudoku_26b_full.py --preset=26b_a4b --gpu=80 \\
+        --target=h100
 
 With --config it plans the training step of that run, else a canvas' denoising behind a full cache.
-What is counted, and how, is in train/planning.py.
+What is counted, and how, is in train/planning.py. Compiling for h100 takes a plugin and no GPU.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from diffusiongemma.sharding import MeshConfig
 from sample import cli
 from train.config import RunConfig
 from train.planning import plan_generation, plan_training
+from train.target import Target
 
 
 def define_flags() -> flags.FlagValues:
@@ -48,8 +49,8 @@ def define_flags() -> flags.FlagValues:
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)
     flags.DEFINE_float("gpu", None, "Memory of a device in GB, 10^9 bytes.", flag_values=values)
-    help = "Compile, for the activations: a minute and more."
-    flags.DEFINE_boolean("compile", True, help, flag_values=values)
+    help = "What to compile for, to know of the activations: a minute and more; none: not at all."
+    flags.DEFINE_enum("target", "cpu", ["none", *get_args(Target)], help, flag_values=values)
     return values
 
 
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
 
     def run() -> None:
         jax.config.update("jax_platforms", "cpu")
+        target = None if values.target == "none" else values.target
         if values.config is None:
             mesh = MeshConfig(*(values[axis].value for axis in _AXES))
             jax.config.update("jax_num_cpu_devices", mesh.size)
@@ -70,7 +72,7 @@ def main(argv: list[str]) -> int:
                 jnp.dtype(values.dtype),
                 values.batch_size,
                 values.context,
-                values.compile,
+                target,
                 values.quantize,
             )
         else:
@@ -83,7 +85,7 @@ def main(argv: list[str]) -> int:
             jax.config.update("jax_num_cpu_devices", config.mesh.size)
             if not values.preset and not values.checkpoint and not fields.get("init"):
                 shape = dataclasses.replace(shape, **fields.get("overrides", {}))
-            plan = plan_training(config, shape, values.compile, values.quantize)
+            plan = plan_training(config, shape, target, values.quantize)
         print(plan.table(values.gpu))
 
     return cli.run(values, run, argv, __doc__)

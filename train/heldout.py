@@ -1,5 +1,6 @@
 """Periodic evaluation while training: losses, and answers by the very sampler of sample/."""
 
+import collections
 import dataclasses
 import functools
 import textwrap
@@ -49,9 +50,10 @@ class HeldOut:
     def evaluate(self, model: DiffusionGemma) -> tuple[dict[str, float], str]:
         """Figures, and the beginning of the first answer.
 
-        "eval/denoise_loss" and "eval/encoder_loss": of sft_loss with the same noise every time,
-        over whole batches. "eval/steps": effective denoising steps. "eval/exact": fraction right;
-        for conversations "eval/tokens" instead, the mean number in an answer.
+        "eval/denoise_loss" and "eval/encoder_loss": of sft_loss, if it has them, with the same
+        noise every time, over whole batches. "eval/steps": effective denoising steps.
+        "eval/exact": fraction right; for conversations "eval/tokens" instead, the mean number in
+        an answer.
         """
         figures = self._losses(model)
         right, steps, valid, first = [], [], [], ""
@@ -88,16 +90,17 @@ class HeldOut:
 
     def _losses(self, model: DiffusionGemma) -> dict[str, float]:
         graphdef, state = nnx.split(model)
-        sums = {"eval/denoise_loss": 0.0, "eval/encoder_loss": 0.0}
+        sums = collections.Counter()
         batches = self.num // self.batch_size
         for i in range(batches):
             part = slice(i * self.batch_size, (i + 1) * self.batch_size)
             batch = {name: array[part] for name, array in self.rows.items()}
             key = jax.random.fold_in(jax.random.key(self.config.seed), i)
             found = jax.device_get(_losses(graphdef, state, batch, key, self.config.loss))
-            for name in sums:
-                sums[name] += float(found[name.removeprefix("eval/")]) / batches
-        return sums
+            for name, value in found.items():
+                if name.endswith("_loss"):
+                    sums[f"eval/{name}"] += float(value) / batches
+        return dict(sums)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config"))

@@ -29,7 +29,8 @@ class LossConfig:
       passes: n of these at most: equal shares of the canvases get 1, 2, ... n passes, each with the
         soft embeddings of the one before, as the sampler's steps have. The published recipe has 1.
       pass_temperature: divides the logits of these passes, as the sampler's do; 1 as published.
-      encoder_weight: weight of the encoder's next-token loss.
+      encoder_weight: weight of the encoder's next-token loss; with 0 it is not computed, nor the
+        last layer's attention over the text, which nothing else needs.
       encoder_targets: the tokens that loss counts: "all" of the row's, as published, or those of
         the "answer", from its first one on, which the prompt's last token predicts.
     """
@@ -79,21 +80,13 @@ def sft_loss(
       config: see LossConfig.
 
     Returns:
-      the loss, and its parts: "denoise_loss" and "encoder_loss" in nats a token, "denoise_accuracy"
-      (argmax right, over all tokens of the noisy canvases). All float32 scalars.
+      the loss, and its parts: "denoise_loss" and (if it has a weight) "encoder_loss" in nats a
+      token, "denoise_accuracy" (argmax right, over all tokens of the noisy canvases). All float32
+      scalars.
     """
     tokens, size = batch["tokens"], config.canvas_size
     which_key, level_key, noise_key = jax.random.split(key, 3)
-    if config.encoder_targets == "answer":
-        places = batch["prompt_len"][:, None] + jnp.arange(config.num_canvases * size)
-        logits, cache = model.encode(tokens, logits=places - 1)
-    else:
-        places = jnp.arange(1, tokens.shape[1])[None]
-        logits, cache = model.encode(tokens)
-        logits = logits[:, :-1]
-    targets = jnp.take_along_axis(tokens, places, axis=1)
-    end = batch["prompt_len"] + batch["num_canvases"] * size
-    encoder_loss = mean_loss(logits, targets, places < end[:, None])
+    encoder_loss, cache = _encoded(model, batch, config)
 
     which = jax.random.randint(which_key, batch["num_canvases"].shape, 0, batch["num_canvases"])
     start = batch["prompt_len"] + which * size
@@ -110,12 +103,31 @@ def sft_loss(
     logits = model.denoise(noisy, context, soft)
     denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()
 
-    metrics = {
-        "denoise_loss": denoise_loss,
-        "encoder_loss": encoder_loss,
-        "denoise_accuracy": jnp.mean(argmax(logits) == clean),
-    }
+    accuracy = jnp.mean(argmax(logits) == clean)
+    metrics = {"denoise_loss": denoise_loss, "denoise_accuracy": accuracy}
+    if encoder_loss is None:
+        return denoise_loss, metrics
+    metrics["encoder_loss"] = encoder_loss
     return denoise_loss + config.encoder_weight * encoder_loss, metrics
+
+
+def _encoded(
+    model: DiffusionGemma, batch: dict[str, jax.Array], config: LossConfig
+) -> tuple[jax.Array | None, KVCache]:
+    """The next-token loss, None if it has no weight, and the cache."""
+    tokens, size = batch["tokens"], config.canvas_size
+    if not config.encoder_weight:
+        return model.encode(tokens, logits="none")
+    if config.encoder_targets == "answer":
+        places = batch["prompt_len"][:, None] + jnp.arange(config.num_canvases * size)
+        logits, cache = model.encode(tokens, logits=places - 1)
+    else:
+        places = jnp.arange(1, tokens.shape[1])[None]
+        logits, cache = model.encode(tokens)
+        logits = logits[:, :-1]
+    targets = jnp.take_along_axis(tokens, places, axis=1)
+    end = batch["prompt_len"] + batch["num_canvases"] * size
+    return mean_loss(logits, targets, places < end[:, None]), cache
 
 
 def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.Array:

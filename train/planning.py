@@ -1,12 +1,13 @@
 """What a run or a generation takes of each device's memory, counted before anything is allocated.
 
 Weights, gradients, optimizer and cache are counted from their shapes and the table of sharding.py.
-Activations are XLA's own figure for the compiled program, compiled for virtual CPU devices and in
-float32: the CPU backend would widen bfloat16 operands and keep the copies. So they are an upper
-bound for bfloat16, whose activations take about half. Quantized weights stay what they are, and
-what the program widens of them counts as activations. XLA's scheduler for CPUs would widen all of
-them at once, to have work for its threads, so its other one is asked for, which saves memory as
-that for GPUs does.
+Activations are XLA's own figure for the compiled program, beside its arguments. Compiled for H100s
+(train/target.py) they are those of the very program that runs there, its kernels included. Compiled
+for virtual CPU devices they are an upper bound: in float32, for that compiler would widen bfloat16
+operands and keep the copies, and with all gradients of a step's experts in memory at once, which
+fsdp would divide. Quantized weights stay what they are, and what the program widens of them counts
+as activations. XLA's scheduler for CPUs would widen all of them at once, to have work for its
+threads, so its other one is asked for, which saves memory as that for GPUs does.
 """
 
 import dataclasses
@@ -29,10 +30,13 @@ from train.config import RunConfig
 from train.loop import prepare
 from train.optimizer import make_optimizer
 from train.step import TrainState, init_state, make_train_step
+from train.target import Target, devices
 
 GB = 10**9
-# CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED
-COMPILER = {"xla_cpu_scheduler_type": 1}
+OPTIONS = {
+    "cpu": {"xla_cpu_scheduler_type": 1},  # CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED
+    "h100": {},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +48,15 @@ class Plan:
       parameters: how many the model has.
       trained: how many of them change.
       parts: name -> (bytes in all, bytes on a device).
-      activations: bytes on a device, in float32; None: not compiled.
+      target: what it was compiled for; None: nothing.
+      activations: bytes on a device; None: not compiled.
     """
 
     title: str
     parameters: int
     trained: int
     parts: dict[str, tuple[int, int]]
+    target: Target | None
     activations: int | None
 
     @property
@@ -68,7 +74,8 @@ class Plan:
         for name, (total, held) in self.parts.items():
             lines.append(f"{name:32}{total / GB:10.2f}{held / GB:10.2f}")
         known = "unknown" if self.activations is None else f"{self.activations / GB:.2f}"
-        lines.append(f"{'activations (at most)':32}{'':10}{known:>10}")
+        name = "activations (at most)" if self.target == "cpu" else "activations"
+        lines.append(f"{name:32}{'':10}{known:>10}")
         lines.append(f"{'sum':32}{'':10}{self.a_device / GB:10.2f}")
         if gpu is not None:
             fits = "fits" if self.a_device <= gpu * GB else "does not fit"
@@ -78,18 +85,18 @@ class Plan:
 
 
 def plan_training(
-    config: RunConfig, shape: ModelConfig, compile: bool, quantize: Precision | None = None
+    config: RunConfig, shape: ModelConfig, target: Target | None, quantize: Precision | None = None
 ) -> Plan:
     """A step of a run. Raises ValueError if the mesh does not divide the model.
 
     Args:
-      compile: whether to find out about the activations.
+      target: what to compile it for, to know of the activations; None: nothing.
       quantize: how the init's weights are quantized; then there must be LoRA factors.
     """
     if quantize and not config.lora.rank:
         raise ValueError(f"quantize {quantize}: only LoRA factors can be trained: give lora.rank")
     config.mesh.check(shape, config.batch_size)
-    mesh = config.mesh.make()
+    mesh = config.mesh.make(devices(target or "cpu", config.mesh.size))
     _, state, frozen = _abstract(config, shape, mesh, quantize)
     gradients = _bytes(state.params)
     if config.accumulate > 1:  # summed up in float32
@@ -114,7 +121,8 @@ def plan_training(
         _parameters(shape) + (_count(state.params) if config.lora.rank else 0),
         _count(state.params),
         {name: part for name, part in parts.items() if part[0]},
-        _training_activations(config, shape, mesh, quantize) if compile else None,
+        target,
+        _training_activations(config, shape, mesh, quantize, target) if target else None,
     )
 
 
@@ -124,12 +132,12 @@ def plan_generation(
     dtype,
     batch_size: int,
     context: int,
-    compile: bool,
+    target: Target | None,
     quantize: Precision | None = None,
 ) -> Plan:
     """Denoising a canvas behind `context` tokens. Raises ValueError as plan_training."""
     mesh_config.check(shape)
-    mesh = mesh_config.make()
+    mesh = mesh_config.make(devices(target or "cpu", mesh_config.size))
     rows = BATCH if batch_size % (mesh_config.data * mesh_config.fsdp) == 0 else None
 
     def arguments(dtype) -> tuple[nnx.GraphDef, nnx.State, Any]:
@@ -143,12 +151,13 @@ def plan_generation(
     with jax.set_mesh(mesh):
         _, state, cache = arguments(dtype)
         activations = None
-        if compile:
+        if target:
             sampler = SamplerConfig(canvas_size=shape.canvas_size, stop_ids=shape.stop_ids)
             keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
             done = jax.ShapeDtypeStruct((batch_size,), bool)
             rest = keys, done, 0, shape.canvas_size, sampler, None
-            activations = _temporaries(denoise_canvas, *arguments(jnp.float32), *rest)
+            arrays = arguments(_compiled_dtype(dtype, target))
+            activations = _temporaries(target, denoise_canvas, *arrays, *rest)
     title = (
         f"Denoising {batch_size} x {shape.canvas_size} tokens behind {context}, "
         f"{_dtypes(jnp.dtype(dtype).name, quantize)}; mesh {mesh_config}"
@@ -159,7 +168,7 @@ def plan_generation(
         "KV cache": _bytes(cache),
     }
     parts = {name: part for name, part in parts.items() if part[0]}
-    return Plan(title, _parameters(shape), 0, parts, activations)
+    return Plan(title, _parameters(shape), 0, parts, target, activations)
 
 
 def _abstract(
@@ -167,16 +176,19 @@ def _abstract(
 ) -> tuple[nnx.GraphDef, TrainState, nnx.State]:
     """What train.step.init_state gives, of shapes."""
     optimizer = make_optimizer(config.optimizer, config.steps)
-    with jax.set_mesh(mesh):
-        base = abstract_model(shape, jnp.dtype(config.dtype), quantize)
-        model = nnx.eval_shape(lambda base: prepare(base, config), base)
-        return init_state(model, optimizer, mesh, ema=config.ema > 0)
+    base = abstract_model(shape, jnp.dtype(config.dtype), quantize)
+    model = nnx.eval_shape(lambda base: prepare(base, config), base)
+    return init_state(model, optimizer, mesh, ema=config.ema > 0)
 
 
 def _training_activations(
-    config: RunConfig, shape: ModelConfig, mesh: Mesh, quantize: Precision | None
+    config: RunConfig,
+    shape: ModelConfig,
+    mesh: Mesh,
+    quantize: Precision | None,
+    target: Target,
 ) -> int:
-    config = dataclasses.replace(config, dtype="float32")
+    config = dataclasses.replace(config, dtype=_compiled_dtype(config.dtype, target))
     graphdef, state, frozen = _abstract(config, shape, mesh, quantize)
     optimizer = make_optimizer(config.optimizer, config.steps)
     rows = config.batch_size
@@ -188,7 +200,8 @@ def _training_activations(
         step = make_train_step(
             graphdef, optimizer, config.loss, 0, config.accumulate, config.ema, like=state
         )
-        return max(_temporaries(step, state, frozen, batch) - _bytes(state.params)[1], 0)
+        taken = _temporaries(target, step, state, frozen, batch)
+    return max(taken - _bytes(state.params)[1], 0)  # the gradients, which are counted
 
 
 def _placed(shapes: Any, where: Any) -> Any:
@@ -197,9 +210,13 @@ def _placed(shapes: Any, where: Any) -> Any:
     )
 
 
-def _temporaries(program, *args) -> int:
+def _compiled_dtype(dtype: Any, target: Target) -> str:
+    return "float32" if target == "cpu" else jnp.dtype(dtype).name
+
+
+def _temporaries(target: Target, program, *args) -> int:
     """Bytes on a device beside the arguments: results that are not written over them, and XLA's."""
-    analysis = program.lower(*args).compile(COMPILER).memory_analysis()
+    analysis = program.lower(*args).compile(OPTIONS[target]).memory_analysis()
     results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return analysis.temp_size_in_bytes + max(results, 0)
 

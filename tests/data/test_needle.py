@@ -100,8 +100,8 @@ def test_a_run_has_rows_of_it_and_holds_other_ones_out(tok):
     assert not set(train) & set(test)
     # Even seeds train, odd ones are held out, of whatever run.
     assert (train[0], test[0]) == tuple(NeedleSource(k, 1, 64)[0]["prompt"] for k in (10, 11))
-    dense = open_sources(DataConfig("needle", 64, dense=True), 5, packer).train
-    assert dense[0] == NeedleSource(10, 1, 64, dense=True)[0] != sources.train[0]
+    dense = open_sources(DataConfig("needle", 64, shortest=50, dense=True), 5, packer).train
+    assert dense[0] == NeedleSource(10, 1, 64, 50, dense=True)[0] != sources.train[0]
     for source in sources[:2]:
         for i in range(50):
             row = sources.to_row(source[i])

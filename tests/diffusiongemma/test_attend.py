@@ -1,4 +1,4 @@
-"""Attention in chunks of keys against one plain softmax over all of them, with gradients."""
+"""Attention in chunks of keys and in a band, against one plain softmax, with gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from diffusiongemma import attend as module
 from diffusiongemma import masks
-from diffusiongemma.attend import Part, attend
+from diffusiongemma.attend import Part, attend, attend_band
 
 B, T, H, K, D = 2, 6, 4, 2, 8
 NEW, CACHED = 6, 300  # 300 = 44 + 2 x 128
@@ -62,3 +62,26 @@ def test_chunks_of_keys_change_nothing(arrays, monkeypatch, window, score_bytes)
 
     slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: np.sum(g * d), gradients(q, kv), step)))
     assert slope == pytest.approx((loss_at(1e-4) - loss_at(-1e-4)) / 2e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize("num_tokens", [3, 12, 13, 29])
+def test_a_band_is_the_window_of_all(num_tokens):
+    window = 4
+    rng = np.random.default_rng(2)
+    q = rng.normal(size=(B, num_tokens, H, D)).astype(np.float32)
+    kv = rng.normal(size=(2, B, K, num_tokens, D)).astype(np.float32)
+    positions = np.array([[0], [7]]) + np.arange(num_tokens)
+    part = rng.normal(size=q.shape)  # a direction of the gradient
+
+    def whole(q, kv):
+        return attend(q, [Part(*kv, positions)], positions, window)
+
+    def band(q, kv):
+        return attend_band(q, *kv, positions, window)
+
+    def gradients(run):
+        return jax.grad(lambda q, kv: jnp.sum(run(q, kv) * part), (0, 1))(q, kv)
+
+    np.testing.assert_allclose(band(q, kv), whole(q, kv), atol=1e-6)
+    for found, expected in zip(gradients(band), gradients(whole), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)

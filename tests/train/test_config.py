@@ -12,8 +12,8 @@ from configs import (
     base,
     chat_26b_lora,
     needle,
-    needle_dense,
-    needle_long,
+    needle_4k,
+    needle_16k,
     sudoku,
     sudoku_26b_full,
     sudoku_26b_lora,
@@ -34,7 +34,7 @@ RECIPES = {
     chat_26b_lora: (2, 2000, 100, 1.5e-4, 1.5e-5, "adam"),
 }
 
-SMALL = (base, sudoku, sudoku_quick, sudoku_long, needle, needle_long, needle_dense)
+SMALL = (base, sudoku, sudoku_quick, sudoku_long, needle, needle_4k, needle_16k)
 
 
 @pytest.mark.parametrize("module", SMALL)

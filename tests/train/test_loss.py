@@ -168,6 +168,15 @@ def test_the_encoders_loss_on_the_answer_alone():
     assert counted["answer"].sum() == 2 * C
 
 
+def test_without_weight_the_encoders_loss_is_not_computed(split, loss_fn):
+    _, state = split
+    batch = make_batch()
+    _, parts = loss_fn(state, batch, 0)
+    loss, metrics = loss_fn(state, batch, 0, encoder_weight=0.0)
+    assert set(metrics) == {"denoise_loss", "denoise_accuracy"}
+    np.testing.assert_allclose(loss, parts["denoise_loss"], rtol=1e-6)
+
+
 def test_the_fill_and_the_turns_end_are_denoised_too():
     row = pack([3, 4, 5], [20, 21, 40], P, C, K, eos_id=1, pad_id=0)
     batch = {name: jnp.array(value)[None] for name, value in row.items()}

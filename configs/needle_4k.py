@@ -1,0 +1,24 @@
+"""The needle's model goes on with texts of up to 4,096 tokens, among as many numbers as words.
+
+    python -m train.main --config=configs/needle_4k.py --workdir=runs/needle_4k
+
+Among more numbers a text is as hard as a longer one with fewer. The encoder's own loss is left out,
+so that a step takes time in proportion to the text's length (train/loss.py).
+"""
+
+import ml_collections
+
+from configs import needle
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = needle.get_config()
+    config.preset, config.overrides = "", {}
+    config.init = "runs/needle/model"
+    config.steps = 600
+    config.batch_size = 4
+    config.data.update(prompt_length=4096, dense=True)
+    config.loss.encoder_weight = 0.0
+    config.optimizer.update(peak_lr=1e-3, warmup=20, decay_fraction=0.7)
+    config.eval.update(every=300, num=32, batch_size=4)
+    return config

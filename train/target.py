@@ -1,0 +1,61 @@
+"""Devices to compile for: CPUs, or GPUs that need not be there.
+
+XLA compiles for a GPU by a description of it. All that it takes is a plugin, which is its compiler
+and CUDA's assembler, and no driver.
+"""
+
+import importlib.metadata
+import importlib.util
+from typing import Literal
+
+import jax
+from jax.experimental import topologies
+
+Target = Literal["cpu", "h100"]
+
+# NVIDIA's H100 SXM, as XLA's GpuTargetConfigProto has it.
+H100 = """
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info { major: 9 minor: 8 patch: 0 }
+gpu_device_info {
+  cuda_compute_capability { major: 9 minor: 0 }
+  core_count: 132
+  clock_rate_ghz: 1.98
+  fpus_per_core: 128
+  device_memory_size: 84978434048
+  memory_bandwidth: 3352320000000
+  l2_cache_size: 52428800
+  shared_memory_per_core: 233472
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+  threads_per_warp: 32
+  threads_per_core_limit: 2048
+  threads_per_block_limit: 1024
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+}
+"""
+
+
+def devices(target: Target, num: int) -> list[jax.Device]:
+    """`num` devices of a kind; on those of h100 nothing can run.
+
+    Raises:
+      ValueError: there is no compiler for them.
+    """
+    if target == "cpu":
+        return jax.devices("cpu")[:num]
+    if importlib.util.find_spec("jax_plugins.xla_cuda12") is None:
+        version = importlib.metadata.version("jax")
+        raise ValueError(
+            f"no compiler for {target}; it comes with: pip install jax-cuda12-plugin=={version} "
+            f"jax-cuda12-pjrt=={version} nvidia-cuda-nvcc-cu12"
+        )
+    topology = topologies.get_topology_desc(
+        platform="cuda", topology=f"1x1x{num}", target_config=H100
+    )
+    return topology.devices

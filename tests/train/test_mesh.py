@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.lora import add_lora
+from diffusiongemma.moe import MoE
 from diffusiongemma.sharding import MeshConfig, param_sharding, param_spec, place_batch
 from sample import SamplerConfig, generate
 from train.config import RunConfig
@@ -69,6 +70,18 @@ def test_loss_and_gradients_are_those_of_one_device(mesh, lora):
     for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
     assert max(np.abs(x).max() for x in jax.tree.leaves(wanted)) > 0.01
+
+
+def test_experts_are_gathered_where_they_are_used_and_their_gradients_summed_in_parts():
+    graphdef, state = nnx.split(MoE(CONFIG, rngs=nnx.Rngs(0)))
+    x = np.ones((8, 4, CONFIG.width), np.float32)
+
+    def loss_fn(state):
+        return nnx.merge(graphdef, state)(x, x).sum()
+
+    with jax.set_mesh(MeshConfig(fsdp=8).make()):
+        program = str(jax.make_jaxpr(jax.grad(loss_fn))(state))
+    assert program.count(" all_gather[") == program.count(" reduce_scatter[") == 2
 
 
 def three_steps(mesh: MeshConfig, optimizer: optax.GradientTransformation, **options):

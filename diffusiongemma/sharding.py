@@ -185,7 +185,7 @@ def over_experts(
 
     def local(rows, weights, experts, params):
         def whole(array: jax.Array, spec: PartitionSpec) -> jax.Array:
-            if "fsdp" not in spec:
+            if "fsdp" not in spec or mesh.shape["fsdp"] == 1:
                 return array
             # After the rows are there: else XLA gathers once for all passes, and keeps all layers.
             array, _ = jax.lax.optimization_barrier((array, jax.lax.stop_gradient(rows)))

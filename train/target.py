@@ -4,8 +4,6 @@ XLA compiles for a GPU by a description of it. All that it takes is a plugin, wh
 and CUDA's assembler, and no driver.
 """
 
-import importlib.metadata
-import importlib.util
 from typing import Literal
 
 import jax
@@ -49,13 +47,14 @@ def devices(target: Target, num: int) -> list[jax.Device]:
     """
     if target == "cpu":
         return jax.devices("cpu")[:num]
-    if importlib.util.find_spec("jax_plugins.xla_cuda12") is None:
-        version = importlib.metadata.version("jax")
-        raise ValueError(
-            f"no compiler for {target}; it comes with: pip install jax-cuda12-plugin=={version} "
-            f"jax-cuda12-pjrt=={version} nvidia-cuda-nvcc-cu12"
+    try:
+        topology = topologies.get_topology_desc(
+            platform="cuda", topology=f"1x1x{num}", target_config=H100
         )
-    topology = topologies.get_topology_desc(
-        platform="cuda", topology=f"1x1x{num}", target_config=H100
-    )
+    except NotImplementedError:
+        raise ValueError(
+            f"no compiler for {target}; it comes with: pip install "
+            f"jax-cuda12-plugin=={jax.__version__} jax-cuda12-pjrt=={jax.__version__} "
+            "nvidia-cuda-nvcc-cu12"
+        ) from None
     return topology.devices

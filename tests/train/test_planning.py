@@ -1,12 +1,12 @@
 """Plans against what is really there: bytes of weights, optimizer, cache; and what fits."""
 
 import dataclasses
-import importlib.metadata
 
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from jax.experimental import topologies
 from jax.sharding import AbstractDevice
 
 from diffusiongemma import DiffusionGemma, ModelConfig
@@ -126,9 +126,12 @@ def test_the_command(capsys, monkeypatch):
 
 
 def test_a_plan_for_gpus_needs_their_compiler(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    version = importlib.metadata.version("jax")
-    with pytest.raises(ValueError, match=rf"pip install jax-cuda12-plugin=={version} "):
+    def missing(**options):
+        raise NotImplementedError  # as without the plugin
+
+    monkeypatch.setattr(topologies, "get_topology_desc", missing)
+    plugin = f"pip install jax-cuda12-plugin=={jax.__version__} "
+    with pytest.raises(ValueError, match=plugin):
         plan_generation(TINY, MeshConfig(), jnp.bfloat16, 1, 64, "h100")
 
 

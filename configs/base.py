@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "prompt_length": 116,
                 "box": 3,
                 "clues": (40, 50),
-                "shortest": 0,
+                "shortest": 32,
                 "dense": False,
                 "path": "",
             },

@@ -26,7 +26,7 @@ class DataConfig:
       prompt_length: P, room for the prompt in tokens.
       box: Sudoku's box size, 3 for 9x9 and 2 for 4x4.
       clues: fewest and most clues of a generated puzzle.
-      shortest: tokens of the shortest text with a needle; 0: as short as they come.
+      shortest: tokens of the shortest prompt with a needle.
       dense: needles among more numbers than usual (data/needle.py).
       path: the file: CSV with the columns puzzle and solution, or JSONL (data/conversations.py).
     """
@@ -35,7 +35,7 @@ class DataConfig:
     prompt_length: int
     box: int = 3
     clues: tuple[int, int] = (40, 50)
-    shortest: int = 0
+    shortest: int = SHORTEST
     dense: bool = False
     path: str = ""
 
@@ -87,7 +87,7 @@ def _open_split(
     if config.kind == "tasks":
         return TaskSource(of_split, UNBOUNDED), task_to_text
     if config.kind == "needle":
-        lengths = config.prompt_length, config.shortest or SHORTEST
+        lengths = config.prompt_length, config.shortest
         source = NeedleSource(of_split, UNBOUNDED, *lengths, dense=config.dense)
         return source, task_to_text
     if config.kind == "sudoku":

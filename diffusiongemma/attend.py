@@ -35,9 +35,7 @@ class _Softmax(NamedTuple):
     out: jax.Array  # sum of exp(score - top) * value
 
 
-def attend(
-    q: jax.Array, parts: Sequence[Part], query: jax.Array, window: jax.Array | int
-) -> jax.Array:
+def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -> jax.Array:
     """Grouped-query attention over all parts together, which are never copied into one array.
 
     Softmax has scale 1 and is taken in float32. A part of fewer rows than q is shared: row i of q
@@ -132,6 +130,7 @@ def attend_band(
             x = jnp.concatenate([x[:, :-1], x[:, 1:]], axis=axis + 1)
         return x.reshape(-1, *x.shape[2:])
 
+    # Queries after the end see nothing; what comes of them is cut off.
     part = Part(cut(keys, 2, True), cut(values, 2, True), cut(positions, 1, True, fill=-1))
     out = attend(cut(q, 1, False), [part], cut(positions, 1, False), window)
     return out.reshape(batch, -1, *q.shape[2:])[:, :num_tokens]

@@ -34,7 +34,6 @@ class Context(NamedTuple):
       query: [B, T or 1] int32, the positions from which the new tokens see (masks.visible).
       cached: [B, S] int32, positions in the cache slots.
       new: [B, T] int32, positions of the new tokens as keys; None: all see all.
-      window: [] int32, of masks.visible.
       slots: [B, T] int32, where the new tokens go in the cache; None: they are not kept.
     """
 
@@ -43,7 +42,6 @@ class Context(NamedTuple):
     query: jax.Array
     cached: jax.Array
     new: jax.Array | None
-    window: jax.Array
     slots: jax.Array | None
 
 
@@ -103,7 +101,7 @@ class Attention(nnx.Module):
     ):
         kv_heads, head_dim = kv_shape(config, layer_type)
         self.head_dim = head_dim
-        self.window = config.window if layer_type == "sliding" else None
+        self.window = config.window if layer_type == "sliding" else masks.NO_WINDOW
         self.eps = config.norm_eps
         width = config.width
         self.q = Linear(width, config.num_heads * head_dim, rngs=rngs, dtype=dtype)
@@ -145,14 +143,14 @@ class Attention(nnx.Module):
                 write(old.keys, k, context.slots), write(old.values, v, context.slots)
             )
         unpadded = cache is None and context.slots is None
-        if self.window and unpadded and x.shape[1] > 2 * self.window:
+        if unpadded and x.shape[1] > 2 * self.window:
             out = attend_band(q, k, v, context.query, self.window)
         else:
             parts = [Part(k, v, context.new)]
             if cache is not None and cache.keys.shape[2]:
                 keys, values = (a.astype(k.dtype) for a in cache)
                 parts.append(Part(keys, values, context.cached))
-            out = attend(q, parts, context.query, context.window)
+            out = attend(q, parts, context.query, self.window)
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _heads(self, x: jax.Array) -> jax.Array:
@@ -179,7 +177,6 @@ def encode_contexts(
             query=positions,
             cached=masks.slot_positions(length, num_slots),
             new=positions if mask is None else jnp.where(mask, positions, -1),
-            window=_window(config, layer_type),
             slots=slots,
         )
     return contexts, new_length
@@ -197,7 +194,6 @@ def denoise_contexts(
             query=cache.length[:, None],
             cached=masks.slot_positions(cache.length, num_slots),
             new=None,
-            window=_window(config, layer_type),
             slots=None,
         )
         for layer_type, num_slots in _slots(config, cache).items()
@@ -210,10 +206,6 @@ def _slots(config: ModelConfig, cache: KVCache | None) -> dict[LayerType, int]:
     return {
         t: layer.keys.shape[2] for t, layer in zip(config.layer_types, cache.layers, strict=True)
     }
-
-
-def _window(config: ModelConfig, layer_type: LayerType) -> jax.Array:
-    return jnp.int32(config.window if layer_type == "sliding" else masks.NO_WINDOW)
 
 
 def _rope(config: ModelConfig, layer_type: LayerType, positions: jax.Array):

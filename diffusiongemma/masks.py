@@ -50,7 +50,7 @@ def write_slots(
     return jnp.where(keep, positions % max(num_slots, 1), num_slots)
 
 
-def visible(query: jax.Array, key: jax.Array, window: jax.Array | int) -> jax.Array:
+def visible(query: jax.Array, key: jax.Array, window: int) -> jax.Array:
     """Which keys a query sees: those up to its own position, of the last `window` ones.
 
     In encode mode a query has its token's position. In denoise mode every token of a canvas has

@@ -51,7 +51,7 @@ def devices(target: Target, num: int) -> list[jax.Device]:
         topology = topologies.get_topology_desc(
             platform="cuda", topology=f"1x1x{num}", target_config=H100
         )
-    except NotImplementedError:
+    except NotImplementedError:  # JAX's answer where the plugin is missing
         raise ValueError(
             f"no compiler for {target}; it comes with: pip install "
             f"jax-cuda12-plugin=={jax.__version__} jax-cuda12-pjrt=={jax.__version__} "

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from diffusiongemma import masks
+from diffusiongemma import flash, masks
 from diffusiongemma.attend import Part, attend, attend_band
+from diffusiongemma.backend import Backend
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
+from diffusiongemma.sharding import one_device, platform
 
 
 class LayerCache(NamedTuple):
@@ -94,6 +96,9 @@ class Attention(nnx.Module):
 
     Sliding layers: separate K and V projections, RoPE on all dims. Full layers: V is the K
     projection before K's norm and RoPE, which turns a part of the dims only.
+
+    Attributes:
+      backend: how scores and values are computed; None: the platform's way (backend.py).
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class Attention(nnx.Module):
         # The softmax has no 1/sqrt(h): a fresh model gets it from the scale of its query norm.
         self.q_norm = RMSNorm(head_dim, config.norm_eps, init=head_dim**-0.5, dtype=dtype)
         self.k_norm = RMSNorm(head_dim, config.norm_eps, dtype=dtype)
+        self.backend: Backend | None = None
 
     def __call__(
         self, x: jax.Array, cache: LayerCache | None, context: Context
@@ -150,8 +156,16 @@ class Attention(nnx.Module):
             if cache is not None and cache.keys.shape[2]:
                 keys, values = (a.astype(k.dtype) for a in cache)
                 parts.append(Part(keys, values, context.cached))
-            out = attend(q, parts, context.query, self.window)
+            out = self._attend(q, parts, context.query)
         return self.o(out.reshape(*x.shape[:2], -1)), kept
+
+    def _attend(self, q: jax.Array, parts: list[Part], query: jax.Array) -> jax.Array:
+        backend = self.backend
+        if backend is None and platform() == "gpu" and one_device() and flash.supports(q, parts):
+            backend = "pallas"
+        if backend in ("pallas", "interpret"):
+            return flash.attend(q, parts, query, self.window, interpret=backend == "interpret")
+        return attend(q, parts, query, self.window)
 
     def _heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], -1, self.head_dim)

@@ -35,7 +35,7 @@ def group_rows(expert_ids: jax.Array, num_experts: int, block: int) -> Groups:
       block: rows in a block.
     """
     rows = expert_ids.shape[0]
-    num_blocks = -(-rows // block) + min(num_experts, rows)  # a partial block an expert at most
+    blocks = num_blocks(rows, num_experts, block)
     row = jnp.arange(rows, dtype=jnp.int32)
     # One array of keys sorts several times as fast on a CPU as pairs do.
     order = jnp.sort(expert_ids * rows + row) % rows
@@ -44,12 +44,17 @@ def group_rows(expert_ids: jax.Array, num_experts: int, block: int) -> Groups:
     # A sorted row moves on by the padding of the experts before its own.
     shift = (jnp.cumsum(padded) - padded) - (jnp.cumsum(sizes) - sizes)
     sorted_place = row + shift[expert_ids[order]]
-    source = jnp.full((num_blocks * block,), rows, jnp.int32).at[sorted_place].set(order)
+    source = jnp.full((blocks * block,), rows, jnp.int32).at[sorted_place].set(order)
     place = jnp.zeros((rows,), jnp.int32).at[order].set(sorted_place)
     ends = jnp.cumsum(padded // block, dtype=jnp.int32)
-    expert = jnp.sum(jnp.arange(num_blocks)[:, None] >= ends, axis=1, dtype=jnp.int32)
+    expert = jnp.sum(jnp.arange(blocks)[:, None] >= ends, axis=1, dtype=jnp.int32)
     expert = jnp.minimum(expert, num_experts - 1)
-    return Groups(source.reshape(num_blocks, block), expert, place, ends[-1])
+    return Groups(source.reshape(blocks, block), expert, place, ends[-1])
+
+
+def num_blocks(rows: int, num_experts: int, block: int) -> int:
+    """As many as there can be: an expert has one at most that is not full."""
+    return -(-rows // block) + min(num_experts, rows)
 
 
 # What an expert does: ([block, D], its parameters) -> [block, F].

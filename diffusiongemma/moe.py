@@ -1,22 +1,19 @@
 """Mixture of experts: the router, the experts, and their weighted sum."""
 
 import functools
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from diffusiongemma import grouped
+from diffusiongemma import group_kernel, grouped
+from diffusiongemma.backend import Backend
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.dispatch import group_rows, mixture
 from diffusiongemma.layers import Linear, expert_init, rms_norm
 from diffusiongemma.quantize import Quantized, matmul
 from diffusiongemma.sharding import over_experts, platform
-
-# How a mixture is computed: every expert on every row, as a definition; a loop over blocks of rows,
-# the way of CPUs; the Pallas kernels, the way of GPUs; the same kernels as plain JAX, for tests.
-Backend = Literal["reference", "loop", "pallas", "interpret"]
 
 
 class Expert(NamedTuple):
@@ -91,7 +88,7 @@ class MoE(nnx.Module):
     """E GeGLU experts, of which each token uses top_k; computed without dropping a token.
 
     Attributes:
-      backend: how; None: the platform's way. set_backend sets it for a whole model.
+      backend: how; None: the platform's way (backend.py).
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
@@ -112,19 +109,6 @@ class MoE(nnx.Module):
         return over_experts(apply, x, weights, experts, params).astype(x.dtype).reshape(shape)
 
 
-def set_backend(model: nnx.Module, backend: Backend | None) -> None:
-    """Chooses how all mixtures of a model are computed, in place; None: the platform's way.
-
-    Raises:
-      ValueError: no such backend.
-    """
-    if backend is not None and backend not in get_args(Backend):
-        raise ValueError(f"no MoE backend '{backend}'; there are: {', '.join(get_args(Backend))}")
-    for _, node in nnx.iter_graph(model):
-        if isinstance(node, MoE):
-            node.backend = backend
-
-
 def mix(
     x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts, backend: Backend | None
 ) -> jax.Array:
@@ -135,11 +119,13 @@ def mix(
     if backend == "reference":
         return _reference(x, weights, experts, params)
     num_experts = jax.tree.leaves(params)[0].shape[0]
-    size = _block_size if backend == "loop" else grouped.block_size
-    groups = group_rows(experts.reshape(-1), num_experts, size(experts.size, num_experts))
+    choices = experts.reshape(-1)
     if backend == "loop":
+        groups = group_rows(choices, num_experts, _block_size(choices.size, num_experts))
         return mixture(expert_mlp, x, weights, params, groups)
-    return grouped.mixture(x, weights, params, groups, interpret=backend == "interpret")
+    block, interpret = grouped.block_size(choices.size, num_experts), backend == "interpret"
+    groups = group_kernel.group_rows(choices, num_experts, block, interpret=interpret)
+    return grouped.mixture(x, weights, params, groups, interpret=interpret)
 
 
 def _reference(x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts) -> jax.Array:

@@ -214,6 +214,11 @@ def platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
+def one_device() -> bool:
+    """Whether the mesh in context, if there is one, is of a single device."""
+    return _mesh() is None
+
+
 def _mesh() -> AbstractMesh | None:
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh

@@ -24,14 +24,14 @@ import jax.numpy as jnp
 from absl import flags
 
 from diffusiongemma import DiffusionGemma, ModelConfig
-from diffusiongemma.moe import set_backend
+from diffusiongemma.backend import set_backend
 from diffusiongemma.quantized_model import create_quantized
 from sample import cli
 from sample.statistics import peak_memory
 from scripts import parts, peer, sft
 from scripts.benchmark_report import plot, table
 
-FACTS = ("preset", "dtype", "quantize", "batch", "context", "moe_backend", "steps", "repeats")
+FACTS = ("preset", "dtype", "quantize", "batch", "context", "backend", "steps", "repeats")
 
 
 def define_flags() -> flags.FlagValues:
@@ -41,8 +41,8 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("dtype", "float32", dtypes, "Of what is not quantized.", flag_values=values)
     flags.DEFINE_enum("quantize", None, ["int8", "int4"], "Weights.", flag_values=values)
     backends = ["reference", "loop", "pallas"]
-    help = "Of the experts; default: the platform's."
-    flags.DEFINE_enum("moe_backend", None, backends, help, flag_values=values)
+    help = "Of experts and attention; default: the platform's."
+    flags.DEFINE_enum("backend", None, backends, help, flag_values=values)
     for name, default, help in (
         ("batch", 1, "Rows."),
         ("context", 256, "Tokens in the cache."),
@@ -72,7 +72,7 @@ def make_model(config: ModelConfig, values: flags.FlagValues) -> DiffusionGemma:
         model = create_quantized(config, 0, values.quantize, dtype)
     else:
         model = parts.random_model(config, dtype)
-    set_backend(model, values.moe_backend)
+    set_backend(model, values.backend)
     return model
 
 
@@ -132,7 +132,7 @@ def _by_experts(config: ModelConfig, values: flags.FlagValues) -> dict[str, dict
     for num_experts in map(int, values.experts):
         shape = dataclasses.replace(config, num_experts=num_experts)
         row = {}
-        for backend in (values.moe_backend, "reference"):
+        for backend in (values.backend, "reference"):
             model = make_model(shape, values)
             set_backend(model, backend)
             inputs = parts.make_inputs(model, values.batch, 1, values.prefill_chunk)

@@ -2,10 +2,12 @@
 
     python -m scripts.check_kernels
 
-For floats, int8 and int4, rows in float32 and bfloat16, and several routings: the mixture of
-experts and the gradients of its rows and LoRA factors, beside every expert on every row with the
-weights that the quantized ones stand for. An error is |found - wanted| / |wanted|. On a CPU,
---interpret runs the kernels as plain JAX; give it a small --width, --hidden and --num_experts.
+Experts, for floats, int8 and int4, rows in float32 and bfloat16, and several routings: the mixture
+and the gradients of its rows and LoRA factors, beside every expert on every row with the weights
+that the quantized ones stand for. Attention in bfloat16, of a canvas and of a later chunk of a
+prompt, beside attend.attend in float32. An error is |found - wanted| / |wanted|. Rows must be
+grouped by expert just as without a kernel. On a CPU, --interpret runs the kernels as plain JAX;
+give it a small --width, --hidden, --num_experts and --context.
 """
 
 import functools
@@ -16,6 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from diffusiongemma import ModelConfig, dispatch, flash, group_kernel, grouped, masks
+from diffusiongemma.attend import Part, attend
+from diffusiongemma.attention import kv_shape
 from diffusiongemma.moe import Expert, mix
 from diffusiongemma.quantize import Quantized, dequantize, quantize
 from sample import cli
@@ -23,6 +28,7 @@ from sample import cli
 RANK = 8
 KINDS = ("float32", "bfloat16", "int8", "int4")
 LARGEST = {"float32": 1e-5, "bfloat16": 1.5e-2}  # by the dtype of rows
+LARGEST_ATTENTION = 2e-3
 
 
 def make_expert(kind: str, dtype, num: int, inputs: int, outputs: int) -> tuple[Expert, Expert]:
@@ -68,6 +74,46 @@ def results(x, weights, chosen, params, direction, backend):
     return {"out": out, "dx": gradients[0], "dlora": gradients[1]}
 
 
+def attention_cases(num_tokens: int, context: int) -> dict[str, tuple]:
+    """Arguments of attend: sliding and full layers of the 26B, behind a cache of `context`."""
+    config = ModelConfig.preset("26b_a4b")
+    found = {}
+    for kind in ("sliding", "full"):
+        kv_heads, head_dim = kv_shape(config, kind)
+        window = config.window if kind == "sliding" else masks.NO_WINDOW
+        slots = min(context, window - 1)
+        shapes = [(1, num_tokens, config.num_heads, head_dim)]
+        shapes += [(1, kv_heads, n, head_dim) for n in (num_tokens, num_tokens, slots, slots)]
+        keys = jax.random.split(jax.random.key(slots), len(shapes))
+        q, k, v, *old = (
+            jax.random.normal(key, shape, jnp.bfloat16)
+            for key, shape in zip(keys, shapes, strict=True)
+        )
+        q = q * jnp.asarray(2 * head_dim**-0.5, q.dtype)
+        length = jnp.array([context - context // 8])  # some slots are empty
+        cached = Part(*old, masks.slot_positions(length, slots))
+        tokens = masks.token_positions(length, None, num_tokens)
+        found[f"canvas, {kind}"] = q, [Part(k, v, None), cached], tokens[:, :1], window
+        found[f"chunk, {kind}"] = q, [Part(k, v, tokens), cached], tokens, window
+    return found
+
+
+@functools.partial(jax.jit, static_argnames=("window", "interpret"))
+def attention_error(q, parts, query, window, interpret):
+    found = flash.attend(q, parts, query, window, interpret=interpret)
+    wide = [Part(*(x.astype(jnp.float32) for x in part[:2]), part.positions) for part in parts]
+    with jax.default_matmul_precision("highest"):
+        wanted = attend(q.astype(jnp.float32), wide, query, window)
+    return jnp.linalg.norm(found.astype(jnp.float32) - wanted) / jnp.linalg.norm(wanted)
+
+
+def grouped_alike(chosen: jax.Array, num_experts: int, interpret: bool) -> bool:
+    sizes = num_experts, grouped.block_size(chosen.size, num_experts)
+    ways = functools.partial(group_kernel.group_rows, interpret=interpret), dispatch.group_rows
+    some, other = (jax.jit(way, static_argnums=(1, 2))(chosen.reshape(-1), *sizes) for way in ways)
+    return all(map(jnp.array_equal, some, other))
+
+
 def error(found, wanted) -> float:
     def flat(tree) -> jax.Array:
         return jnp.concatenate([x.astype(jnp.float32).reshape(-1) for x in jax.tree.leaves(tree)])
@@ -98,6 +144,15 @@ def check(values: flags.FlagValues) -> int:
                 faults += bad
                 shown = "  ".join(f"{part} {e:.1e}" for part, e in errors.items())
                 print(f"{kind:10}{dtype:10}{name:22}{shown}{'  WRONG' * bad}", flush=True)
+    for name, chosen in routes(values.tokens, num, top_k).items():
+        alike = grouped_alike(jnp.asarray(chosen, jnp.int32), num, values.interpret)
+        faults += not alike
+        print(f"{'grouping':20}{name:22}{'the same' if alike else 'WRONG'}", flush=True)
+    for name, (*args, window) in attention_cases(values.tokens, values.context).items():
+        found = float(attention_error(*args, window, values.interpret))
+        bad = not found <= LARGEST_ATTENTION
+        faults += bad
+        print(f"{'attention':20}{name:22}{found:.1e}{'  WRONG' * bad}", flush=True)
     print(f"{faults} faults")
     return int(faults > 0)
 
@@ -110,8 +165,9 @@ def main(argv: list[str]) -> int:
         ("num_experts", 64),
         ("top_k", 8),
         ("tokens", 256),
+        ("context", 4096),
     ):
-        help = "Of the mixture; default: the 26B's, with half the experts."
+        help = "Default: the 26B's, with half the experts."
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)
     flags.DEFINE_boolean("interpret", False, "No GPU needed.", flag_values=values)
     return cli.run(values, lambda: check(values), argv, __doc__)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from diffusiongemma import ModelConfig
+from diffusiongemma import ModelConfig, group_kernel
+from diffusiongemma.backend import set_backend
+from diffusiongemma.dispatch import group_rows
 from diffusiongemma.lora import add_lora
-from diffusiongemma.moe import Expert, MoE, mix, set_backend
+from diffusiongemma.moe import Expert, MoE, mix
 from diffusiongemma.quantize import Quantized
 from tests.diffusiongemma.test_kernels import DEPRECATED, E, lowered, make
 
@@ -109,6 +111,23 @@ def test_quantized(backend, kind, lora):
         check(found, wanted, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("rows", "num_experts", "block"), [(1, 4, 16), (70, 5, 16), (5000, 7, 64), (40, 128, 16)]
+)
+def test_the_kernels_group_rows_as_xla_does(rows, num_experts, block):
+    """All experts, some of them, one; fewer rows than experts; more than are read at a time."""
+    group = jax.jit(
+        functools.partial(group_kernel.group_rows, interpret=True), static_argnums=(1, 2)
+    )
+    rng = np.random.default_rng(rows)
+    last = num_experts - 1
+    for ids in (rng.integers(0, num_experts, rows), rng.choice([1, last], rows), [last] * rows):
+        ids = jnp.asarray(ids, jnp.int32)
+        found = group(ids, num_experts, block)
+        for wanted, got in zip(group_rows(ids, num_experts, block), found, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
 def test_the_backend_is_chosen_by_platform_or_by_hand():
     moe = MoE(ModelConfig.preset("tiny"), rngs=nnx.Rngs(0))
     x = jnp.ones((1, 12, 32))
@@ -122,7 +141,7 @@ def test_the_backend_is_chosen_by_platform_or_by_hand():
     assert "pallas_call" in traced()
     set_backend(moe, None)
     assert "pallas_call" not in traced()
-    with pytest.raises(ValueError, match="no MoE backend 'cuda'; there are: reference, loop"):
+    with pytest.raises(ValueError, match="no backend 'cuda'; there are: reference, loop"):
         set_backend(moe, "cuda")
 
 
@@ -138,5 +157,5 @@ def test_a_lora_step_lowers_to_triton():
 
     x = jnp.ones((1, 40, 32), jnp.bfloat16)
     text = lowered(jax.value_and_grad(total, (0, 1)), factors, x, frozen)
-    # Forward and backward, each for both maps.
-    assert text.count("@__gpu$xla.gpu.triton") == 4
+    # Two that group rows, then forward and backward, each for both maps.
+    assert text.count("@__gpu$xla.gpu.triton") == 6

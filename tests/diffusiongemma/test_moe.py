@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import ModelConfig
+from diffusiongemma.backend import set_backend
 from diffusiongemma.dispatch import group_rows
 from diffusiongemma.lora import add_lora
-from diffusiongemma.moe import ExpertLinear, MoE, set_backend
+from diffusiongemma.moe import ExpertLinear, MoE
 
 
 @pytest.mark.parametrize(

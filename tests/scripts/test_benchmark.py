@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.backend import set_backend
 from diffusiongemma.config import PRESETS
-from diffusiongemma.moe import set_backend
 from scripts import benchmark, check_kernels, parts, peer
 
 # The lines of scripts/peer_transformers.py, without torch: a step takes a second.
@@ -112,15 +112,19 @@ def test_checking_the_kernels_finds_one_that_is_off(monkeypatch, capsys):
     some = {"random": check_kernels.routes(24, 4, 2)["random"]}
     monkeypatch.setattr(check_kernels, "routes", lambda *_: some)
     flags = ["--interpret", "--width=64", "--hidden=64", "--num_experts=4", "--top_k=2"]
-    assert check_kernels.main(["check", *flags, "--tokens=24"]) == 0
+    flags += ["--tokens=24", "--context=40"]
+    assert check_kernels.main(["check", *flags]) == 0
     assert "0 faults" in capsys.readouterr().out
     monkeypatch.setattr(check_kernels, "error", lambda found, wanted: float("nan"))
-    assert check_kernels.main(["check", *flags, "--tokens=24"]) == 1
-    assert "WRONG" in capsys.readouterr().out
+    monkeypatch.setattr(check_kernels, "attention_error", lambda *_: float("nan"))
+    monkeypatch.setattr(check_kernels, "grouped_alike", lambda *_: False)
+    assert check_kernels.main(["check", *flags]) == 1
+    assert "6 faults" in capsys.readouterr().out  # of them four kinds of attention
 
 
 def test_set_backend_reaches_every_layer():
     config = ModelConfig.preset("tiny")
     model = nnx.eval_shape(lambda: DiffusionGemma(config, rngs=nnx.Rngs(0)))
     set_backend(model, "pallas")
-    assert {block.moe.backend for block in model.layers} == {"pallas"}
+    for block in model.layers:
+        assert block.moe.backend == block.attention.backend == "pallas"

@@ -105,8 +105,11 @@ def _linear(params: Any, x: jax.Array, route: Route, interpret: bool) -> jax.Arr
 
 @jax.custom_vjp
 def _take(x: jax.Array, index: jax.Array, inverse: jax.Array) -> jax.Array:
-    """Rows [n, F] by index [...] -> [..., F], zeros out of range; inverse [n, m]: their places."""
-    return x.at[index].get(mode="fill", fill_value=0)
+    """Rows [n, F] by index [...] -> [..., F]; inverse [n, m]: their places.
+
+    Out of range it takes some row: what becomes of places without one is not looked at.
+    """
+    return x.at[index].get(mode="clip")
 
 
 def _take_forward(x, index, inverse):

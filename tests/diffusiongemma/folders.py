@@ -164,7 +164,8 @@ def read_all(folder: Path) -> dict[str, np.ndarray]:
 def mapped_files(folder: Path) -> list[str]:
     """The folder's files that this process has mapped into memory."""
     lines = Path("/proc/self/maps").read_text().splitlines()
-    return [line for line in lines if f"{os.path.realpath(folder)}/" in line]
+    inside = f"{os.path.realpath(folder)}/"
+    return [line for line in lines if inside in line]
 
 
 def weights(model) -> dict[str, np.ndarray]:

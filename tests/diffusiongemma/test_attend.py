@@ -80,8 +80,8 @@ def test_a_band_is_the_window_of_all(num_tokens):
         return attend_band(q, *kv, positions, window)
 
     def gradients(run):
-        return jax.grad(lambda q, kv: jnp.sum(run(q, kv) * part), (0, 1))(q, kv)
+        return jax.jit(jax.grad(lambda q, kv: jnp.sum(run(q, kv) * part), (0, 1)))(q, kv)
 
-    np.testing.assert_allclose(band(q, kv), whole(q, kv), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(band)(q, kv), jax.jit(whole)(q, kv), atol=1e-6)
     for found, expected in zip(gradients(band), gradients(whole), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)

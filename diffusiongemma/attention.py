@@ -11,7 +11,7 @@ from diffusiongemma.attend import Part, attend, attend_band
 from diffusiongemma.backend import Backend
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
-from diffusiongemma.sharding import one_device, platform
+from diffusiongemma.sharding import on_one_gpu
 
 
 class LayerCache(NamedTuple):
@@ -161,7 +161,7 @@ class Attention(nnx.Module):
 
     def _attend(self, q: jax.Array, parts: list[Part], query: jax.Array) -> jax.Array:
         backend = self.backend
-        if backend is None and platform() == "gpu" and one_device() and flash.supports(q, parts):
+        if backend is None and on_one_gpu() and flash.supports(q, parts):
             backend = "pallas"
         if backend in ("pallas", "interpret"):
             return flash.attend(q, parts, query, self.window, interpret=backend == "interpret")

@@ -1,17 +1,17 @@
-"""How the two costly parts of a layer are computed: experts and attention."""
+"""How the costly parts are computed: experts, attention, and the head of a denoising step."""
 
 from typing import Literal, get_args
 
 from flax import nnx
 
 # Of experts: every one on every row, as a definition; a loop over blocks of rows, the way of CPUs;
-# Pallas kernels, the way of GPUs; the same kernels as plain JAX, for tests. Attention has kernels,
-# or none.
+# Pallas kernels, the way of GPUs; the same kernels as plain JAX, for tests. For attention and the
+# head, the first two are the same: no kernels.
 Backend = Literal["reference", "loop", "pallas", "interpret"]
 
 
 def set_backend(model: nnx.Module, backend: Backend | None) -> None:
-    """Chooses how a model's layers are computed, in place; None: the platform's way.
+    """Chooses how a model, or a part of one, is computed, in place; None: the platform's way.
 
     Raises:
       ValueError: no such backend.

@@ -179,17 +179,17 @@ def _fold(q, query, window, refs, batch, kv_head, slots: int, layout: _Layout) -
         for ref in positions_ref:
             key = triton.load(ref.at[batch, slot], mask=inside, other=-1)
             seen = masks.visible(query[None], key[None], window)[0]
-        scores = jnp.where(seen, _dot(q, keys, 1), LOWEST)
+        scores = jnp.where(seen, dot(q, keys, 1), LOWEST)
         new = jnp.maximum(top, scores.max(axis=1))
         weights, shrink = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
         values = triton.load(values_ref.at[at], mask=whole, other=0.0)
-        out = out * shrink[:, None] + _dot(weights.astype(values.dtype), values, 0)
+        out = out * shrink[:, None] + dot(weights.astype(values.dtype), values, 0)
         return new, total * shrink + weights.sum(axis=1), out
 
     return fold
 
 
-def _dot(a: jax.Array, b: jax.Array, contracted: int) -> jax.Array:
+def dot(a: jax.Array, b: jax.Array, contracted: int) -> jax.Array:
     """[m, k] times b, contracted along its axis 0 or 1; in float32."""
     return jax.lax.dot_general(
         a,

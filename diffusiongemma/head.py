@@ -4,19 +4,23 @@ One pass over the embedding carries the softcap, the log-sum-exp, the entropy, t
 and the soft embedding: logits [B, C, V] are never whole in memory, and the embedding is read once.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from diffusiongemma import head_kernel
+from diffusiongemma.backend import Backend
 from diffusiongemma.layers import sum_last
 from diffusiongemma.quantize import Quantized, matmul
+from diffusiongemma.sharding import on_one_gpu
 
 # A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
 BLOCK = 128
-# Of a chunk's float32 logits.
-CHUNK_BYTES = 16 << 20
+# Of a chunk's float32 logits; by kernels, on a GPU, where each chunk costs some twenty of them.
+CHUNK_BYTES, KERNEL_BYTES = 16 << 20, 64 << 20
 LOWEST = -1e30  # below every logit, and finite: 0 * LOWEST is 0
 
 
@@ -68,6 +72,7 @@ def predict(
     temperature: jax.Array | float,
     noise: DrawNoise | None = None,
     num_chunks: int | None = None,
+    backend: Backend | None = None,
 ) -> Prediction:
     """Reads the head for hidden states.
 
@@ -81,15 +86,27 @@ def predict(
       temperature: tau.
       noise: of the draw; None for none.
       num_chunks: parts of the vocabulary; None chooses by size. Divides V / block_size(V).
+      backend: how the products are computed; None: the platform's way (backend.py).
     """
     vocab_size, width = table.shape
-    block = block_size(vocab_size)
-    num_chunks = num_chunks or _num_chunks(x.shape[0] * x.shape[1], vocab_size, block)
+    block, num_rows = block_size(vocab_size), x.shape[0] * x.shape[1]
+    if backend is None and on_one_gpu() and head_kernel.supports(x, table):
+        backend = "pallas"
+    kernels = backend in ("pallas", "interpret")
+    limit = KERNEL_BYTES if kernels else CHUNK_BYTES
+    num_chunks = num_chunks or _num_chunks(num_rows, vocab_size, block, limit)
     size = vocab_size // num_chunks
 
+    def product(x: jax.Array, rows, chunk: jax.Array, transpose: bool) -> jax.Array:
+        if kernels:
+            interpret = backend == "interpret"
+            return head_kernel.product(x, table, chunk, size, transpose, interpret)
+        return matmul(x, rows, transpose=transpose, dtype=jnp.float32)
+
     def read(state: _State, chunk) -> tuple[_State, None]:
-        rows, gumbel, offset = chunk
-        logits = matmul(x, rows, transpose=True, dtype=jnp.float32)
+        rows, gumbel, number = chunk
+        offset = number * size
+        logits = product(x, rows, number, transpose=True)
         logits = softcap * jnp.tanh(logits / softcap) / temperature
         here = jnp.max(logits, axis=-1)
         top = jnp.maximum(state.top, here)
@@ -101,7 +118,7 @@ def predict(
             new_score, new = _draw(weights, top, gumbel, noise.uniform, block)
             drawn = jnp.where(new_score > score, new + offset, drawn)
             score = jnp.maximum(score, new_score)
-        mixed = matmul(weights.astype(x.dtype), rows, dtype=jnp.float32)
+        mixed = product(weights.astype(x.dtype), rows, number, transpose=False)
         return _State(
             top=top,
             total=state.total * shrink + weights.sum(axis=-1),
@@ -115,10 +132,11 @@ def predict(
     low = jnp.full(x.shape[:2], LOWEST, jnp.float32)
     none, zeros = jnp.zeros(x.shape[:2], jnp.int32), jnp.zeros(x.shape[:2], jnp.float32)
     state = _State(low, zeros, zeros, none, low, none, jnp.zeros(x.shape, jnp.float32))
+    split = functools.partial(jax.tree.map, lambda a: a.reshape(num_chunks, size, a.shape[-1]))
     chunks = (
-        jax.tree.map(lambda a: a.reshape(num_chunks, size, a.shape[-1]), table),
+        None if kernels else split(table),
         None if noise is None else _split(noise.gumbel, num_chunks),
-        jnp.arange(num_chunks, dtype=jnp.int32) * size,
+        jnp.arange(num_chunks, dtype=jnp.int32),
     )
     if num_chunks == 1:
         state, _ = read(state, jax.tree.map(lambda a: a[0], chunks))
@@ -159,10 +177,10 @@ def _draw(
     return jnp.max(scores, axis=-1), chosen[..., 0] * block + token
 
 
-def _num_chunks(rows: int, vocab_size: int, block: int) -> int:
-    """The fewest chunks of whole blocks, equal in size, whose logits keep to CHUNK_BYTES."""
+def _num_chunks(rows: int, vocab_size: int, block: int, limit: int) -> int:
+    """The fewest chunks of whole blocks, equal in size, whose logits keep to a limit in bytes."""
     blocks = vocab_size // block
-    fit = max(CHUNK_BYTES // (4 * rows * block), 1)
+    fit = max(limit // (4 * rows * block), 1)
     return next(n for n in range(-(-blocks // fit), blocks + 1) if blocks % n == 0)
 
 

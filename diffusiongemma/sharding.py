@@ -214,9 +214,9 @@ def platform() -> str:
     return jax.default_backend() if device is None else device.platform
 
 
-def one_device() -> bool:
-    """Whether the mesh in context, if there is one, is of a single device."""
-    return _mesh() is None
+def on_one_gpu() -> bool:
+    """Whether a kernel may stand outside of shard_map: XLA does not split one over devices."""
+    return platform() == "gpu" and _mesh() is None
 
 
 def _mesh() -> AbstractMesh | None:

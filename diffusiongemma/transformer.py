@@ -20,6 +20,7 @@ from diffusiongemma.attention import (
     encode_contexts,
     init_cache,
 )
+from diffusiongemma.backend import Backend
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.head import DrawNoise, Prediction
 from diffusiongemma.layers import Embedder, GatedMLP, RMSNorm, rms_norm
@@ -89,11 +90,13 @@ class DiffusionGemma(nnx.Module):
 
     Attributes:
       remat: whether gradients compute each layer's activations anew instead of keeping them.
+      backend: how predict() computes the head; None: the platform's way (backend.py).
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
         self.config = config
         self.remat = False
+        self.backend: Backend | None = None
         self.embedder = Embedder(config.vocab_size, config.width, rngs=rngs, dtype=dtype)
         self.layers = nnx.List(
             [Block(config, layer_type, rngs=rngs, dtype=dtype) for layer_type in config.layer_types]
@@ -190,7 +193,8 @@ class DiffusionGemma(nnx.Module):
         """
         x = self._denoised(canvas, cache, soft)
         table = self.embedder.embedding[...]
-        return head.predict(split_rows(x), table, self.config.softcap, temperature, noise)
+        cap, backend = self.config.softcap, self.backend
+        return head.predict(split_rows(x), table, cap, temperature, noise, backend=backend)
 
     def soft_embed(self, tempered_logits: jax.Array) -> jax.Array:
         """softmax(tempered_logits) @ E * sqrt(D): [B, C, V] -> [B, C, D]."""

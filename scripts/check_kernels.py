@@ -5,9 +5,9 @@
 Experts, for floats, int8 and int4, rows in float32 and bfloat16, and several routings: the mixture
 and the gradients of its rows and LoRA factors, beside every expert on every row with the weights
 that the quantized ones stand for. Attention in bfloat16, of a canvas and of a later chunk of a
-prompt, beside attend.attend in float32. An error is |found - wanted| / |wanted|. Rows must be
-grouped by expert just as without a kernel. On a CPU, --interpret runs the kernels as plain JAX;
-give it a small --width, --hidden, --num_experts and --context.
+prompt, beside attend.attend in float32; the head, beside itself in float32. An error is
+|found - wanted| / |wanted|. Rows must be grouped by expert just as without a kernel. On a CPU,
+--interpret runs the kernels as plain JAX; give it small sizes.
 """
 
 import functools
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from diffusiongemma import ModelConfig, dispatch, flash, group_kernel, grouped, masks
+from diffusiongemma import ModelConfig, dispatch, flash, group_kernel, grouped, head, masks
 from diffusiongemma.attend import Part, attend
 from diffusiongemma.attention import kv_shape
 from diffusiongemma.moe import Expert, mix
@@ -28,7 +28,8 @@ from sample import cli
 RANK = 8
 KINDS = ("float32", "bfloat16", "int8", "int4")
 LARGEST = {"float32": 1e-5, "bfloat16": 1.5e-2}  # by the dtype of rows
-LARGEST_ATTENTION = 2e-3
+LARGEST_ATTENTION, LARGEST_HEAD = 2e-3, 5e-3
+HEAD = ("entropy", "soft")
 
 
 def make_expert(kind: str, dtype, num: int, inputs: int, outputs: int) -> tuple[Expert, Expert]:
@@ -107,6 +108,19 @@ def attention_error(q, parts, query, window, interpret):
     return jnp.linalg.norm(found.astype(jnp.float32) - wanted) / jnp.linalg.norm(wanted)
 
 
+def head_errors(num_tokens: int, width: int, vocab_size: int, backend: str) -> dict[str, float]:
+    x, table = (
+        jax.random.normal(jax.random.key(n), (n, width), jnp.bfloat16)
+        for n in (num_tokens, vocab_size)
+    )
+    x = x[None] * jnp.asarray(3 * width**-0.5, x.dtype)
+    predict = jax.jit(head.predict, static_argnames="backend")
+    by_kernels = predict(x, table, 30.0, 0.7, backend=backend)
+    with jax.default_matmul_precision("highest"):
+        wanted = predict(*(a.astype(jnp.float32) for a in (x, table)), 30.0, 0.7)
+    return {name: error(getattr(by_kernels, name), getattr(wanted, name)) for name in HEAD}
+
+
 def grouped_alike(chosen: jax.Array, num_experts: int, interpret: bool) -> bool:
     sizes = num_experts, grouped.block_size(chosen.size, num_experts)
     ways = functools.partial(group_kernel.group_rows, interpret=interpret), dispatch.group_rows
@@ -153,6 +167,11 @@ def check(values: flags.FlagValues) -> int:
         bad = not found <= LARGEST_ATTENTION
         faults += bad
         print(f"{'attention':20}{name:22}{found:.1e}{'  WRONG' * bad}", flush=True)
+    sizes = values.tokens, values.width, values.vocab_size
+    for name, found in head_errors(*sizes, backend).items():
+        bad = not found <= LARGEST_HEAD
+        faults += bad
+        print(f"{'head':20}{name:22}{found:.1e}{'  WRONG' * bad}", flush=True)
     print(f"{faults} faults")
     return int(faults > 0)
 
@@ -166,6 +185,7 @@ def main(argv: list[str]) -> int:
         ("top_k", 8),
         ("tokens", 256),
         ("context", 4096),
+        ("vocab_size", 262_144),
     ):
         help = "Default: the 26B's, with half the experts."
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)

@@ -189,12 +189,13 @@ class _Head:
     """A model of which only the head is left."""
 
     def __init__(self, model: DiffusionGemma, hidden: jax.Array):
-        self.config = model.config
+        self.config, self._backend = model.config, model.backend
         self._table = model.embedder.embedding[...]
         self._hidden = hidden
 
     def predict(self, canvas, cache, soft, temperature, noise):
-        return head.predict(self._hidden, self._table, self.config.softcap, temperature, noise)
+        cap, backend = self.config.softcap, self._backend
+        return head.predict(self._hidden, self._table, cap, temperature, noise, backend=backend)
 
 
 def prefill_program(inputs: Inputs, chunk: int) -> Program:

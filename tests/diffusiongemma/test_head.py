@@ -1,21 +1,27 @@
 """The head read in chunks against plain softmax, argmax, entropy and draws in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
-from diffusiongemma import head
+from diffusiongemma import head, head_kernel
 from diffusiongemma.head import DrawNoise, argmax, block_size, predict
+from diffusiongemma.head_kernel import product
+from diffusiongemma.quantize import quantize
+from tests.diffusiongemma.test_kernels import DEPRECATED, lowered
 
 B, C, D = 2, 7, 16
 CAP, TAU = 30.0, 0.7
 
 
-def inputs(vocab_size: int, spread: float, dtype=jnp.float32):
+def inputs(vocab_size: int, spread: float, dtype=jnp.float32, width: int = D):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(B, C, D)) * spread, dtype)
-    table = jnp.asarray(rng.normal(size=(vocab_size, D)), dtype)
+    x = jnp.asarray(rng.normal(size=(B, C, width)) * spread, dtype)
+    table = jnp.asarray(rng.normal(size=(vocab_size, width)), dtype)
     noise = DrawNoise(
         jnp.asarray(rng.gumbel(size=(B, C, vocab_size // block_size(vocab_size))), jnp.float32),
         jnp.asarray(rng.uniform(size=(B, C)), jnp.float32),
@@ -35,7 +41,7 @@ def plain(x, table, noise):
     below = np.cumsum(own, axis=-1) / own.sum(-1, keepdims=True)
     token = np.sum(below < 1 - uniform[..., None], axis=-1)
     drawn = chosen * blocks.shape[-1] + token
-    return logits.argmax(-1), drawn, entropy, p @ table * D**0.5
+    return logits.argmax(-1), drawn, entropy, p @ table * table.shape[1] ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -103,9 +109,78 @@ def test_argmax_takes_the_first_of_equals():
 def test_chunks_divide_the_vocabulary_and_keep_to_their_size():
     for rows, vocab_size in [(256, 262_144), (4096, 262_144), (90, 1024), (10_000, 99), (1, 7)]:
         block = block_size(vocab_size)
-        chunks = head._num_chunks(rows, vocab_size, block)
+        chunks = head._num_chunks(rows, vocab_size, block, head.CHUNK_BYTES)
         assert vocab_size // block % chunks == 0
         one = 4 * rows * vocab_size // chunks
         assert one <= head.CHUNK_BYTES or chunks == vocab_size // block
-    assert head._num_chunks(90, 1024, 128) == 1
-    assert head._num_chunks(256, 262_144, 128) == 16
+    assert head._num_chunks(90, 1024, 128, 16 << 20) == 1
+    assert head._num_chunks(256, 262_144, 128, 16 << 20) == 16
+
+
+@pytest.mark.parametrize("num_chunks", [1, 4])
+def test_by_the_kernels_it_is_the_same(num_chunks):
+    x, table, noise = inputs(1024, 0.1, width=128)
+    run = jax.jit(functools.partial(predict, num_chunks=num_chunks, backend="interpret"))
+    found = run(x, table, CAP, TAU, noise)
+    best, drawn, entropy, soft = plain(x, table, noise)
+    np.testing.assert_array_equal(found.best, best)
+    np.testing.assert_array_equal(found.drawn, drawn)
+    np.testing.assert_allclose(found.entropy, entropy, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.soft, soft, rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("transpose", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "width", "size"), [(7, 128, 256), (300, 128, 384), (130, 256, 384), (1, 512, 128)]
+)
+def test_products_with_a_chunk(rows, width, size, transpose, monkeypatch):
+    """Rows that fill no tile and several; sums split evenly, unevenly, and not at all."""
+    monkeypatch.setattr(head_kernel, "PROGRAMS", 8)
+    rng = np.random.default_rng(rows)
+    table = rng.normal(size=(3 * size, width)).astype(np.float32)
+    x = rng.normal(size=(1, rows, width if transpose else size)).astype(np.float32)
+    run = jax.jit(lambda *args: product(*args, size, transpose, True))
+    for chunk in (0, 2):
+        part = table[chunk * size : (chunk + 1) * size]
+        wanted = x.astype(float) @ (part.T if transpose else part)
+        np.testing.assert_allclose(run(x, table, jnp.int32(chunk)), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("transpose", [True, False])
+def test_gradients_of_products_with_a_chunk(transpose):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(384, 128)).astype(np.float32)
+    x = rng.normal(size=(1, 5, 128)).astype(np.float32)
+    direction = rng.normal(size=(1, 5, 128)).astype(np.float32)
+
+    def total(x, table):
+        return jnp.sum(product(x, table, jnp.int32(1), 128, transpose, True) * direction)
+
+    dx, dtable = jax.jit(jax.grad(total, (0, 1)))(x, table)
+    part = table[128:256]
+    np.testing.assert_allclose(dx, direction @ (part if transpose else part.T), atol=1e-4)
+    wanted = np.zeros_like(table)
+    one, other = (direction, x) if transpose else (x, direction)
+    wanted[128:256] = one[0].T @ other[0]
+    np.testing.assert_allclose(dtable, wanted, atol=1e-4)
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_one_gpu_takes_the_kernels():
+    x, table = jnp.ones((1, 256, 256), jnp.bfloat16), jnp.ones((1024, 256), jnp.bfloat16)
+
+    def traced(table, devices=1) -> bool:
+        gpu = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
+        names, auto = ("data", "fsdp", "expert"), (AxisType.Auto,) * 3
+        with use_abstract_mesh(AbstractMesh((devices, 1, 1), names, auto, abstract_device=gpu)):
+            return "pallas_call" in str(
+                jax.make_jaxpr(predict, static_argnums=2)(x, table, CAP, 1.0)
+            )
+
+    assert traced(table)
+    assert not traced(table, devices=2)
+    assert not traced(table.astype(jnp.float32))
+    assert not traced(table[:1000])
+    assert not traced(quantize(table, "int8", by_row=True))
+    text = lowered(functools.partial(predict, softcap=CAP, temperature=1.0), x, table)
+    assert text.count("@__gpu$xla.gpu.triton") == 2

@@ -90,18 +90,22 @@ def predict(
     """
     vocab_size, width = table.shape
     block, num_rows = block_size(vocab_size), x.shape[0] * x.shape[1]
-    if backend is None and on_one_gpu() and head_kernel.supports(x, table):
+    values, scales = table if isinstance(table, Quantized) else (table, None)
+    if backend is None and on_one_gpu() and head_kernel.supports(x, values):
         backend = "pallas"
     kernels = backend in ("pallas", "interpret")
     limit = KERNEL_BYTES if kernels else CHUNK_BYTES
     num_chunks = num_chunks or _num_chunks(num_rows, vocab_size, block, limit)
     size = vocab_size // num_chunks
 
-    def product(x: jax.Array, rows, chunk: jax.Array, transpose: bool) -> jax.Array:
-        if kernels:
-            interpret = backend == "interpret"
-            return head_kernel.product(x, table, chunk, size, transpose, interpret)
-        return matmul(x, rows, transpose=transpose, dtype=jnp.float32)
+    def product(y: jax.Array, rows, number: jax.Array, transpose: bool) -> jax.Array:
+        """y times the rows of a chunk, or transposed; with kernels, `rows` are their scales."""
+        if not kernels:
+            return matmul(y.astype(x.dtype), rows, transpose=transpose, dtype=jnp.float32)
+        scale = 1.0 if rows is None else rows[:, 0]
+        y = (y if transpose else y * scale).astype(x.dtype)
+        y = head_kernel.product(y, values, number, size, transpose, backend == "interpret")
+        return y * scale if transpose else y
 
     def read(state: _State, chunk) -> tuple[_State, None]:
         rows, gumbel, number = chunk
@@ -118,7 +122,7 @@ def predict(
             new_score, new = _draw(weights, top, gumbel, noise.uniform, block)
             drawn = jnp.where(new_score > score, new + offset, drawn)
             score = jnp.maximum(score, new_score)
-        mixed = product(weights.astype(x.dtype), rows, number, transpose=False)
+        mixed = product(weights, rows, number, transpose=False)
         return _State(
             top=top,
             total=state.total * shrink + weights.sum(axis=-1),
@@ -134,7 +138,7 @@ def predict(
     state = _State(low, zeros, zeros, none, low, none, jnp.zeros(x.shape, jnp.float32))
     split = functools.partial(jax.tree.map, lambda a: a.reshape(num_chunks, size, a.shape[-1]))
     chunks = (
-        None if kernels else split(table),
+        split(scales if kernels else table),
         None if noise is None else _split(noise.gumbel, num_chunks),
         jnp.arange(num_chunks, dtype=jnp.int32),
     )

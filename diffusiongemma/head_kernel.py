@@ -11,7 +11,6 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from diffusiongemma.flash import dot
-from diffusiongemma.quantize import Quantized, matmul
 
 STEP = 64  # of what is summed over, at a time
 PROGRAMS = 128  # to keep a GPU busy
@@ -19,10 +18,10 @@ WARPS = 8
 TILE = 2**15  # sums of a program: 128 registers a thread
 
 
-def supports(x: jax.Array, table: jax.Array | Quantized) -> bool:
-    """Whether there are kernels for rows x [.., D] and a table [V, D]: of bfloat16, in 128s."""
-    plain = not isinstance(table, Quantized) and x.dtype == table.dtype == jnp.bfloat16
-    return plain and table.size < 2**31 and all(n % 128 == 0 for n in table.shape)
+def supports(x: jax.Array, table: jax.Array) -> bool:
+    """Whether there are kernels for rows x [.., D], bfloat16, and a table [V, D], that or int8."""
+    fit = x.dtype == jnp.bfloat16 and table.dtype in (jnp.bfloat16, jnp.int8)
+    return fit and table.size < 2**31 and all(n % 128 == 0 for n in table.shape)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -31,11 +30,11 @@ def product(
 ) -> jax.Array:
     """x times table[chunk * size : (chunk + 1) * size], or that transposed; summed in float32.
 
-    Gradients are those of XLA's product.
+    Gradients are those of XLA's product, and none of integers.
 
     Args:
       x: [B, C, size], or transposed [B, C, D].
-      table: [V, D].
+      table: [V, D], in x's dtype or int8, without scales.
       chunk: [] int32.
       interpret: run as plain JAX, on any platform.
 
@@ -48,15 +47,16 @@ def product(
 
 
 def _forward(x, table, chunk, size, transpose, interpret):
-    def run(x, table):
-        rows = jax.lax.dynamic_slice_in_dim(table, chunk * size, size)
-        return matmul(x, rows, transpose=transpose, dtype=jnp.float32)
+    def run(x, table=table):
+        rows = jax.lax.dynamic_slice_in_dim(table, chunk * size, size).astype(x.dtype)
+        return jnp.matmul(x, rows.T if transpose else rows, preferred_element_type=jnp.float32)
 
-    return jax.vjp(run, x, table)
+    return jax.vjp(run, x, *([table] if jnp.issubdtype(table.dtype, jnp.floating) else []))
 
 
 def _backward(size, transpose, interpret, pullback, dout):
-    return *pullback(dout), None
+    dx, *dtable = pullback(dout)
+    return dx, dtable[0] if dtable else None, None
 
 
 product.defvjp(_forward, _backward)
@@ -81,7 +81,7 @@ def _transposed_kernel(x_ref, table_ref, chunk_ref, out_ref, *, rows, width, siz
 
     def walk(k, total):
         inputs = pl.ds(k * STEP, STEP)
-        part = triton.load(table_ref.at[pl.ds(start, width), inputs])
+        part = triton.load(table_ref.at[pl.ds(start, width), inputs]).astype(x_ref.dtype)
         return total + dot(_load(x_ref, tile, rows, k), part, 1)
 
     total = jnp.zeros((rows, width), jnp.float32)
@@ -109,7 +109,8 @@ def _kernel(x_ref, table_ref, chunk_ref, out_ref, *, rows, width, size):
 
     def walk(k, total):
         inputs = pl.ds(chunk_ref[0] * size + k * STEP, STEP)
-        part = triton.load(table_ref.at[inputs, pl.ds(column * width, width)])
+        columns = pl.ds(column * width, width)
+        part = triton.load(table_ref.at[inputs, columns]).astype(x_ref.dtype)
         return total + dot(_load(x_ref, tile, rows, k), part, 0)
 
     steps, splits = size // STEP, out_ref.shape[0]

@@ -11,7 +11,7 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_me
 from diffusiongemma import head, head_kernel
 from diffusiongemma.head import DrawNoise, argmax, block_size, predict
 from diffusiongemma.head_kernel import product
-from diffusiongemma.quantize import quantize
+from diffusiongemma.quantize import dequantize, quantize
 from tests.diffusiongemma.test_kernels import DEPRECATED, lowered
 
 B, C, D = 2, 7, 16
@@ -117,12 +117,16 @@ def test_chunks_divide_the_vocabulary_and_keep_to_their_size():
     assert head._num_chunks(256, 262_144, 128, 16 << 20) == 16
 
 
-@pytest.mark.parametrize("num_chunks", [1, 4])
-def test_by_the_kernels_it_is_the_same(num_chunks):
+@pytest.mark.parametrize(("num_chunks", "quantized"), [(1, False), (4, False), (4, True)])
+def test_by_the_kernels_it_is_the_same(num_chunks, quantized):
     x, table, noise = inputs(1024, 0.1, width=128)
+    whole = table
+    if quantized:
+        table = quantize(table, "int8", by_row=True)
+        whole = dequantize(table, jnp.float32)
+    best, drawn, entropy, soft = plain(x, whole, noise)
     run = jax.jit(functools.partial(predict, num_chunks=num_chunks, backend="interpret"))
     found = run(x, table, CAP, TAU, noise)
-    best, drawn, entropy, soft = plain(x, table, noise)
     np.testing.assert_array_equal(found.best, best)
     np.testing.assert_array_equal(found.drawn, drawn)
     np.testing.assert_allclose(found.entropy, entropy, rtol=1e-5, atol=1e-5)
@@ -163,6 +167,10 @@ def test_gradients_of_products_with_a_chunk(transpose):
     one, other = (direction, x) if transpose else (x, direction)
     wanted[128:256] = one[0].T @ other[0]
     np.testing.assert_allclose(dtable, wanted, atol=1e-4)
+    numbers = np.rint(table * 9).astype(np.int8)
+    dx = jax.grad(lambda x: total(x, numbers))(x)
+    part = numbers[128:256].astype(np.float32)
+    np.testing.assert_allclose(dx, direction @ (part if transpose else part.T), atol=1e-3)
 
 
 @pytest.mark.filterwarnings(DEPRECATED)
@@ -181,6 +189,7 @@ def test_one_gpu_takes_the_kernels():
     assert not traced(table, devices=2)
     assert not traced(table.astype(jnp.float32))
     assert not traced(table[:1000])
-    assert not traced(quantize(table, "int8", by_row=True))
-    text = lowered(functools.partial(predict, softcap=CAP, temperature=1.0), x, table)
-    assert text.count("@__gpu$xla.gpu.triton") == 2
+    assert traced(quantize(table, "int8", by_row=True))
+    for some in (table, quantize(table, "int8", by_row=True)):
+        text = lowered(functools.partial(predict, softcap=CAP, temperature=1.0), x, some)
+        assert text.count("@__gpu$xla.gpu.triton") == 2

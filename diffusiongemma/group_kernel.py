@@ -1,4 +1,4 @@
-"""dispatch.group_rows as two Pallas kernels, where XLA makes fourteen for a GPU to start.
+"""dispatch.group_rows as two Pallas kernels, where XLA makes eleven.
 
 Each expert has a program: one counts its rows, the other puts them into its blocks.
 """

@@ -1,7 +1,8 @@
 """The tied output head, read in chunks of the vocabulary: all that a denoising step needs of it.
 
 One pass over the embedding carries the softcap, the log-sum-exp, the entropy, the argmax, a draw
-and the soft embedding: logits [B, C, V] are never whole in memory, and the embedding is read once.
+and the soft embedding: logits [B, C, V] are never whole in memory, and each part of the embedding
+is used for both of its products before the next one.
 """
 
 import functools

@@ -1,11 +1,13 @@
 """Sampling: one denoising step, the stop rules, generation canvas by canvas or left to right."""
 
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
+from sample.frozen import Frozen
 from sample.sampler import Generation, Snapshot, generate
 from sample.step import SamplerConfig
 
 __all__ = [
     "AutoregressiveConfig",
+    "Frozen",
     "Generation",
     "SamplerConfig",
     "Snapshot",

@@ -12,6 +12,7 @@ from flax import nnx
 from diffusiongemma.attention import KVCache
 from diffusiongemma.head import argmax
 from sample.clock import Clock
+from sample.frozen import Frozen, freeze
 from sample.prefill import CHUNK, prefill
 from sample.prompts import check_prompts, fold_in, row_keys
 from sample.stopping import is_stop
@@ -66,7 +67,7 @@ class Continuation(NamedTuple):
 
 
 def generate_autoregressive(
-    model: nnx.Module,
+    model: nnx.Module | Frozen,
     tokens: jax.Array,
     mask: jax.Array | None,
     key: jax.Array,
@@ -82,7 +83,7 @@ def generate_autoregressive(
     Raises:
       ValueError: as `sampler.generate`.
     """
-    config = config or AutoregressiveConfig()
+    model, config = freeze(model), config or AutoregressiveConfig()
     tokens, mask = check_prompts(tokens, mask, config.max_new_tokens, model.config.max_length)
     keys = row_keys(key, tokens, mask)
     stop_ids = model.config.stop_ids if config.stop_ids is None else config.stop_ids
@@ -90,15 +91,15 @@ def generate_autoregressive(
     row, last = np.arange(len(tokens)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     before = mask.copy()
     before[row, last] = False
-    graphdef, state = nnx.split(model)
+    structure, state = model.structure, model.state
     cache_length = tokens.shape[1] + config.max_new_tokens
     if clock:
         clock.lap("setup", (keys, state))
-    cache = prefill(graphdef, state, tokens, before, cache_length, config.prefill_chunk)
+    cache = prefill(structure, state, tokens, before, cache_length, config.prefill_chunk)
     if clock:
         clock.lap("prefill", cache)
     config = dataclasses.replace(config, stop_ids=stop_ids, prefill_chunk=None)
-    found, valid, _ = _decode(graphdef, state, cache, tokens[row, last], keys, config)
+    found, valid, _ = _decode(structure, state, cache, tokens[row, last], keys, config)
     done = Continuation(np.asarray(found), np.asarray(valid))
     if clock:
         clock.lap("decode")
@@ -116,9 +117,9 @@ class _Loop(NamedTuple):
     done: jax.Array  # [B] bool
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "config"), donate_argnames=("cache",))
-def _decode(graphdef, state, cache, token, keys, config):
-    model = nnx.merge(graphdef, state)
+@functools.partial(jax.jit, static_argnames=("structure", "config"), donate_argnames=("cache",))
+def _decode(structure, state, cache, token, keys, config):
+    model = structure.merge(state)
     rows, length = token.shape[0], config.max_new_tokens
     first = _Loop(
         n=jnp.int32(0),

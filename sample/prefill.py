@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.attention import KVCache
+from sample.frozen import Structure
 
 # Columns of a prompt: enough for a GPU to compute longer than it reads the 26B's weights (15 ms),
 # and no more, for activations grow with them.
@@ -14,7 +15,7 @@ CHUNK = 2048
 
 
 def prefill(
-    graphdef: nnx.GraphDef,
+    structure: Structure,
     state: nnx.State,
     tokens: np.ndarray,
     mask: np.ndarray,
@@ -27,7 +28,7 @@ def prefill(
     rounding.
 
     Args:
-      graphdef, state: of the model.
+      structure, state: of the model (frozen.py).
       tokens: [B, P] int32.
       mask: [B, P] bool, True at real tokens.
       cache_length: tokens a row that the cache has room for.
@@ -36,30 +37,30 @@ def prefill(
     batch_size, length = tokens.shape
     pieces = -(-length // (chunk or length))
     chunk = -(-length // pieces)  # of one size, lest the last is mostly padding
-    cache = _empty_cache(graphdef, state, batch_size, cache_length)
+    cache = _empty_cache(structure, state, batch_size, cache_length)
     for start in range(0, length, chunk):
         missing = max(start + chunk - length, 0)  # the last chunk is filled up with padding
         piece, real = (
             np.pad(x[:, start : start + chunk], ((0, 0), (0, missing))) for x in (tokens, mask)
         )
-        cache = _read(graphdef, state, piece, real, cache)
+        cache = _read(structure, state, piece, real, cache)
     return cache
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "batch_size", "cache_length"))
-def _empty_cache(graphdef, state, batch_size, cache_length):
-    return nnx.merge(graphdef, state).init_cache(batch_size, cache_length)
+@functools.partial(jax.jit, static_argnames=("structure", "batch_size", "cache_length"))
+def _empty_cache(structure, state, batch_size, cache_length):
+    return structure.merge(state).init_cache(batch_size, cache_length)
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef",), donate_argnames=("cache",))
-def _read(graphdef, state, tokens, mask, cache):
-    return nnx.merge(graphdef, state).encode(tokens, cache, mask, logits="none")[1]
+@functools.partial(jax.jit, static_argnames=("structure",), donate_argnames=("cache",))
+def _read(structure, state, tokens, mask, cache):
+    return structure.merge(state).encode(tokens, cache, mask, logits="none")[1]
 
 
-def commit(graphdef, state, cache: KVCache, tokens: jax.Array, done: np.ndarray) -> KVCache:
+def commit(structure, state, cache: KVCache, tokens: jax.Array, done: np.ndarray) -> KVCache:
     """Appends finished canvases [B, C] to the cache, which is donated; rows done [B] keep theirs.
 
     A row that goes on has no stop token in its canvas, so all of it is real.
     """
     mask = np.broadcast_to(~done[:, None], tokens.shape)
-    return _read(graphdef, state, tokens, mask, cache)
+    return _read(structure, state, tokens, mask, cache)

@@ -14,6 +14,7 @@ from diffusiongemma.diffusion import temperature
 from diffusiongemma.sharding import gather
 from sample import stopping
 from sample.clock import Clock
+from sample.frozen import Frozen, freeze
 from sample.prefill import commit, prefill
 from sample.prompts import check_prompts, fold_in, row_keys
 from sample.step import SamplerConfig, denoise_step, noise
@@ -61,7 +62,7 @@ class Snapshot(NamedTuple):
 
 
 def generate(
-    model: nnx.Module,
+    model: nnx.Module | Frozen,
     tokens: jax.Array,
     mask: jax.Array | None,
     key: jax.Array,
@@ -80,7 +81,8 @@ def generate(
     only); the weights are arguments of the compiled programs.
 
     Args:
-      model: DiffusionGemma, or what has its config, dtype, init_cache, encode and predict.
+      model: DiffusionGemma, or what has its config, dtype, init_cache, encode and predict; for many
+        calls better Frozen(model), which is taken apart once.
       tokens: [B, P] int32, prompts.
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
       key: a PRNG key, or one for each row in shape [B].
@@ -93,7 +95,7 @@ def generate(
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither,
         or a context longer than the model's.
     """
-    config = config or SamplerConfig()
+    model, config = freeze(model), config or SamplerConfig()
     canvas_size = config.canvas_size or model.config.canvas_size
     new_tokens = config.max_new_tokens or canvas_size
     tokens, mask = check_prompts(tokens, mask, new_tokens, model.config.max_length)
@@ -108,20 +110,20 @@ def generate(
         prefill_chunk=None,
     )
 
-    graphdef, state = nnx.split(model)
+    structure, state = model.structure, model.state
     batch_size, num_canvases = tokens.shape[0], -(-new_tokens // canvas_size)
     # The last canvas is never committed.
     cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size
     if clock:
         clock.lap("setup", (keys, state))
-    cache = prefill(graphdef, state, tokens, mask, cache_length, chunk)
+    cache = prefill(structure, state, tokens, mask, cache_length, chunk)
     if clock:
         clock.lap("prefill", cache)
     out = _blank(batch_size, num_canvases, config, model.config.pad_id)
     done = np.zeros((batch_size,), bool)
     for k in range(num_canvases):
         limit = new_tokens - k * canvas_size
-        canvas = denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch)
+        canvas = denoise_canvas(structure, state, cache, keys, done, k, limit, config, watch)
         _store(out, k, canvas)
         if watch:
             jax.effects_barrier()
@@ -130,7 +132,7 @@ def generate(
         done = np.asarray(canvas.done)
         if done.all() or k == num_canvases - 1:
             break
-        cache = commit(graphdef, state, cache, canvas.tokens, done)
+        cache = commit(structure, state, cache, canvas.tokens, done)
         if clock:
             clock.lap("commit", cache)
     flat = out.tokens.reshape(batch_size, -1)[:, :new_tokens]
@@ -161,10 +163,10 @@ class _Loop(NamedTuple):
     trajectory: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
 
 
-@functools.partial(jax.jit, static_argnames=("graphdef", "config", "watch"))
-def denoise_canvas(graphdef, state, cache, keys, done, k, limit, config, watch) -> _Canvas:
+@functools.partial(jax.jit, static_argnames=("structure", "config", "watch"))
+def denoise_canvas(structure, state, cache, keys, done, k, limit, config, watch) -> _Canvas:
     """Denoises canvas k of the rows that are not done, in one loop until the last has stopped."""
-    model = nnx.merge(graphdef, state)
+    model = structure.merge(state)
     vocab_size, pad_id = model.config.vocab_size, model.config.pad_id
     shape = (keys.shape[0], config.canvas_size)
     keys = fold_in(keys, k)

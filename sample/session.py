@@ -15,6 +15,7 @@ from data.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.clock import Clock
+from sample.frozen import Frozen, freeze
 from sample.prompts import pad_prompts
 from sample.requests import Row
 from sample.sampler import Generation, Snapshot, generate
@@ -68,7 +69,7 @@ class Session:
       statistics: of all answers by mode.
     """
 
-    model: DiffusionGemma
+    model: DiffusionGemma | Frozen
     tokenizer: Tokenizer
     template: ChatTemplate
     sampler: SamplerConfig
@@ -83,6 +84,9 @@ class Session:
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
     _warm: set[tuple] = dataclasses.field(default_factory=set)
+
+    def __post_init__(self):
+        self.model = freeze(self.model)
 
     def request(self, row: Row) -> Request:
         """The row's prompt as tokens; raises ValueError with what is wrong with it."""

@@ -13,6 +13,7 @@ from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig, head
 from diffusiongemma.attention import KVCache, denoise_contexts
+from sample.frozen import Frozen, Structure
 from sample.prefill import prefill
 from sample.sampler import denoise_canvas
 from sample.step import SamplerConfig, denoise_step
@@ -101,7 +102,7 @@ class Inputs:
       soft: [B, C, D].
     """
 
-    graphdef: nnx.GraphDef
+    structure: Structure
     state: nnx.State
     tokens: jax.Array
     cache: KVCache
@@ -111,18 +112,19 @@ class Inputs:
 
     @property
     def model(self) -> DiffusionGemma:
-        return nnx.merge(self.graphdef, self.state)
+        return self.structure.merge(self.state)
 
 
 def make_inputs(model: DiffusionGemma, batch: int, context: int, chunk: int) -> Inputs:
     config = model.config
-    graphdef, state = nnx.split(model)
+    frozen = Frozen(model)
+    structure, state = frozen.structure, frozen.state
     tokens, canvas, soft, keys = jax.random.split(jax.random.key(1), 4)
     tokens = jax.random.randint(tokens, (batch, context), 0, config.vocab_size)
     shape = (batch, config.canvas_size)
-    cache = prefill(graphdef, state, tokens, jnp.ones(tokens.shape, bool), context, chunk)
+    cache = prefill(structure, state, tokens, jnp.ones(tokens.shape, bool), context, chunk)
     return Inputs(
-        graphdef,
+        structure,
         state,
         tokens,
         cache,
@@ -139,7 +141,7 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
     modules of all layers, one after another on the residual stream. "head + sampling" starts from
     the last hidden states. `only` one of them, or all.
     """
-    graphdef, state, cache, canvas = inputs.graphdef, inputs.state, inputs.cache, inputs.canvas
+    structure, state, cache, canvas = inputs.structure, inputs.state, inputs.cache, inputs.canvas
     config = inputs.model.config
     sampler = SamplerConfig(
         max_steps=steps, early_stop=False, canvas_size=canvas.shape[1], stop_ids=()
@@ -148,11 +150,11 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
 
     def loop() -> Program:
         rest = inputs.keys, done, 0, canvas.shape[1], sampler, None
-        return _compiled("steps", denoise_canvas, graphdef, state, cache, *rest)
+        return _compiled("steps", denoise_canvas, structure, state, cache, *rest)
 
     def part(name: str, function: Callable, *args) -> Program:
         def run(state, *args):
-            return function(nnx.merge(graphdef, state), *args)
+            return function(structure.merge(state), *args)
 
         return _compiled(name, jax.jit(run), state, *args)
 
@@ -204,7 +206,7 @@ def prefill_program(inputs: Inputs, chunk: int) -> Program:
     length = inputs.tokens.shape[1]
 
     def run():
-        return prefill(inputs.graphdef, inputs.state, inputs.tokens, real, length, chunk)
+        return prefill(inputs.structure, inputs.state, inputs.tokens, real, length, chunk)
 
     return Program("prefill", run, 0.0, 0)
 
@@ -222,7 +224,7 @@ def touched_experts(inputs: Inputs) -> list[int]:
 
     @jax.jit
     def count(state, canvas, cache, soft):
-        model = nnx.merge(inputs.graphdef, state)
+        model = inputs.structure.merge(state)
         found = []
         for block in model.layers:
             block.moe = nnx.static(functools.partial(_watched, block.moe, found))

@@ -62,7 +62,7 @@ class Peer:
 
 
 def _denoise(inputs: Inputs, state: nnx.State) -> jax.Array:
-    return nnx.merge(inputs.graphdef, state).denoise(inputs.canvas, inputs.cache)
+    return inputs.structure.merge(state).denoise(inputs.canvas, inputs.cache)
 
 
 def compare(

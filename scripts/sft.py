@@ -41,7 +41,7 @@ class Trainer:
             add_lora(model, lora_rank, lora_rank, rngs=nnx.Rngs(SEED))
             model.remat = True
         else:
-            model = nnx.merge(inputs.graphdef, jax.tree.map(jnp.copy, inputs.state))
+            model = inputs.structure.merge(jax.tree.map(jnp.copy, inputs.state))
         optimizer = optax.adam(RATE)
         graphdef, self._state, self._frozen = init_state(model, optimizer)
         self._step = make_train_step(graphdef, optimizer, loss_config(inputs), SEED)

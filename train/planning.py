@@ -24,6 +24,7 @@ from diffusiongemma import ModelConfig
 from diffusiongemma.quantize import Precision, QuantizedParam
 from diffusiongemma.quantized_model import abstract_model
 from diffusiongemma.sharding import BATCH, MeshConfig, state_sharding
+from sample.frozen import Frozen, Structure
 from sample.sampler import denoise_canvas
 from sample.step import SamplerConfig
 from train.config import RunConfig
@@ -140,13 +141,14 @@ def plan_generation(
     mesh = mesh_config.make(devices(target or "cpu", mesh_config.size))
     rows = BATCH if batch_size % (mesh_config.data * mesh_config.fsdp) == 0 else None
 
-    def arguments(dtype) -> tuple[nnx.GraphDef, nnx.State, Any]:
+    def arguments(dtype) -> tuple[Structure, nnx.State, Any]:
         model = abstract_model(shape, dtype, quantize)
-        graphdef, state = nnx.split(model)
+        frozen = Frozen(model)
         cache = jax.eval_shape(lambda: model.init_cache(batch_size, context))
         by_row = NamedSharding(mesh, PartitionSpec(rows))
         cache = _placed(cache, jax.tree.map(lambda _: by_row, cache))
-        return graphdef, _placed(state, state_sharding(state, mesh)), cache
+        placed = _placed(frozen.state, state_sharding(frozen.state, mesh))
+        return frozen.structure, placed, cache
 
     with jax.set_mesh(mesh):
         _, state, cache = arguments(dtype)

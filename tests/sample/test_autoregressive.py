@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
-from sample import AutoregressiveConfig, generate_autoregressive
+from sample import AutoregressiveConfig, Frozen, generate_autoregressive
 from sample.autoregressive import pick
 from sample.prefill import prefill
 from tests.conftest import Compiled
@@ -106,7 +105,8 @@ def test_config_errors(fields, message):
 
 def test_prefill_in_chunks_equals_one_shot(lively_model, prompts):
     tokens, mask = prompts
-    split = nnx.split(lively_model)
+    frozen = Frozen(lively_model)
+    split = frozen.structure, frozen.state
     compiled = Compiled(lively_model)
     canvas = np.random.default_rng(1).integers(3, 49, (4, 12)).astype(np.int32)
     whole = prefill(*split, tokens, mask, 20)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.head import Prediction
-from sample import SamplerConfig, generate, prefill, sampler
+from sample import Frozen, SamplerConfig, generate, prefill, sampler
 
 STOP, PAD = 1, 0
 KEY = jax.random.key(0)
@@ -53,6 +53,18 @@ def model():
 
 def prompts(*rows: int) -> np.ndarray:
     return np.array([[row, 40] for row in rows], np.int32)
+
+
+def test_a_frozen_model_stays_as_it_was():
+    model, config = Scripted(SCRIPT), SamplerConfig(max_new_tokens=10)
+    frozen, compiled = Frozen(model), sampler.denoise_canvas._cache_size
+    model.script[...] = model.script[...] + 1
+    found = generate(frozen, prompts(2), None, KEY, config)
+    assert found.tokens.tolist() == [[5, 5, 5, 5, 6, 6, 6, 6, 7, 7]]
+    assert generate(model, prompts(2), None, KEY, config).tokens[0, 0] == 6
+    before = compiled()
+    generate(Frozen(Scripted(SCRIPT)), prompts(2), None, KEY, config)  # another of its structure
+    assert compiled() == before
 
 
 def test_stop_tokens_end_rows_and_max_new_tokens_ends_all(model):

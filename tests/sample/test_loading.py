@@ -21,7 +21,7 @@ def test_an_adapter_has_its_bases_files(tmp_path):
     for arguments in ([], [f"--base={base}"]):
         values(["main", f"--checkpoint={adapter}", *arguments])
         session = open_session(values)
-        assert session.model.self_conditioner.mlp.down.lora_a.shape == (48, 2)
+        assert session.model.state.self_conditioner.mlp.down.lora_a.shape == (48, 2)
         assert session.sampler.max_steps == 7
         assert session.template.render([{"role": "user", "content": "Hi"}]) == "Hi!"
         edit_config(adapter, base_model_name_or_path="elsewhere")

@@ -11,7 +11,7 @@ def test_a_long_prompt_is_read_in_equal_chunks_by_default(monkeypatch):
     assert SamplerConfig().prefill_chunk == AutoregressiveConfig().prefill_chunk == CHUNK
     widths = []
 
-    def read(graphdef, state, tokens, mask, cache):
+    def read(structure, state, tokens, mask, cache):
         widths.append((tokens.shape[1], int(mask.sum())))
         return cache
 

@@ -8,10 +8,9 @@ from flax import nnx
 
 from diffusiongemma import flash, masks
 from diffusiongemma.attend import Part, attend, attend_band
-from diffusiongemma.backend import Backend
+from diffusiongemma.backend import Backend, takes_kernels
 from diffusiongemma.config import LayerType, ModelConfig
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
-from diffusiongemma.sharding import on_one_gpu
 
 
 class LayerCache(NamedTuple):
@@ -160,11 +159,9 @@ class Attention(nnx.Module):
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _attend(self, q: jax.Array, parts: list[Part], query: jax.Array) -> jax.Array:
-        backend = self.backend
-        if backend is None and on_one_gpu() and flash.supports(q, parts):
-            backend = "pallas"
-        if backend in ("pallas", "interpret"):
-            return flash.attend(q, parts, query, self.window, interpret=backend == "interpret")
+        if takes_kernels(self.backend, flash.supports(q, parts)):
+            interpret = self.backend == "interpret"
+            return flash.attend(q, parts, query, self.window, interpret=interpret)
         return attend(q, parts, query, self.window)
 
     def _heads(self, x: jax.Array) -> jax.Array:

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from diffusiongemma import head_kernel
-from diffusiongemma.backend import Backend
+from diffusiongemma.backend import Backend, takes_kernels
 from diffusiongemma.layers import sum_last
 from diffusiongemma.quantize import Quantized, matmul
-from diffusiongemma.sharding import on_one_gpu
 
 # A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
 BLOCK = 128
@@ -92,9 +91,7 @@ def predict(
     vocab_size, width = table.shape
     block, num_rows = block_size(vocab_size), x.shape[0] * x.shape[1]
     values, scales = table if isinstance(table, Quantized) else (table, None)
-    if backend is None and on_one_gpu() and head_kernel.supports(x, values):
-        backend = "pallas"
-    kernels = backend in ("pallas", "interpret")
+    kernels = takes_kernels(backend, head_kernel.supports(x, values))
     limit = KERNEL_BYTES if kernels else CHUNK_BYTES
     num_chunks = num_chunks or _num_chunks(num_rows, vocab_size, block, limit)
     size = vocab_size // num_chunks

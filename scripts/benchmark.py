@@ -41,7 +41,7 @@ def define_flags() -> flags.FlagValues:
     flags.DEFINE_enum("dtype", "float32", dtypes, "Of what is not quantized.", flag_values=values)
     flags.DEFINE_enum("quantize", None, ["int8", "int4"], "Weights.", flag_values=values)
     backends = ["reference", "loop", "pallas"]
-    help = "Of experts and attention; default: the platform's."
+    help = "Of experts, attention and head; default: the platform's."
     flags.DEFINE_enum("backend", None, backends, help, flag_values=values)
     for name, default, help in (
         ("batch", 1, "Rows."),

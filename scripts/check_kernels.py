@@ -108,16 +108,21 @@ def attention_error(q, parts, query, window, interpret):
     return jnp.linalg.norm(found.astype(jnp.float32) - wanted) / jnp.linalg.norm(wanted)
 
 
-def head_errors(num_tokens: int, width: int, vocab_size: int, backend: str) -> dict[str, float]:
+def head_errors(kind: str, sizes: tuple[int, int, int], backend: str) -> dict[str, float]:
+    """Of a head whose embedding is of a kind; sizes: tokens, width, vocabulary."""
+    num_tokens, width, vocab_size = sizes
     x, table = (
         jax.random.normal(jax.random.key(n), (n, width), jnp.bfloat16)
         for n in (num_tokens, vocab_size)
     )
-    x = x[None] * jnp.asarray(3 * width**-0.5, x.dtype)
+    x, wide = x[None] * jnp.asarray(3 * width**-0.5, x.dtype), table.astype(jnp.float32)
+    if kind == "int8":
+        table = quantize(table, kind, by_row=True)
+        wide = dequantize(table, jnp.float32)
     predict = jax.jit(head.predict, static_argnames="backend")
     by_kernels = predict(x, table, 30.0, 0.7, backend=backend)
     with jax.default_matmul_precision("highest"):
-        wanted = predict(*(a.astype(jnp.float32) for a in (x, table)), 30.0, 0.7)
+        wanted = predict(x.astype(jnp.float32), wide, 30.0, 0.7)
     return {name: error(getattr(by_kernels, name), getattr(wanted, name)) for name in HEAD}
 
 
@@ -168,10 +173,11 @@ def check(values: flags.FlagValues) -> int:
         faults += bad
         print(f"{'attention':20}{name:22}{found:.1e}{'  WRONG' * bad}", flush=True)
     sizes = values.tokens, values.width, values.vocab_size
-    for name, found in head_errors(*sizes, backend).items():
-        bad = not found <= LARGEST_HEAD
-        faults += bad
-        print(f"{'head':20}{name:22}{found:.1e}{'  WRONG' * bad}", flush=True)
+    for kind in ("bfloat16", "int8"):
+        for name, found in head_errors(kind, sizes, backend).items():
+            bad = not found <= LARGEST_HEAD
+            faults += bad
+            print(f"{f'head, {kind}':20}{name:22}{found:.1e}{'  WRONG' * bad}", flush=True)
     print(f"{faults} faults")
     return int(faults > 0)
 

@@ -119,7 +119,7 @@ def test_checking_the_kernels_finds_one_that_is_off(monkeypatch, capsys):
     monkeypatch.setattr(check_kernels, "attention_error", lambda *_: float("nan"))
     monkeypatch.setattr(check_kernels, "grouped_alike", lambda *_: False)
     assert check_kernels.main(["check", *flags]) == 1
-    assert "8 faults" in capsys.readouterr().out  # experts, grouping, attention 4, head 2
+    assert "10 faults" in capsys.readouterr().out  # experts, grouping, attention 4, head 4
 
 
 def test_set_backend_reaches_every_layer():

@@ -63,9 +63,7 @@ def gradients_of_one(lora: bool):
     return gradients(MeshConfig(), lora)
 
 
-@pytest.mark.parametrize(
-    ("mesh", "lora"), [(MESH, True), (MeshConfig(data=2, expert=4), False)], ids=str
-)
+@pytest.mark.parametrize(("mesh", "lora"), [(MESH, True), (MeshConfig(fsdp=8), False)], ids=str)
 def test_loss_and_gradients_are_those_of_one_device(mesh, lora):
     wanted_loss, wanted = gradients_of_one(lora)
     loss, found = gradients(mesh, lora)
@@ -112,14 +110,6 @@ OPTIMIZERS = {
     "adam": make_optimizer(OptimizerConfig("adam", 1e-3, 1e-4, 1, "hold"), 10),
     "adafactor": make_optimizer(OptimizerConfig("adafactor", 1e-3, 1e-4, 1, "hold"), 10),
 }
-
-
-def test_three_steps_are_those_of_one_device():
-    wanted, figures = three_steps_of_one("sgd", 1)
-    state, found = three_steps(MeshConfig(fsdp=8), OPTIMIZERS["sgd"])
-    for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(state), strict=True):
-        np.testing.assert_allclose(jax.device_get(b), jax.device_get(a), rtol=1e-4, atol=3e-6)
-    np.testing.assert_allclose(found["loss"], figures["loss"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["adam", "adafactor"])

@@ -17,9 +17,7 @@ from jax.experimental.pallas import triton
 from diffusiongemma import attend as plain
 from diffusiongemma import masks
 from diffusiongemma.attend import LOWEST, Part
-
-PROGRAMS = 128  # that keep a GPU busy: an H100 has 132 multiprocessors
-WARPS = 8
+from diffusiongemma.tiles import SUMS, WARPS, dot, num_splits, share
 
 
 class _Layout(NamedTuple):
@@ -79,8 +77,8 @@ def _attend(q, parts, query, window, interpret):
     batch, num_queries, heads, head_dim = q.shape
     kv_heads = parts[0].keys.shape[1]
     group = heads // kv_heads
-    # Sums of 128 registers a thread, and tiles of which shared memory holds two of each kind.
-    rows, keys = min(128, 2**15 // head_dim), min(64, 2**14 // head_dim)
+    # Shared memory holds two tiles of keys and two of values.
+    rows, keys = min(128, SUMS // head_dim), min(64, SUMS // 2 // head_dim)
     layout = _Layout(
         queries=num_queries,
         heads=heads,
@@ -94,7 +92,7 @@ def _attend(q, parts, query, window, interpret):
     )
     grid = pl.cdiv(group * num_queries, layout.rows), batch * kv_heads
     tiles = max(pl.cdiv(slots, keys) for slots in layout.slots)
-    splits = min(max(PROGRAMS // (grid[0] * grid[1]), 1), tiles)
+    splits = num_splits(grid[0] * grid[1], tiles)
 
     size = batch * num_queries * heads
     arrays = [q.reshape(size, head_dim), jnp.broadcast_to(query, (query.shape[0], num_queries))]
@@ -147,11 +145,10 @@ def _kernel(q_ref, query_ref, *refs, layout: _Layout, window: int):
 
     top = jnp.full((layout.rows,), LOWEST)
     state = top, jnp.zeros_like(top), jnp.zeros(q.shape, jnp.float32)
-    for slots, share, masked in zip(layout.slots, layout.shares, layout.masked, strict=True):
+    for slots, rows, masked in zip(layout.slots, layout.shares, layout.masked, strict=True):
         refs, parts_refs = parts_refs[: 2 + masked], parts_refs[2 + masked :]
-        fold = _fold(q, query, window, refs, batch // share, kv_head, slots, layout)
-        tiles, splits = pl.cdiv(slots, layout.keys), out_ref.shape[0]
-        first, last = split * tiles // splits, (split + 1) * tiles // splits
+        fold = _fold(q, query, window, refs, batch // rows, kv_head, slots, layout)
+        first, last = share(split, out_ref.shape[0], pl.cdiv(slots, layout.keys))
         state = jax.lax.fori_loop(first, last, fold, state)
 
     top, total, out = state
@@ -170,31 +167,18 @@ def _fold(q, query, window, refs, batch, kv_head, slots: int, layout: _Layout) -
         slot = i * layout.keys + jnp.arange(layout.keys)
         inside = slot < slots
         place = (batch * layout.kv_heads + kv_head) * slots + slot
-        at, whole = (
-            (place[:, None], columns),
-            jnp.broadcast_to(inside[:, None], (slot.size, q.shape[1])),
-        )
+        at = place[:, None], columns
+        whole = jnp.broadcast_to(inside[:, None], (slot.size, q.shape[1]))
         keys = triton.load(keys_ref.at[at], mask=whole, other=0.0)
         seen = inside[None]
         for ref in positions_ref:
             key = triton.load(ref.at[batch, slot], mask=inside, other=-1)
             seen = masks.visible(query[None], key[None], window)[0]
-        scores = jnp.where(seen, dot(q, keys, 1), LOWEST)
+        scores = jnp.where(seen, dot(q, keys, 1, 1), LOWEST)
         new = jnp.maximum(top, scores.max(axis=1))
         weights, shrink = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
         values = triton.load(values_ref.at[at], mask=whole, other=0.0)
-        out = out * shrink[:, None] + dot(weights.astype(values.dtype), values, 0)
+        out = out * shrink[:, None] + dot(weights.astype(values.dtype), values, 1, 0)
         return new, total * shrink + weights.sum(axis=1), out
 
     return fold
-
-
-def dot(a: jax.Array, b: jax.Array, contracted: int) -> jax.Array:
-    """[m, k] times b, contracted along its axis 0 or 1; in float32."""
-    return jax.lax.dot_general(
-        a,
-        b,
-        (((1,), (contracted,)), ((), ())),
-        precision="highest" if a.dtype == jnp.float32 else None,  # or float32 were TF32
-        preferred_element_type=jnp.float32,
-    )

@@ -11,9 +11,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from diffusiongemma.dispatch import Groups, num_blocks
+from diffusiongemma.tiles import WARPS
 
 CHUNK = 2048  # rows at a time
-WARPS = 8
 
 
 def group_rows(

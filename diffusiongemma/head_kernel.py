@@ -10,12 +10,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from diffusiongemma.flash import dot
+from diffusiongemma.tiles import SUMS, WARPS, dot, num_splits, share
 
 STEP = 64  # of what is summed over, at a time
-PROGRAMS = 128  # to keep a GPU busy
-WARPS = 8
-TILE = 2**15  # sums of a program: 128 registers a thread
 
 
 def supports(x: jax.Array, table: jax.Array) -> bool:
@@ -82,7 +79,7 @@ def _transposed_kernel(x_ref, table_ref, chunk_ref, out_ref, *, rows, width, siz
     def walk(k, total):
         inputs = pl.ds(k * STEP, STEP)
         part = triton.load(table_ref.at[pl.ds(start, width), inputs]).astype(x_ref.dtype)
-        return total + dot(_load(x_ref, tile, rows, k), part, 1)
+        return total + dot(_load(x_ref, tile, rows, k), part, 1, 1)
 
     total = jnp.zeros((rows, width), jnp.float32)
     total = jax.lax.fori_loop(0, x_ref.shape[1] // STEP, walk, total)
@@ -94,7 +91,7 @@ def _times(x, table, chunk, size, interpret):
     width = next(n for n in (256, 128) if table.shape[1] % n == 0)
     rows = _rows(x.shape[0], width)
     grid = pl.cdiv(x.shape[0], rows), table.shape[1] // width
-    splits = min(max(PROGRAMS // (grid[0] * grid[1]), 1), size // STEP)
+    splits = num_splits(grid[0] * grid[1], size // STEP)
     return pl.pallas_call(
         functools.partial(_kernel, rows=rows, width=width, size=size),
         out_shape=jax.ShapeDtypeStruct((splits, x.shape[0], table.shape[1]), jnp.float32),
@@ -111,17 +108,16 @@ def _kernel(x_ref, table_ref, chunk_ref, out_ref, *, rows, width, size):
         inputs = pl.ds(chunk_ref[0] * size + k * STEP, STEP)
         columns = pl.ds(column * width, width)
         part = triton.load(table_ref.at[inputs, columns]).astype(x_ref.dtype)
-        return total + dot(_load(x_ref, tile, rows, k), part, 0)
+        return total + dot(_load(x_ref, tile, rows, k), part, 1, 0)
 
-    steps, splits = size // STEP, out_ref.shape[0]
-    first, last = split * steps // splits, (split + 1) * steps // splits
+    first, last = share(split, out_ref.shape[0], size // STEP)
     total = jax.lax.fori_loop(first, last, walk, jnp.zeros((rows, width), jnp.float32))
     _store(out_ref, (split,), tile, column, total)
 
 
 def _rows(num: int, width: int) -> int:
     """Rows of a program."""
-    return min(max(pl.next_power_of_2(num), 16), TILE // width)
+    return min(max(pl.next_power_of_2(num), 16), SUMS // width)
 
 
 def _load(x_ref, tile, rows: int, k) -> jax.Array:

@@ -29,6 +29,7 @@ from diffusiongemma.kernel_words import (
     scale,
     to_words,
 )
+from diffusiongemma.tiles import dot
 
 WIDTH = 64  # words of the output in a tile: the rows of one matrix instruction
 STEP = 64  # inputs in a tile
@@ -159,7 +160,7 @@ def _matmul_kernel(
                         w = numbers(words, kind, p, output, interpret).astype(x.dtype)
                         if kind == "int4":
                             w = w * scale(scales, output).astype(x.dtype)
-                        total += _dot(w, x, 0)
+                        total += dot(w, x, 0, 1)
                     new.append(total)
             return tuple(new)
 
@@ -212,7 +213,7 @@ def _transposed_kernel(
                     w = numbers(words, kind, p, output, interpret).astype(dy.dtype)
                     if kind == "int4":
                         w = w * scale(scales, output).astype(dy.dtype)
-                    total += _dot(w, dy, 1)
+                    total += dot(w, dy, 1, 1)
                 new.append(total)
             return tuple(new)
 
@@ -244,17 +245,6 @@ def _load(ref, rows: jax.Array, there: jax.Array, k: jax.Array, step: int) -> ja
 
 def _store(ref, block: jax.Array, start: jax.Array, y: jax.Array) -> None:
     triton.store(ref.at[block, :, pl.ds(start, y.shape[1])], y.astype(ref.dtype))
-
-
-def _dot(w: jax.Array, x: jax.Array, contracted: int) -> jax.Array:
-    """Weights [in, out] or [out, in] by the axis contracted, rows [block, in] -> [out, block]."""
-    return jax.lax.dot_general(
-        w,
-        x,
-        (((contracted,), (1,)), ((), ())),
-        precision="highest" if x.dtype == jnp.float32 else None,  # or float32 were TF32
-        preferred_element_type=jnp.float32,
-    )
 
 
 def _interleave(sums) -> jax.Array:

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
-from diffusiongemma import DiffusionGemma, ModelConfig, attend, flash, masks
+from diffusiongemma import DiffusionGemma, ModelConfig, attend, flash, masks, tiles
 from diffusiongemma.attend import Part
 from diffusiongemma.attention import encode_contexts
 from diffusiongemma.backend import set_backend
 from tests.conftest import Compiled
-from tests.diffusiongemma.test_kernels import DEPRECATED, lowered
+from tests.diffusiongemma.test_kernels import DEPRECATED, lowered, on_gpus
 
 H = 4
 plain = jax.jit(attend.attend, static_argnums=3)
@@ -77,7 +76,7 @@ def test_more_programs_than_tiles():
 @pytest.mark.parametrize("splits", [1, 2, 3])
 def test_tiles_are_shared_out(splits, monkeypatch):
     """Four of the cache and one new; the rows alone take four programs."""
-    monkeypatch.setattr(flash, "PROGRAMS", 4 * splits)
+    monkeypatch.setattr(tiles, "PROGRAMS", 4 * splits)
     found = jax.jit(functools.partial(flash.attend, interpret=True, window=masks.NO_WINDOW))
     args = arrays(2, 2, 13, 250, 8, causal=False)
     np.testing.assert_allclose(found(*args), plain(*args, masks.NO_WINDOW), atol=2e-6)
@@ -155,10 +154,7 @@ def test_one_gpu_takes_the_kernel(devices, chosen):
         contexts, _ = encode_contexts(config, None, *x.shape[:2], None)
         return nnx.merge(graphdef, state).layers[0].attention(x, None, contexts["full"])[0]
 
-    gpu = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
-    names, auto = ("data", "fsdp", "expert"), (AxisType.Auto,) * 3
-    mesh = AbstractMesh((devices, 1, 1), names, auto, abstract_device=gpu)
     x = jax.ShapeDtypeStruct((2, 12, config.width), jnp.bfloat16)
-    with use_abstract_mesh(mesh):
+    with on_gpus(devices):
         assert ("pallas_call" in str(jax.make_jaxpr(attention)(state, x))) == chosen
     assert "pallas_call" not in str(jax.make_jaxpr(attention)(state, x))

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
-from diffusiongemma import head, head_kernel
+from diffusiongemma import head, tiles
 from diffusiongemma.head import DrawNoise, argmax, block_size, predict
 from diffusiongemma.head_kernel import product
 from diffusiongemma.quantize import dequantize, quantize
-from tests.diffusiongemma.test_kernels import DEPRECATED, lowered
+from tests.diffusiongemma.test_kernels import DEPRECATED, lowered, on_gpus
 
 B, C, D = 2, 7, 16
 CAP, TAU = 30.0, 0.7
@@ -139,7 +138,7 @@ def test_by_the_kernels_it_is_the_same(num_chunks, quantized):
 )
 def test_products_with_a_chunk(rows, width, size, transpose, monkeypatch):
     """Rows that fill no tile and several; sums split evenly, unevenly, and not at all."""
-    monkeypatch.setattr(head_kernel, "PROGRAMS", 8)
+    monkeypatch.setattr(tiles, "PROGRAMS", 8)
     rng = np.random.default_rng(rows)
     table = rng.normal(size=(3 * size, width)).astype(np.float32)
     x = rng.normal(size=(1, rows, width if transpose else size)).astype(np.float32)
@@ -178,9 +177,7 @@ def test_one_gpu_takes_the_kernels():
     x, table = jnp.ones((1, 256, 256), jnp.bfloat16), jnp.ones((1024, 256), jnp.bfloat16)
 
     def traced(table, devices=1) -> bool:
-        gpu = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
-        names, auto = ("data", "fsdp", "expert"), (AxisType.Auto,) * 3
-        with use_abstract_mesh(AbstractMesh((devices, 1, 1), names, auto, abstract_device=gpu)):
+        with on_gpus(devices):
             return "pallas_call" in str(
                 jax.make_jaxpr(predict, static_argnums=2)(x, table, CAP, 1.0)
             )

@@ -58,11 +58,16 @@ def check(found: jax.Array, wanted: np.ndarray, places: np.ndarray) -> None:
     assert not np.delete(found, places, axis=0).any()
 
 
-def lowered(function, *args) -> str:
-    """A function's program for an H100, which need not be there."""
+def on_gpus(count: int = 1):
+    """A context in which there are H100s, which need not be there."""
     device = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
-    mesh = AbstractMesh((1,), ("x",), (AxisType.Auto,), abstract_device=device)
-    with use_abstract_mesh(mesh):
+    names, auto = ("data", "fsdp", "expert"), (AxisType.Auto,) * 3
+    return use_abstract_mesh(AbstractMesh((count, 1, 1), names, auto, abstract_device=device))
+
+
+def lowered(function, *args) -> str:
+    """A function's program for an H100."""
+    with on_gpus():
         return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
 
 

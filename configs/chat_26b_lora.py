@@ -5,7 +5,7 @@
 
 DIR is the checkpoint's folder, whose tokenizer and chat template are used. A line of the file has
 "messages", the last one the assistant's answer that is learned, or "prompt" and "response"; see
-data/conversations.py. Longer ones need more data.prompt_length and loss.num_canvases: what the
+data/text/conversations.py. Longer ones need more data.prompt_length and loss.num_canvases: what the
 file needs is said before anything is loaded. The recipe is that of Google's own LoRA config.
 """
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from data.sudoku import valid_solutions
+from data.sudoku.grids import valid_solutions
 
 
 def wilson(successes, n, z=1.959964):

@@ -7,10 +7,10 @@ from typing import Any
 import grain
 import numpy as np
 
-from data import sudoku
-from data.canvas import pack
-from data.chat_template import ChatTemplate
-from data.conversations import Conversation
+from data.sudoku import grids
+from data.text.chat_template import ChatTemplate
+from data.text.conversations import Conversation
+from data.text.packing import pack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Packer:
 
 def sudoku_to_text(item: dict[str, np.ndarray]) -> tuple[str, str]:
     """(user text, answer text) of a SudokuSource item."""
-    return sudoku.prompt(item["puzzle"]), sudoku.render(item["solution"])
+    return grids.prompt(item["puzzle"]), grids.render(item["solution"])
 
 
 def make_dataset(

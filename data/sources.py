@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data import sudoku
-from data.conversations import TEST_SHARE, conversation, open_conversations
-from data.needle import SHORTEST, NeedleSource
 from data.pipeline import Packer, sudoku_to_text
-from data.tasks import TaskSource, task_to_text
+from data.sudoku import grids
+from data.tasks.base_mixture import TaskSource, task_to_text
+from data.tasks.needle import SHORTEST, NeedleSource
+from data.text.conversations import TEST_SHARE, conversation, open_conversations
 
 # Items that a generated source can give before it repeats itself.
 UNBOUNDED = 2**30
@@ -27,8 +27,8 @@ class DataConfig:
       box: Sudoku's box size, 3 for 9x9 and 2 for 4x4.
       clues: fewest and most clues of a generated puzzle.
       shortest: tokens of the shortest prompt with a needle.
-      dense: needles among more numbers than usual (data/needle.py).
-      path: the file: CSV with the columns puzzle and solution, or JSONL (data/conversations.py).
+      dense: needles among more numbers than usual (data/tasks/needle.py).
+      path: the file: CSV with the columns puzzle and solution, or JSONL (conversations.py).
     """
 
     kind: str
@@ -51,8 +51,8 @@ class Sources(NamedTuple):
 def open_sources(config: DataConfig, seed: int, packer: Packer, test: bool = True) -> Sources:
     """The two splits; without `test` only the one to train on.
 
-    No item of one is in the other: of Sudoku up to its symmetries (data/symmetry.py), of the base
-    mixture and of needles by seed, of conversations by a hash. A file is read and checked as a
+    No item of one is in the other: of Sudoku up to its symmetries (data/sudoku/symmetry.py), of the
+    base mixture and of needles by seed, of conversations by a hash. A file is read and checked as a
     whole.
 
     Raises:
@@ -91,10 +91,10 @@ def _open_split(
         source = NeedleSource(of_split, UNBOUNDED, *lengths, dense=config.dense)
         return source, task_to_text
     if config.kind == "sudoku":
-        source = sudoku.SudokuSource(seed, UNBOUNDED, config.box, tuple(config.clues), split)
+        source = grids.SudokuSource(seed, UNBOUNDED, config.box, tuple(config.clues), split)
         return source, sudoku_to_text
     if config.kind == "csv":
-        return sudoku.CsvSource(_path(config, "FILE.csv"), split, config.box), sudoku_to_text
+        return grids.CsvSource(_path(config, "FILE.csv"), split, config.box), sudoku_to_text
     kinds = "'tasks', 'sudoku', 'csv', 'needle' or 'chat'"
     raise ValueError(f"data.kind is {kinds}, not '{config.kind}'")
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from diffusiongemma import flash, masks
-from diffusiongemma.attend import Part, attend, attend_band
 from diffusiongemma.backend import Backend, takes_kernels
 from diffusiongemma.config import LayerType, ModelConfig
+from diffusiongemma.kernels import flash_attention
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
+from diffusiongemma.ops import masks
+from diffusiongemma.ops.blockwise_attention import Part, attend, attend_band
 
 
 class LayerCache(NamedTuple):
@@ -159,9 +160,9 @@ class Attention(nnx.Module):
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _attend(self, q: jax.Array, parts: list[Part], query: jax.Array) -> jax.Array:
-        if takes_kernels(self.backend, flash.supports(q, parts)):
+        if takes_kernels(self.backend, flash_attention.supports(q, parts)):
             interpret = self.backend == "interpret"
-            return flash.attend(q, parts, query, self.window, interpret=interpret)
+            return flash_attention.attend(q, parts, query, self.window, interpret=interpret)
         return attend(q, parts, query, self.window)
 
     def _heads(self, x: jax.Array) -> jax.Array:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffusiongemma import head_kernel
 from diffusiongemma.backend import Backend, takes_kernels
+from diffusiongemma.kernels import head_matmul
 from diffusiongemma.layers import sum_last
-from diffusiongemma.quantize import Quantized, matmul
+from diffusiongemma.ops.quantized import Quantized, matmul
 
 # A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
 BLOCK = 128
@@ -91,7 +91,7 @@ def predict(
     vocab_size, width = table.shape
     block, num_rows = block_size(vocab_size), x.shape[0] * x.shape[1]
     values, scales = table if isinstance(table, Quantized) else (table, None)
-    kernels = takes_kernels(backend, head_kernel.supports(x, values))
+    kernels = takes_kernels(backend, head_matmul.supports(x, values))
     limit = KERNEL_BYTES if kernels else CHUNK_BYTES
     num_chunks = num_chunks or _num_chunks(num_rows, vocab_size, block, limit)
     size = vocab_size // num_chunks
@@ -102,7 +102,7 @@ def predict(
             return matmul(y.astype(x.dtype), rows, transpose=transpose, dtype=jnp.float32)
         scale = 1.0 if rows is None else rows[:, 0]
         y = (y if transpose else y * scale).astype(x.dtype)
-        y = head_kernel.product(y, values, number, size, transpose, backend == "interpret")
+        y = head_matmul.product(y, values, number, size, transpose, backend == "interpret")
         return y * scale if transpose else y
 
     def read(state: _State, chunk) -> tuple[_State, None]:

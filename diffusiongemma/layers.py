@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.lax import Precision
 
-from diffusiongemma.quantize import matmul, take
+from diffusiongemma.ops.quantized import matmul, take
 
 # The largest fan-in lies on the second axis from the end, also for stacks of experts [E, in, out].
 kernel_init = nnx.initializers.variance_scaling(

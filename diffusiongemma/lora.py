@@ -8,7 +8,7 @@ from flax import nnx
 
 from diffusiongemma.layers import Linear
 from diffusiongemma.moe import ExpertLinear
-from diffusiongemma.quantize import QuantizedMatrix
+from diffusiongemma.ops.quantized import QuantizedMatrix
 
 
 def add_lora(

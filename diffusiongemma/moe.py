@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from diffusiongemma import group_kernel, grouped
 from diffusiongemma.backend import Backend
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.dispatch import group_rows, mixture
+from diffusiongemma.kernels import expert_mixture, group_rows
 from diffusiongemma.layers import Linear, expert_init, rms_norm
-from diffusiongemma.quantize import Quantized, matmul
+from diffusiongemma.ops import expert_loop
+from diffusiongemma.ops.quantized import Quantized, matmul
 from diffusiongemma.sharding import over_experts, platform
 
 
@@ -114,18 +114,19 @@ def mix(
 ) -> jax.Array:
     """Each row's weighted sum of its experts, float32 [N, D]; params may hold a part of all."""
     if backend is None:
-        on_gpu = platform() == "gpu" and grouped.supports(params)
+        on_gpu = platform() == "gpu" and expert_mixture.supports(params)
         backend = "pallas" if on_gpu else "loop"
     if backend == "reference":
         return _reference(x, weights, experts, params)
     num_experts = jax.tree.leaves(params)[0].shape[0]
     choices = experts.reshape(-1)
     if backend == "loop":
-        groups = group_rows(choices, num_experts, _block_size(choices.size, num_experts))
-        return mixture(expert_mlp, x, weights, params, groups)
-    block, interpret = grouped.block_size(choices.size, num_experts), backend == "interpret"
-    groups = group_kernel.group_rows(choices, num_experts, block, interpret=interpret)
-    return grouped.mixture(x, weights, params, groups, interpret=interpret)
+        block = _block_size(choices.size, num_experts)
+        groups = expert_loop.group_rows(choices, num_experts, block)
+        return expert_loop.mixture(expert_mlp, x, weights, params, groups)
+    block, interpret = expert_mixture.block_size(choices.size, num_experts), backend == "interpret"
+    groups = group_rows.group_rows(choices, num_experts, block, interpret=interpret)
+    return expert_mixture.mixture(x, weights, params, groups, interpret=interpret)
 
 
 def _reference(x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts) -> jax.Array:

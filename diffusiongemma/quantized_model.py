@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.lora import linears
-from diffusiongemma.quantize import Precision, QuantizedMatrix, quantize
+from diffusiongemma.ops.quantized import Precision, QuantizedMatrix, quantize
 from diffusiongemma.sharding import param_sharding, state_sharding
 from diffusiongemma.transformer import DiffusionGemma
 

@@ -26,7 +26,7 @@ from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.convert import OURS, axis_groups
+from diffusiongemma.formats.tensor_tables import OURS, axis_groups
 
 BATCH = ("data", "fsdp")
 EXPERT = "expert"

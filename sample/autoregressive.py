@@ -11,11 +11,11 @@ from flax import nnx
 
 from diffusiongemma.attention import KVCache
 from diffusiongemma.head import argmax
-from sample.clock import Clock
-from sample.frozen import Frozen, freeze
+from sample.batch import check_prompts, fold_in, row_keys
 from sample.prefill import CHUNK, prefill
-from sample.prompts import check_prompts, fold_in, row_keys
+from sample.split_model import Frozen, freeze
 from sample.stopping import is_stop
+from sample.timing import Clock
 
 
 @dataclasses.dataclass(frozen=True)

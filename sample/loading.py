@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from data.tokenizer import DEFAULT_PATH, Tokenizer
+from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma import DiffusionGemma, load_checkpoint
-from diffusiongemma.opening import companion_folder
+from diffusiongemma.formats.detect import companion_folder
 
 
 def locate(path: Path) -> Path:

@@ -17,13 +17,13 @@ from pathlib import Path
 from absl import flags, logging
 
 from sample import cli, compile_cache
-from sample.answers import AnswerFile
-from sample.chat import chat
-from sample.console import asked_rows, complain, read_line, show
-from sample.flags import check_flags, define_flags, with_underscores
-from sample.requests import Row
-from sample.session import Answer, Session, answer_all
-from sample.setup import open_draft, open_session
+from sample.command.answer_file import AnswerFile
+from sample.command.chat_loop import chat
+from sample.command.console import asked_rows, complain, read_line, show
+from sample.command.flags import check_flags, define_flags, with_underscores
+from sample.command.open_session import open_draft, open_session
+from sample.command.prompt_rows import Row
+from sample.command.session import Answer, Session, answer_all
 from sample.statistics import comparison, summary
 
 

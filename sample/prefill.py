@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.attention import KVCache
-from sample.frozen import Structure
+from sample.split_model import Structure
 
 # Columns of a prompt: enough for a GPU to compute longer than it reads the 26B's weights (15 ms),
 # and no more, for activations grow with them.

@@ -13,11 +13,11 @@ from flax import nnx
 from diffusiongemma.diffusion import temperature
 from diffusiongemma.sharding import gather
 from sample import stopping
-from sample.clock import Clock
-from sample.frozen import Frozen, freeze
+from sample.batch import check_prompts, fold_in, row_keys
 from sample.prefill import commit, prefill
-from sample.prompts import check_prompts, fold_in, row_keys
+from sample.split_model import Frozen, freeze
 from sample.step import SamplerConfig, denoise_step, noise
+from sample.timing import Clock
 
 
 class Generation(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from data.metrics import effective_steps, tokens_per_forward
-from sample.clock import Clock
+from sample.timing import Clock
 
 
 class Statistics:

@@ -18,11 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from diffusiongemma import ModelConfig, dispatch, flash, group_kernel, grouped, head, masks
-from diffusiongemma.attend import Part, attend
+from diffusiongemma import ModelConfig, head
 from diffusiongemma.attention import kv_shape
+from diffusiongemma.kernels import expert_mixture, flash_attention, group_rows
 from diffusiongemma.moe import Expert, mix
-from diffusiongemma.quantize import Quantized, dequantize, quantize
+from diffusiongemma.ops import expert_loop, masks
+from diffusiongemma.ops.blockwise_attention import Part, attend
+from diffusiongemma.ops.quantized import Quantized, dequantize, quantize
 from sample import cli
 
 RANK = 8
@@ -101,7 +103,7 @@ def attention_cases(num_tokens: int, context: int) -> dict[str, tuple]:
 
 @functools.partial(jax.jit, static_argnames=("window", "interpret"))
 def attention_error(q, parts, query, window, interpret):
-    found = flash.attend(q, parts, query, window, interpret=interpret)
+    found = flash_attention.attend(q, parts, query, window, interpret=interpret)
     wide = [Part(*(x.astype(jnp.float32) for x in part[:2]), part.positions) for part in parts]
     with jax.default_matmul_precision("highest"):
         wanted = attend(q.astype(jnp.float32), wide, query, window)
@@ -127,8 +129,8 @@ def head_errors(kind: str, sizes: tuple[int, int, int], backend: str) -> dict[st
 
 
 def grouped_alike(chosen: jax.Array, num_experts: int, interpret: bool) -> bool:
-    sizes = num_experts, grouped.block_size(chosen.size, num_experts)
-    ways = functools.partial(group_kernel.group_rows, interpret=interpret), dispatch.group_rows
+    sizes = num_experts, expert_mixture.block_size(chosen.size, num_experts)
+    ways = functools.partial(group_rows.group_rows, interpret=interpret), expert_loop.group_rows
     some, other = (jax.jit(way, static_argnums=(1, 2))(chosen.reshape(-1), *sizes) for way in ways)
     return all(map(jnp.array_equal, some, other))
 

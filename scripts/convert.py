@@ -14,9 +14,9 @@ from typing import get_args
 
 from absl import flags, logging
 
-from diffusiongemma.checkpoint import Target, convert_checkpoint
-from diffusiongemma.hf_checkpoint import SHARD_BYTES
-from diffusiongemma.quantize import Precision
+from diffusiongemma.formats.hf import SHARD_BYTES
+from diffusiongemma.formats.load_save import Target, convert_checkpoint
+from diffusiongemma.ops.quantized import Precision
 from sample import cli
 
 

@@ -3,9 +3,9 @@
     python -m scripts.long_context --checkpoint=runs/needle_16k --lengths=1024,4096,16384,65536 \\
         --out=docs/long_context
 
-Held-out prompts of data/needle.py, of exactly these lengths in tokens, one at a time. Every length
-has a process of its own, so that its peak memory is its own. Writes REPORT.md with a plot, and
-results.json, to --out.
+Held-out prompts of data/tasks/needle.py, of exactly these lengths in tokens, one at a time. Every
+length has a process of its own, so that its peak memory is its own. Writes REPORT.md with a plot,
+and results.json, to --out.
 """
 
 import dataclasses
@@ -21,21 +21,21 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data.chat import split_turn
-from data.chat_template import ChatTemplate
 from data.metrics import wilson
-from data.needle import NeedleSource
+from data.tasks.needle import NeedleSource
+from data.text.chat import split_turn
+from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
-from diffusiongemma.opening import open_checkpoint
+from diffusiongemma.formats.detect import open_checkpoint
 from sample import cli
-from sample.clock import Clock
-from sample.flags import SAMPLER, define_fields, given_fields
-from sample.frozen import Frozen
+from sample.command.flags import SAMPLER, define_fields, given_fields
 from sample.loading import companions, load, locate
 from sample.sampler import generate
+from sample.split_model import Frozen
 from sample.statistics import Statistics, peak_memory
 from sample.step import SamplerConfig
+from sample.timing import Clock
 from train import plots
 
 SAMPLER_FLAGS = [name for name in SAMPLER if name not in ("max_new_tokens", "trajectory")]

@@ -4,7 +4,7 @@
 
 It is laid out like the released tokenizer (BPE with byte fallback, "▁" for a space, the same
 special ids), so the same code reads both. The ids are part of every trained checkpoint: adding a
-word, here or to the word tasks of data/tasks.py, moves them.
+word, here or to the word tasks of data/tasks/base_mixture.py, moves them.
 
 A word is one token without a chain of merges: words and digits are split off beforehand, and
 `ignore_merges` looks a whole piece up first. Digits are pieces of their own, so none ever merge.
@@ -13,7 +13,7 @@ A word is one token without a chain of merges: words and digits are split off be
 import json
 from pathlib import Path
 
-from data.tasks import WORDS
+from data.tasks.base_mixture import WORDS
 
 VOCAB_SIZE = 1024
 PATH = Path(__file__).parent.parent / "data" / "assets" / "tokenizer.json"

@@ -7,7 +7,7 @@
         --target=h100
 
 With --config it plans the training step of that run, else a canvas' denoising behind a full cache.
-What is counted, and how, is in train/planning.py. Compiling for h100 takes a plugin and no GPU.
+What is counted, and how, is in train/memory_plan.py. Compiling for h100 takes a plugin and no GPU.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from diffusiongemma import ModelConfig
-from diffusiongemma.hf_checkpoint import CONFIG, is_hf, read_config
-from diffusiongemma.quantize import Precision
+from diffusiongemma.formats.hf import CONFIG, is_hf, read_config
+from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.sharding import MeshConfig
 from sample import cli
+from train.compile_target import Target
 from train.config import RunConfig
-from train.planning import plan_generation, plan_training
-from train.target import Target
+from train.memory_plan import plan_generation, plan_training
 
 
 def define_flags() -> flags.FlagValues:

@@ -22,18 +22,18 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data.chat_template import ChatTemplate
 from data.metrics import sudoku_metrics
-from data.sudoku import SudokuSource, parse, read_csv
+from data.sudoku.grids import SudokuSource, parse, read_csv
+from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from sample import cli, compile_cache
-from sample.clock import Clock
-from sample.defaults import sampler_defaults
-from sample.flags import define_fields, given_fields
-from sample.frozen import Frozen
+from sample.command.flags import define_fields, given_fields
+from sample.generation_config import sampler_defaults
 from sample.loading import companions, load, locate
 from sample.sampler import generate
+from sample.split_model import Frozen
 from sample.step import SamplerConfig
+from sample.timing import Clock
 from train import plots
 from train.outcome import Outcome, by_clues, paired, shares, summarize
 from train.replay import encode_prompts, replay, typical

@@ -16,22 +16,22 @@ from jax.sharding import Mesh
 
 from data.pipeline import Packer, make_dataset
 from data.sources import open_sources
-from data.tokenizer import Tokenizer
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
-from diffusiongemma.adapter import fingerprint
-from diffusiongemma.checkpoint import convert_checkpoint
+from diffusiongemma.formats.adapter import fingerprint
+from diffusiongemma.formats.detect import open_checkpoint
+from diffusiongemma.formats.load_save import convert_checkpoint
 from diffusiongemma.lora import add_lora, merge_lora
-from diffusiongemma.opening import open_checkpoint
 from diffusiongemma.quantized_model import quantized_precision
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
-from train.checkpoints import Checkpoints
+from train.checkpointer import Checkpoints
+from train.companions import check_tokenizer, load_template, save_companions
 from train.config import ConfigError, RunConfig, differences
-from train.heldout import HeldOut
-from train.metrics import MetricsWriter, progress_bar
+from train.metrics_writer import MetricsWriter, progress_bar
 from train.optimizer import make_optimizer
 from train.step import has_lora, init_state, make_train_step
-from train.text import check_tokenizer, load_template, save_companions
+from train.validation import HeldOut
 
 
 class NonFiniteLoss(FloatingPointError):

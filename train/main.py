@@ -15,9 +15,9 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from sample import cli, compile_cache
+from train.companions import load_tokenizer
 from train.config import RunConfig
 from train.loop import train
-from train.text import load_tokenizer
 
 
 def define_distributed(values: flags.FlagValues) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data.metrics import effective_steps, tokens_per_forward, wilson
-from data.sudoku_engine import difficulty
+from data.sudoku.engine import difficulty
 
 CLUE_BINS = {  # box: the fewest clues of each bin
     3: {"40 or more clues": 40, "30-39 clues": 30, "under 30 clues": 0},

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 
-from data.chat_template import ChatTemplate
-from data.conversations import conversation
-from data.sudoku import prompt, render
+from data.sudoku.grids import prompt, render
+from data.text.chat_template import ChatTemplate
+from data.text.conversations import conversation
 from diffusiongemma import DiffusionGemma
+from sample.batch import pad_prompts
 from sample.loading import check_vocabulary
-from sample.prompts import pad_prompts
 from sample.sampler import generate
 from sample.step import SamplerConfig
 from train.outcome import Outcome

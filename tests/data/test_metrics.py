@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data.metrics import effective_steps, sudoku_metrics, tokens_per_forward, wilson
-from data.sudoku import check, is_valid_solution
-from data.sudoku_engine import count_solutions, generate
+from data.sudoku.engine import count_solutions, generate
+from data.sudoku.grids import check, is_valid_solution
 
 SOLUTION = [1, 2, 3, 4, 3, 4, 1, 2, 2, 1, 4, 3, 4, 3, 2, 1]
 OTHER = [1, 2, 3, 4, 3, 4, 1, 2, 4, 3, 2, 1, 2, 1, 4, 3]  # valid too

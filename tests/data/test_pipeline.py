@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from data.chat_template import ChatTemplate
-from data.conversations import conversation
 from data.pipeline import Packer, make_dataset, sudoku_to_text
-from data.tasks import TaskSource, task_to_text
-from data.tokenizer import Tokenizer
+from data.tasks.base_mixture import TaskSource, task_to_text
+from data.text.chat_template import ChatTemplate
+from data.text.conversations import conversation
+from data.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

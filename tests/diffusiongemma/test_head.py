@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusiongemma import head, tiles
+from diffusiongemma import head
 from diffusiongemma.head import DrawNoise, argmax, block_size, predict
-from diffusiongemma.head_kernel import product
-from diffusiongemma.quantize import dequantize, quantize
-from tests.diffusiongemma.test_kernels import DEPRECATED, lowered, on_gpus
+from diffusiongemma.kernels import tiling
+from diffusiongemma.kernels.head_matmul import product
+from diffusiongemma.ops.quantized import dequantize, quantize
+from tests.diffusiongemma.kernels.test_expert_matmul import DEPRECATED, lowered, on_gpus
 
 B, C, D = 2, 7, 16
 CAP, TAU = 30.0, 0.7
@@ -138,7 +139,7 @@ def test_by_the_kernels_it_is_the_same(num_chunks, quantized):
 )
 def test_products_with_a_chunk(rows, width, size, transpose, monkeypatch):
     """Rows that fill no tile and several; sums split evenly, unevenly, and not at all."""
-    monkeypatch.setattr(tiles, "PROGRAMS", 8)
+    monkeypatch.setattr(tiling, "PROGRAMS", 8)
     rng = np.random.default_rng(rows)
     table = rng.normal(size=(3 * size, width)).astype(np.float32)
     x = rng.normal(size=(1, rows, width if transpose else size)).astype(np.float32)

@@ -10,9 +10,9 @@ from flax import nnx
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.backend import set_backend
-from diffusiongemma.dispatch import group_rows
 from diffusiongemma.lora import add_lora
 from diffusiongemma.moe import ExpertLinear, MoE
+from diffusiongemma.ops.expert_loop import group_rows
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 from flax import nnx
 
 from diffusiongemma.attention import Attention
-from diffusiongemma.checkpoint import convert_checkpoint, load_checkpoint
 from diffusiongemma.config import ModelConfig, five_to_one
+from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint
 from diffusiongemma.moe import MoE
 from diffusiongemma.transformer import DiffusionGemma
 

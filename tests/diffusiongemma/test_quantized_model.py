@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.lora import add_lora, linears, merge_lora
-from diffusiongemma.quantize import QuantizedMatrix, QuantizedParam, dequantize
+from diffusiongemma.ops.quantized import QuantizedMatrix, QuantizedParam, dequantize
 from diffusiongemma.quantized_model import (
     abstract_model,
     create_quantized,

@@ -2,12 +2,12 @@
 
 import json
 
-from data.tokenizer import Tokenizer
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import ModelConfig, save_checkpoint
 from diffusiongemma.transformer import create_model
-from sample.flags import define_flags
-from sample.setup import open_session
-from tests.diffusiongemma.folders import edit_config, make_adapter
+from sample.command.flags import define_flags
+from sample.command.open_session import open_session
+from tests.diffusiongemma.formats.folders import edit_config, make_adapter
 
 
 def test_an_adapter_has_its_bases_files(tmp_path):

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.chat import split_turn
-from data.tokenizer import Tokenizer
+from data.text.chat import split_turn
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from sample import AutoregressiveConfig, SamplerConfig, generate, generate_autoregressive
 from sample import main as command
-from sample.flags import define_flags
-from sample.session import Session
-from sample.setup import open_session
-from tests.data.messages import chat_prompt
+from sample.command.flags import define_flags
+from sample.command.open_session import open_session
+from sample.command.session import Session
+from tests.data.text.messages import chat_prompt
 
 CANVAS, NEW = 16, 24  # two canvases, the second one cut
 FLAGS = (f"--max_new_tokens={NEW}", "--max_steps=3", "--seed=5")

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sample.clock import Clock
 from sample.statistics import Statistics, comparison, peak_memory, summary
+from sample.timing import Clock
 
 
 def clock(**seconds: float) -> Clock:

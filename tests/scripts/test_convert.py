@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from scripts.convert import main
-from tests.diffusiongemma.folders import (
+from tests.diffusiongemma.formats.folders import (
     CONFIGS,
     assert_same_tensors,
     edit_config,

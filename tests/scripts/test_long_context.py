@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.chat_template import ChatTemplate
-from data.needle import NeedleSource
-from data.tokenizer import Tokenizer
+from data.tasks.needle import NeedleSource
+from data.text.chat_template import ChatTemplate
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from sample import Generation, SamplerConfig
 from scripts import long_context

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.chat_template import ChatTemplate
-from data.sudoku import SudokuSource, prompt, read_csv, render, write_csv
-from data.tokenizer import Tokenizer
+from data.sudoku.grids import SudokuSource, prompt, read_csv, render, write_csv
+from data.text.chat_template import ChatTemplate
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.head import Prediction
 from sample import SamplerConfig
 from sample.cli import write_files
-from sample.defaults import save_sampler_defaults
-from tests.data.messages import chat_answer, chat_prompt
-from tests.diffusiongemma.folders import make_adapter
+from sample.generation_config import save_sampler_defaults
+from tests.data.text.messages import chat_answer, chat_prompt
+from tests.diffusiongemma.formats.folders import make_adapter
 from train import evaluate as command
 from train.evaluate import evaluate
 from train.replay import replay, typical

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.canvas import pack
+from data.text.packing import pack
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels

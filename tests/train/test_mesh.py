@@ -12,7 +12,7 @@ from flax import nnx
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import PartitionSpec as P
 
-from data.tokenizer import Tokenizer
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.lora import add_lora
 from diffusiongemma.moe import MoE

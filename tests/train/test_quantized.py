@@ -6,10 +6,10 @@ import optax
 import pytest
 from flax import nnx
 
-from data.tokenizer import Tokenizer
+from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.lora import add_lora
-from diffusiongemma.quantize import QuantizedParam
+from diffusiongemma.ops.quantized import QuantizedParam
 from diffusiongemma.quantized_model import quantize_model, quantized_precision
 from tests.diffusiongemma.test_quantized_model import widened
 from train.config import ConfigError, RunConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.metrics import wilson
-from data.sudoku import SudokuSource
+from data.sudoku.grids import SudokuSource
 from train import report
 from train.outcome import Outcome, by_clues, paired, shares, summarize
 

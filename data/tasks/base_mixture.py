@@ -1,0 +1,160 @@
+"""The base mixture: small tasks on grids of digits and on words, and no Sudoku among them.
+
+It teaches the tiny model of the showcase what a fine-tuning on Sudoku can start from, as the
+released model's pre-training does: how a prompt with a grid is laid out, and the skills of
+data/tasks/grid_tasks.py.
+
+A grid is written as in data/sudoku/grids.py: single spaces, a line for each row, 0 for an empty
+cell, and it always ends the prompt. A Sudoku puzzle is a grid without a repeated digit in any row,
+column or box: whatever looks like one (`grid_tasks.looks_like_sudoku`) is drawn again, as a
+prompt's grid and as an answer. Hence neither puzzles nor solutions can occur.
+"""
+
+import numpy as np
+
+from data.tasks.grid_tasks import FEWEST_CLUES, GRID_TASKS, board, looks_like_sudoku
+from data.tasks.seeded import SeededSource
+from data.text.digit_grid import render
+
+_WORDS = (
+    "red blue green white black brown dog cat bird fish horse cow tree leaf root seed sun moon "
+    "star sky sea river lake hill rain snow wind fire stone sand gold iron wood glass paper book "
+    "pen desk door wall roof house room road bridge town city farm field garden apple bread milk "
+    "salt rice water tea cup plate spoon knife table chair bed lamp clock key coat shoe hat ring "
+    "hand foot head eye ear nose mouth arm boat ship train car wheel king queen child friend "
+    "mother father teacher doctor song music dance game ball story letter name day night week "
+    "month year spring summer winter morning evening north south east west"
+)
+WORDS = tuple(_WORDS.split())
+
+
+def _number(value: int) -> str:
+    return " ".join(str(value))
+
+
+def _line(digits: np.ndarray) -> str:
+    return render(digits, len(digits))
+
+
+def _words(rng, low: int = 2, high: int = 24) -> list[str]:
+    return [WORDS[i] for i in rng.integers(0, len(WORDS), int(rng.integers(low, high + 1)))]
+
+
+# Tasks without a grid: rng -> (material, answer)
+
+
+def _copy_words(rng):
+    text = " ".join(_words(rng, high=40))
+    return text, text
+
+
+def _reverse_words(rng):
+    words = _words(rng)
+    return " ".join(words), " ".join(reversed(words))
+
+
+def _count_words(rng):
+    words = _words(rng, high=20)
+    return " ".join(words), _number(len(words))
+
+
+def _sort_digits(rng):
+    digits = rng.integers(0, 10, int(rng.integers(2, 31)))
+    return _line(digits), _line(np.sort(digits))
+
+
+def _add(rng):
+    a, b = (int(x) for x in rng.integers(0, 10 ** rng.integers(1, 5, 2)))
+    return f"{_number(a)} and {_number(b)}", _number(a + b)
+
+
+def _compare(rng):
+    a, b = (int(x) for x in rng.integers(0, 10 ** rng.integers(1, 5, 2)))
+    return f"{_number(a)} and {_number(b)}", _number(max(a, b))
+
+
+# name: (weight in percent, task, instructions)
+WORD_TASKS = {
+    "copy_words": (25, _copy_words, ("Copy the words", "Write the same words again")),
+    "reverse_words": (20, _reverse_words, ("Reverse the words", "Write the words from the end")),
+    "count_words": (10, _count_words, ("Count the words", "How many words")),
+    "sort_digits": (20, _sort_digits, ("Sort the digits", "Write the digits in order")),
+    "add": (15, _add, ("Add", "Add the numbers")),
+    "compare": (10, _compare, ("Write the greater number", "Which number is greater")),
+}
+
+
+class _Mixture:
+    """Draws a task's name by weight."""
+
+    def __init__(self, tasks: dict):
+        self.tasks = tasks
+        self.names = tuple(tasks)
+        weights = np.array([task[0] for task in tasks.values()], float)
+        self.cumulative = np.cumsum(weights / weights.sum())
+        self.cumulative[-1] = 1.0
+
+    def draw(self, rng) -> str:
+        return self.names[int(np.searchsorted(self.cumulative, rng.random(), side="right"))]
+
+
+class TaskSource(SeededSource):
+    """Random-access source of the base mixture; item i depends on (seed, i) only.
+
+    Args:
+        seed, size: as SeededSource's.
+        shares: pairs (box size, share of all items); the rest are tasks without a grid. Box size 3
+            is a 9x9 grid, 2 is 4x4.
+
+    Raises:
+        ValueError: another box size, or shares of more than 1 in all.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: int = 2**30,
+        shares: tuple[tuple[int, float], ...] = ((3, 0.85), (2, 0.1)),
+    ):
+        if any(box not in FEWEST_CLUES for box, _ in shares):
+            raise ValueError(f"box sizes are {tuple(FEWEST_CLUES)}, not {shares}")
+        if sum(share for _, share in shares) > 1 + 1e-9:
+            raise ValueError(f"the shares of the box sizes add up to more than 1: {shares}")
+        super().__init__(seed, size)
+        self.shares = shares
+        self._grids, self._texts = _Mixture(GRID_TASKS), _Mixture(WORD_TASKS)
+
+    def draw(self, rng) -> dict[str, str]:
+        """{"prompt", "answer", "task"}."""
+        draw = rng.random()
+        for box, share in self.shares:
+            if draw < share:
+                return self._grid_item(rng, box)
+            draw -= share
+        return self._text_item(rng)
+
+    def _grid_item(self, rng, box: int) -> dict[str, str]:
+        name, b = self._grids.draw(rng), board(box)
+        _, task, instructions = GRID_TASKS[name]
+        while True:
+            fields, grid, answer = task(rng, b)
+            if looks_like_sudoku(b, grid):
+                continue
+            if answer.size == grid.size and looks_like_sudoku(b, answer):
+                continue
+            break
+        text = instructions[rng.integers(len(instructions))].format(**fields)
+        prompt = f"{text[0].upper()}{text[1:]}:\n{render(grid, b.n)}"
+        return {"prompt": prompt, "answer": render(answer, b.n), "task": f"{name}_{b.n}x{b.n}"}
+
+    def _text_item(self, rng) -> dict[str, str]:
+        name = self._texts.draw(rng)
+        _, task, instructions = WORD_TASKS[name]
+        material, answer = task(rng)
+        text = instructions[rng.integers(len(instructions))]
+        return {"prompt": f"{text}:\n{material}", "answer": answer, "task": name}
+
+
+def task_to_text(item: dict[str, str]) -> tuple[str, str]:
+    """(user text, answer text) of a TaskSource item, for `pipeline.make_dataset`."""
+    return item["prompt"], item["answer"]

@@ -1,0 +1,374 @@
+"""Tasks on grids of digits, the greater part of the base mixture of data/tasks/base_mixture.py.
+
+They teach the skills that Sudoku needs: which cells share a row, a column or a box, which digits
+those lack, and to go on from what one has found. A grid is int64 [N] in reading order, 0 for an
+empty cell.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+ROW, COLUMN, BOX = 0, 1, 2
+UNIT_NAMES = ("row", "column", "box")
+# A puzzle with a single solution has at least this many clues, by box size.
+FEWEST_CLUES = {2: 4, 3: 17}
+
+
+@dataclass(frozen=True)
+class Board:
+    """Index tables of a board of side n = box * box; N = n * n cells in reading order."""
+
+    box: int
+    n: int
+    units: np.ndarray  # [3, n, n]: the cells of every row, column and box
+    unit_of: np.ndarray  # [3, N]: the row, column and box of every cell
+    least: np.ndarray  # [2^n]: the least digit that a set of digits lacks, 0 where none
+    greatest: np.ndarray  # [2^n]: likewise the greatest
+    lacking: np.ndarray  # [2^n]: how many digits it lacks
+
+
+@lru_cache
+def board(box: int) -> Board:
+    """The tables of a board with boxes of box x box cells."""
+    n = box * box
+    cell = np.arange(n * n)
+    row, column = cell // n, cell % n
+    unit_of = np.stack([row, column, row // box * box + column // box])
+    units = np.stack([np.argsort(u, kind="stable").reshape(n, n) for u in unit_of])
+    absent = (np.arange(2**n)[:, None] >> np.arange(n)) & 1 == 0
+    digits = np.arange(1, n + 1)
+    least = np.where(absent, digits, n + 1).min(1) % (n + 1)
+    greatest = np.where(absent, digits, 0).max(1)
+    return Board(box, n, units, unit_of, least, greatest, absent.sum(1))
+
+
+def seen(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
+    """[N] bit sets (bit d-1 = digit d) of the digits in the units of `kinds` around each cell."""
+    bits = (1 << grid) >> 1
+    out = 0
+    for kind in kinds:
+        out = out | np.bitwise_or.reduce(bits[b.units[kind]], axis=1)[b.unit_of[kind]]
+    return out
+
+
+def repeated(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
+    """[N] bool: the cell's digit occurs again in one of its units of `kinds`."""
+    out = np.zeros(b.n * b.n, bool)
+    for kind in kinds:
+        values = grid[b.units[kind]]
+        again = (values[:, :, None] == values[:, None, :]).sum(2) > 1
+        out[b.units[kind]] |= again & (values > 0)
+    return out
+
+
+def looks_like_sudoku(b: Board, grid: np.ndarray) -> bool:
+    """True for every puzzle with one solution and every solution: enough digits, none repeated."""
+    if np.count_nonzero(grid) < FEWEST_CLUES[b.box]:
+        return False
+    bits = (1 << grid) >> 1
+    for kind in (ROW, COLUMN, BOX):
+        inside = bits[b.units[kind]]
+        if (inside.sum(1) != np.bitwise_or.reduce(inside, axis=1)).any():
+            return False
+    return True
+
+
+# Grids, int64 [N]
+
+
+def _random_grid(rng, b: Board, low: float = 0.2, high: float = 1.0) -> np.ndarray:
+    cells = b.n * b.n
+    return rng.integers(1, b.n + 1, cells) * (rng.random(cells) < rng.uniform(low, high))
+
+
+def _permutation_grid(rng, b: Board, kind: int) -> np.ndarray:
+    """Every unit of one kind is a permutation of 1..n, independently of the others."""
+    grid = np.empty(b.n * b.n, np.int64)
+    grid[b.units[kind]] = rng.random((b.n, b.n)).argsort(1) + 1
+    return grid
+
+
+def _square(rng, b: Board, kinds: tuple[int, int]) -> np.ndarray:
+    """Every unit of two kinds is a permutation of 1..n: a Latin square for rows and columns."""
+    if kinds == (COLUMN, BOX):
+        return _square(rng, b, (ROW, BOX)).reshape(b.n, b.n).T.reshape(-1)
+    grid = np.zeros(b.n * b.n, np.int64)
+    for row in b.units[ROW]:
+        # Cells and digits left to them form a regular graph, so there is always a matching.
+        taken = seen(b, grid, kinds)[row, None] >> np.arange(b.n) & 1
+        cells, digits = linear_sum_assignment(rng.random((b.n, b.n)) + b.n * taken)
+        grid[row[cells]] = digits + 1
+    return grid
+
+
+def _singles(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
+    """`grid` with more cells, as far as they follow one by one: a cell's only digit, or a digit's
+    only cell in a unit."""
+    grid = grid.copy()
+    while True:
+        shown = seen(b, grid, kinds)[:, None] >> np.arange(b.n) & 1
+        fits = (grid == 0)[:, None] & (shown == 0)
+        forced = fits & (fits.sum(1) == 1)[:, None]
+        for kind in kinds:
+            inside = fits[b.units[kind]]
+            forced[b.units[kind]] |= inside & (inside.sum(1) == 1)[:, None]
+        cells, digits = np.nonzero(forced)
+        if not cells.size:
+            return grid
+        grid[cells] = digits + 1
+
+
+# Tasks: (rng, board) -> (fields of the instruction, grid, answer); int64 [N], answers also [n].
+
+
+def _names(kinds: tuple[int, ...]) -> str:
+    names = [UNIT_NAMES[k] for k in kinds]
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+_KINDS = ((ROW,), (COLUMN,), (BOX,), (ROW, COLUMN), (ROW, BOX), (COLUMN, BOX), (ROW, COLUMN, BOX))
+_KIND_CUMULATIVE = np.cumsum([0.13, 0.13, 0.13, 0.1, 0.1, 0.1, 0.31])
+# The fill densities at which the answers vary most: three units together show the most digits.
+_DENSITY = {1: (0.5, 0.97), 2: (0.3, 0.9), 3: (0.15, 0.75)}
+
+
+def _missing_grid(rng, b: Board, which: str):
+    kinds = _KINDS[int(np.searchsorted(_KIND_CUMULATIVE, rng.random() * _KIND_CUMULATIVE[-1]))]
+    low, high = _DENSITY[len(kinds)]
+    if rng.random() < 0.5:
+        # Digits tilted towards the end that is asked for, or the answer is 1 (or n) too often.
+        grid = (b.n * rng.random(b.n * b.n) ** rng.uniform(1, 3)).astype(np.int64) + 1
+        if which == "greatest":
+            grid = b.n + 1 - grid
+    else:
+        grid = _permutation_grid(rng, b, kinds[rng.integers(len(kinds))])
+    return kinds, grid * (rng.random(b.n * b.n) < rng.uniform(low, high))
+
+
+def _fill(rng, b: Board, every: bool = False):
+    which = "least" if rng.random() < 0.7 else "greatest"
+    kinds, grid = _missing_grid(rng, b, which)
+    found = getattr(b, which)[seen(b, grid, kinds)]
+    answer = found if every else np.where(grid > 0, grid, found)
+    return {"which": which, "units": _names(kinds)}, grid, answer
+
+
+def _fill_every(rng, b: Board):
+    return _fill(rng, b, every=True)
+
+
+def _complete(rng, b: Board):
+    """One to three cells of every unit of one kind emptied; the missing digits in order."""
+    kind = int(rng.integers(3))
+    empties = 1 if rng.random() < 0.6 else int(rng.integers(2, 4))
+    full = _permutation_grid(rng, b, kind)
+    values = full[b.units[kind]]
+    empty = np.sort(rng.random((b.n, b.n)).argsort(1)[:, :empties], axis=1)
+    rows = np.arange(b.n)[:, None]
+    missing = np.sort(values[rows, empty], axis=1)
+    grid, answer = full.copy(), full.copy()
+    grid[b.units[kind][rows, empty]] = 0
+    answer[b.units[kind][rows, empty]] = missing
+    return {"units": UNIT_NAMES[kind]}, grid, answer
+
+
+def _solve(rng, b: Board):
+    """Two kinds of units as in `_square`, to be completed; the one answer follows by singles."""
+    kinds = ((ROW, COLUMN), (ROW, BOX), (COLUMN, BOX))[rng.integers(3)]
+    answer = _square(rng, b, kinds)
+    grid = answer * (rng.random(b.n * b.n) < rng.uniform(0.3, 0.8))
+    found = _singles(b, grid, kinds)
+    for cell in rng.permutation(b.n * b.n):
+        if not found[cell]:
+            grid[cell] = found[cell] = answer[cell]
+            found = _singles(b, found, kinds)
+    return {"units": _names(kinds)}, grid, answer
+
+
+def _single(rng, b: Board):
+    kinds, grid = _missing_grid(rng, b, "least")
+    shown = seen(b, grid, kinds)
+    forced = (grid == 0) & (b.lacking[shown] == 1)
+    return {"units": _names(kinds)}, grid, np.where(forced, b.least[shown], grid)
+
+
+def _mark(rng, b: Board):
+    kinds = ((ROW,), (COLUMN,), (BOX,), (ROW, COLUMN, BOX))[rng.integers(4)]
+    grid = _random_grid(rng, b, 0.1, 0.6 if len(kinds) > 1 else 1.0)
+    units = "row, column or box" if len(kinds) > 1 else _names(kinds)
+    return {"units": units}, grid, repeated(b, grid, kinds).astype(np.int64)
+
+
+def _count(rng, b: Board):
+    kind, grid = int(rng.integers(3)), _random_grid(rng, b)
+    full = (grid[b.units[kind]] > 0).sum(1)
+    return {"units": UNIT_NAMES[kind]}, grid, full[b.unit_of[kind]]
+
+
+def _index(rng, b: Board):
+    kind = int(rng.integers(3))
+    return {"units": UNIT_NAMES[kind]}, _random_grid(rng, b), b.unit_of[kind] + 1
+
+
+def _options(rng, b: Board):
+    grid = _random_grid(rng, b, 0.1, 0.8)
+    lacking = b.lacking[seen(b, grid, (ROW, COLUMN, BOX))]
+    return {}, grid, np.where(grid > 0, 0, lacking)
+
+
+def _keep(rng, b: Board):
+    grid, digit = _random_grid(rng, b, 0.3), int(rng.integers(1, b.n + 1))
+    return {"d": digit}, grid, np.where(grid == digit, digit, 0)
+
+
+def _place(rng, b: Board):
+    grid, digit = _random_grid(rng, b, 0.1, 0.7), int(rng.integers(1, b.n + 1))
+    shown = seen(b, grid, (ROW, COLUMN, BOX)) >> (digit - 1) & 1
+    return {"d": digit}, grid, np.where((grid == 0) & (shown == 0), digit, grid)
+
+
+def _swap(rng, b: Board):
+    grid = _random_grid(rng, b, 0.3)
+    d, e = (int(x) + 1 for x in rng.permutation(b.n)[:2])
+    return {"d": d, "e": e}, grid, np.where(grid == d, e, np.where(grid == e, d, grid))
+
+
+def _read(rng, b: Board):
+    kind, which, grid = int(rng.integers(3)), int(rng.integers(b.n)), _random_grid(rng, b)
+    return {"units": UNIT_NAMES[kind], "d": which + 1}, grid, grid[b.units[kind][which]]
+
+
+def _sort(rng, b: Board):
+    kind, grid = int(rng.integers(2)), _random_grid(rng, b)
+    answer = np.empty_like(grid)
+    answer[b.units[kind]] = np.sort(grid[b.units[kind]], axis=1)
+    return {"units": UNIT_NAMES[kind]}, grid, answer
+
+
+_SHIFTS = {"left": (-1, 1), "right": (1, 1), "up": (-1, 0), "down": (1, 0)}
+
+
+def _shift(rng, b: Board):
+    side = ("left", "right", "up", "down")[rng.integers(4)]
+    step, axis = _SHIFTS[side]
+    grid, k = _random_grid(rng, b), int(rng.integers(1, 4))
+    moved = np.roll(grid.reshape(b.n, b.n), step * k, axis)
+    return {"d": k, "side": side}, grid, moved.reshape(-1)
+
+
+def _moved(permute: Callable[[np.ndarray], np.ndarray]):
+    """A task that moves the cells; permute maps [n, n] to [n, n]."""
+
+    def task(rng, b: Board):
+        grid = _random_grid(rng, b)
+        return {}, grid, permute(grid.reshape(b.n, b.n)).reshape(-1)
+
+    return task
+
+
+def _boxes(rng, b: Board):
+    grid = _random_grid(rng, b)
+    return {}, grid, grid[b.units[BOX]].reshape(-1)
+
+
+# name: (weight in percent, task, instructions). What Sudoku needs most has most of it.
+GRID_TASKS = {
+    "fill": (
+        13,
+        _fill,
+        (
+            "Fill empty cells with the {which} digit missing from {units}",
+            "Fill in the {which} digit that {units} lack",
+            "{which} missing digit by {units}",
+        ),
+    ),
+    "fill_every": (
+        4,
+        _fill_every,
+        ("For every cell the {which} digit missing from {units}",),
+    ),
+    "complete": (
+        8,
+        _complete,
+        (
+            "Complete every {units} with its missing digits in order",
+            "Each {units} has every digit once, fill the empty cells",
+            "Complete each {units}",
+        ),
+    ),
+    "solve": (
+        32,
+        _solve,
+        (
+            "Fill the grid, each {units} has every digit once",
+            "Each {units} has every digit once, fill the empty cells",
+        ),
+    ),
+    "single": (
+        8,
+        _single,
+        (
+            "Fill empty cells that can hold one digit by {units}",
+            "Fill each cell that lacks only one digit by {units}",
+        ),
+    ),
+    "mark": (
+        2,
+        _mark,
+        (
+            "Mark each digit that occurs again in its {units}",
+            "Mark repeated digits by {units}",
+        ),
+    ),
+    "count": (
+        2,
+        _count,
+        ("For every cell count the full cells of its {units}", "Count full cells by {units}"),
+    ),
+    "index": (
+        8,
+        _index,
+        ("For every cell the number of its {units}",),
+    ),
+    "options": (
+        3,
+        _options,
+        (
+            "How many digits can each empty cell hold",
+            "Count the digits that row, column and box lack",
+        ),
+    ),
+    "keep": (2, _keep, ("Keep only digit {d}", "Where is digit {d}", "Show the {d} cells")),
+    "place": (
+        4,
+        _place,
+        (
+            "Put {d} in every empty cell that can hold it",
+            "Put {d} where row, column and box lack it",
+            "Place every {d}",
+        ),
+    ),
+    "swap": (1, _swap, ("Swap {d} and {e}", "Swap the digits {d} and {e} in the grid")),
+    "read": (2, _read, ("Read {units} {d}", "Write the digits of {units} {d}")),
+    "sort": (1, _sort, ("Sort every {units}", "Sort the digits in each {units}")),
+    "shift": (
+        2,
+        _shift,
+        ("Shift the grid {side} by {d}", "Move every cell {d} {side}"),
+    ),
+    "copy": (2, _moved(lambda g: g), ("Copy the grid", "Copy", "Write the same grid again")),
+    "transpose": (
+        1,
+        _moved(np.transpose),
+        ("Transpose the grid", "Transpose", "Write the grid column by column"),
+    ),
+    "quarter": (1, _moved(lambda g: np.rot90(g, -1)), ("Rotate by a quarter turn", "Turn right")),
+    "half": (1, _moved(lambda g: g[::-1, ::-1]), ("Rotate by a half turn", "Turn around")),
+    "mirror": (1, _moved(np.fliplr), ("Mirror left and right", "Mirror each row")),
+    "flip": (1, _moved(np.flipud), ("Turn the grid upside down", "Mirror up and down")),
+    "boxes": (1, _boxes, ("Write the grid box by box", "Read box by box")),
+}

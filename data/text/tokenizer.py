@@ -1,0 +1,110 @@
+"""Text to token ids and back, with any tokenizer.json: ours or the released one."""
+
+from pathlib import Path
+
+import tokenizers
+
+DEFAULT_PATH = Path(__file__).parents[1] / "assets" / "tokenizer.json"
+STOP_TOKENS = ("<eos>", "<turn|>", "<|tool_response>")  # each ends a generation
+CACHE_SIZE = 2**16
+
+
+class Tokenizer:
+    """A tokenizer.json, with the special ids looked up by the token's text.
+
+    Attributes:
+        vocab_size: number of ids, those of special tokens included.
+        pad_id, eos_id, bos_id: ids of <pad>, <eos>, <bos>.
+        turn_start_id, turn_end_id: ids of <|turn> and <turn|>.
+        stop_ids: ids of STOP_TOKENS.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        self._backend = backend
+        # Where a space only ever begins a token, the words of a text are independent. Most of our
+        # texts are digits, so remembering words makes encoding many times faster. The
+        # released vocabulary has tokens of several spaces and is not treated so; the probe tells
+        # tokenizers that put a space before every text.
+        probe, vocab = ["Solve", " it:\n5", " ", " a"], backend.get_vocab()
+        self._by_word = not any("▁" in token[1:] or " " in token for token in vocab) and (
+            self._backend_encode("".join(probe))
+            == [i for piece in probe for i in self._backend_encode(piece)]
+        )
+        self._cache: dict[str, list[int]] = {}
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        added = backend.get_added_tokens_decoder().items()
+        self._special_ids = {i for i, t in added if t.special and t.content != "<unk>"}
+        self.pad_id = self.token_id("<pad>")
+        self.eos_id = self.token_id("<eos>")
+        self.bos_id = self.token_id("<bos>")
+        self.turn_start_id = self.token_id("<|turn>")
+        self.turn_end_id = self.token_id("<turn|>")
+        self.stop_ids = tuple(map(self.token_id, STOP_TOKENS))
+
+    @classmethod
+    def load(cls, path: str | Path = DEFAULT_PATH) -> "Tokenizer":
+        """Reads a tokenizer.json, or the one in a folder.
+
+        Raises:
+            FileNotFoundError: there is none at `path`.
+            ValueError: the file is no tokenizer, or lacks a special token.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "tokenizer.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"no tokenizer at {file}: give a tokenizer.json or its folder")
+        try:
+            # The bindings raise a bare Exception for whatever is wrong with the file.
+            backend = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:
+            raise ValueError(f"{file} is not a tokenizer.json: {error}") from None
+        return cls(backend)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes folder/tokenizer.json."""
+        self._backend.save(str(Path(folder) / "tokenizer.json"))
+
+    def token_id(self, token: str) -> int:
+        """The id of a token by its text; raises ValueError if the vocabulary lacks it."""
+        index = self._backend.token_to_id(token)
+        if index is None:
+            raise ValueError(f"the tokenizer has no token {token}")
+        return index
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text. Special tokens in it are recognised; none are added."""
+        if not self._by_word:
+            return self._backend_encode(text)
+        ids = []
+        first, *rest = text.split(" ")
+        ids.extend(self._cached(first))
+        for word in rest:
+            ids.extend(self._cached(" " + word))
+        return ids
+
+    def special_tokens_in(self, text: str) -> list[str]:
+        """The special tokens that encoding would recognise in the text, in order, once each.
+
+        <unk> is none of them: it means nothing to a model, and any strange character may become it.
+        """
+        found = dict.fromkeys(i for i in self.encode(text) if i in self._special_ids)
+        return [self._backend.id_to_token(i) for i in found]
+
+    def _backend_encode(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def _cached(self, piece: str) -> list[int]:
+        ids = self._cache.get(piece)
+        if ids is None:
+            ids = self._backend_encode(piece)
+            if len(self._cache) < CACHE_SIZE:
+                self._cache[piece] = ids
+        return ids
+
+    def decode(self, ids, skip_special: bool = True) -> str:
+        """Text of the ids, a sequence of ints or an integer array [T].
+
+        Decoding undoes encoding for every text but for "▁" itself, which comes back as a space.
+        """
+        return self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)

@@ -1,0 +1,180 @@
+"""Softmax attention over several parts of keys and values, in bounded memory."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffusiongemma.layers import sum_last
+from diffusiongemma.ops import masks
+
+# Of the float32 scores that are in memory at once. Longer parts are read in chunks of keys.
+SCORE_BYTES = 64 << 20
+LOWEST = jnp.finfo(jnp.float32).min
+
+
+class Part(NamedTuple):
+    """Keys and values to attend to.
+
+    Attributes:
+      keys, values: [B, K, S, h].
+      positions: [B, S] int32, of masks.visible; None if every query sees everything.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    positions: jax.Array | None
+
+
+class _Softmax(NamedTuple):
+    """Of the keys so far: with R query rows, top and total [B, K, R, 1], out [B, K, R, h]."""
+
+    top: jax.Array  # largest score
+    total: jax.Array  # sum of exp(score - top)
+    out: jax.Array  # sum of exp(score - top) * value
+
+
+def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -> jax.Array:
+    """Grouped-query attention over all parts together, which are never copied into one array.
+
+    Softmax has scale 1 and is taken in float32. A part of fewer rows than q is shared: row i of q
+    reads its row i // (rows of q / rows of the part).
+
+    Args:
+      q: [B, T, H, h].
+      parts: K divides H, their rows divide B and one another. Every query must see something of
+        the first part.
+      query: [B', T or 1] int32, the queries' positions, with the rows of the parts that have
+        positions.
+      window: of masks.visible.
+
+    Returns:
+      [B, T, H, h] in the values' dtype.
+    """
+    batch, num_queries, heads, head_dim = q.shape
+    kv_heads = parts[0].keys.shape[1]
+    group = heads // kv_heads
+    rows = min(part.keys.shape[0] for part in parts)
+    share = batch // rows
+    # Batch axes first, all queries of one KV head as rows of one matmul: the layout in which XLA's
+    # CPU matmuls are fastest (2.5 times, with gradients, over a five-axis einsum).
+    q = q.reshape(rows, share, num_queries, kv_heads, group, head_dim).transpose(0, 3, 1, 4, 2, 5)
+
+    def by_head(x: jax.Array) -> jax.Array:
+        """[B', K, S, h] -> [rows, K, B' / rows, S, h]."""
+        return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2)
+
+    def fold(softmax: _Softmax | None, part: Part) -> _Softmax:
+        keys, values = by_head(part.keys), by_head(part.values)
+        own, size = keys.shape[2:4]
+        scores = jnp.einsum(
+            "bkrth,bkrsh->bkrts",
+            q.reshape(rows, kv_heads, own, -1, head_dim),
+            keys,
+            preferred_element_type=jnp.float32,
+        )
+        if part.positions is not None:
+            seen = masks.visible(query, part.positions, window)[:, None, None, None]
+            scores = scores.reshape(rows, kv_heads, own, -1, num_queries, size)
+            scores = jnp.where(seen, scores, LOWEST)
+        scores = scores.reshape(rows, kv_heads, -1, size)
+        top = scores.max(axis=-1, keepdims=True)
+        if softmax is not None:
+            top = jnp.maximum(top, softmax.top)
+        top = jax.lax.stop_gradient(top)
+        weights = jnp.exp(scores - top)
+        total = weights.sum(axis=-1, keepdims=True)
+        weights = weights.astype(values.dtype).reshape(rows, kv_heads, own, -1, size)
+        out = jnp.matmul(weights, values, preferred_element_type=jnp.float32)
+        out = out.reshape(rows, kv_heads, -1, head_dim)
+        if softmax is not None:
+            shrink = jnp.exp(softmax.top - top)
+            total, out = softmax.total * shrink + total, softmax.out * shrink + out
+        return _Softmax(top, total, out)
+
+    softmax = None
+    for part in parts:
+        softmax = _fold_chunks(fold, softmax, part, batch * heads * num_queries)
+    out = _divide(softmax.out, softmax.total).astype(parts[0].values.dtype)
+    out = out.reshape(rows, kv_heads, share, group, num_queries, head_dim)
+    return out.transpose(0, 2, 4, 1, 3, 5).reshape(batch, num_queries, heads, head_dim)
+
+
+def attend_band(
+    q: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array, window: int
+) -> jax.Array:
+    """Causal attention to the last `window` of the same tokens, in time linear in their number.
+
+    A block of `window` queries sees its own keys and those of the block before, and no others.
+
+    Args:
+      q: [B, T, H, h].
+      keys, values: [B, K, T, h]; K divides H.
+      positions: [B, T] int32, each one more than the last.
+      window: in tokens, the query's own included.
+
+    Returns:
+      [B, T, H, h] in the values' dtype: attend()'s, up to rounding.
+    """
+    batch, num_tokens = positions.shape
+    after = -num_tokens % window
+
+    def cut(x: jax.Array, axis: int, before: bool, fill: int = 0) -> jax.Array:
+        """[B, .. T ..] -> [B blocks, .. window ..]; with the block before: .. 2 window .. ."""
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (before * window, after)
+        x = jnp.pad(x, widths, constant_values=fill)
+        x = jnp.moveaxis(x.reshape(*x.shape[:axis], -1, window, *x.shape[axis + 1 :]), axis, 1)
+        if before:
+            x = jnp.concatenate([x[:, :-1], x[:, 1:]], axis=axis + 1)
+        return x.reshape(-1, *x.shape[2:])
+
+    # Queries after the end see nothing; what comes of them is cut off.
+    part = Part(cut(keys, 2, True), cut(values, 2, True), cut(positions, 1, True, fill=-1))
+    out = attend(cut(q, 1, False), [part], cut(positions, 1, False), window)
+    return out.reshape(batch, -1, *q.shape[2:])[:, :num_tokens]
+
+
+@jax.custom_vjp
+def _divide(out: jax.Array, total: jax.Array) -> jax.Array:
+    """[..., h] / [..., 1]."""
+    return out / total
+
+
+def _divide_forward(out, total):
+    y = out / total
+    return y, (y, total)
+
+
+def _divide_backward(residuals, dy):
+    y, total = residuals
+    dout = dy / total
+    return dout, -sum_last(dout * y)
+
+
+_divide.defvjp(_divide_forward, _divide_backward)
+
+
+def _fold_chunks(fold, softmax: _Softmax | None, part: Part, num_queries: int) -> _Softmax:
+    """Folds a part in, in chunks of keys whose scores keep to SCORE_BYTES."""
+    length = part.keys.shape[2]
+    size = max(SCORE_BYTES // (4 * num_queries), 128)
+    if size >= length:
+        return fold(softmax, part)
+
+    def chunk(start, size: int) -> Part:
+        def cut(x, axis):
+            return None if x is None else jax.lax.dynamic_slice_in_dim(x, start, size, axis)
+
+        return Part(cut(part.keys, 2), cut(part.values, 2), cut(part.positions, 1))
+
+    # Ahead of the loop comes what the chunks leave over: it also gives the loop its first state.
+    first = length % size or size
+    softmax = fold(softmax, chunk(0, first))
+
+    @jax.checkpoint
+    def step(softmax: _Softmax, start: jax.Array) -> tuple[_Softmax, None]:
+        return fold(softmax, chunk(start, size)), None
+
+    return jax.lax.scan(step, softmax, jnp.arange(first, length, size))[0]

@@ -1,0 +1,57 @@
+"""SFT steps for measurements: of all weights, or of LoRA factors beside frozen ones."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from diffusiongemma.diffusion import corrupt, noise_levels
+from diffusiongemma.lora import add_lora
+from scripts.benchmark.step_parts import Inputs
+from train.loss import LossConfig
+from train.step import init_state, make_train_step
+
+RATE = 1e-4  # Adam's
+SEED = 0
+
+
+def loss_config(inputs: Inputs) -> LossConfig:
+    """Every row gets a soft embedding from a first pass: the same work in every step."""
+    return LossConfig(canvas_size=inputs.canvas.shape[1], self_conditioning=1.0)
+
+
+def first_noise(inputs: Inputs) -> jax.Array:
+    """The noisy canvas of a Trainer's first step, [B, C] int32."""
+    key = jax.random.fold_in(jax.random.key(SEED), 0)
+    _, level_key, noise_key = jax.random.split(key, 3)  # as train.loss.sft_loss does
+    levels = noise_levels(level_key, inputs.canvas.shape[0])
+    return corrupt(noise_key, inputs.canvas, levels, inputs.model.config.vocab_size)
+
+
+class Trainer:
+    """Steps on the inputs' tokens as the prompt and their canvas as the answer; a call takes one.
+
+    With a LoRA rank the weights are frozen and shared with the inputs, and activations are computed
+    anew for gradients; else it trains a copy.
+    """
+
+    def __init__(self, inputs: Inputs, lora_rank: int = 0):
+        model = inputs.model
+        if lora_rank:
+            add_lora(model, lora_rank, lora_rank, rngs=nnx.Rngs(SEED))
+            model.remat = True
+        else:
+            model = inputs.structure.merge(jax.tree.map(jnp.copy, inputs.state))
+        optimizer = optax.adam(RATE)
+        graphdef, self._state, self._frozen = init_state(model, optimizer)
+        self._step = make_train_step(graphdef, optimizer, loss_config(inputs), SEED)
+        rows, length = inputs.tokens.shape
+        self._batch = {
+            "tokens": jnp.concatenate([inputs.tokens, inputs.canvas], axis=1),
+            "prompt_len": jnp.full((rows,), length, jnp.int32),
+            "num_canvases": jnp.ones((rows,), jnp.int32),
+        }
+
+    def __call__(self) -> jax.Array:
+        self._state, metrics = self._step(self._state, self._frozen, self._batch)
+        return jax.block_until_ready(metrics["loss"])

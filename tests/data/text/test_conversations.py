@@ -1,0 +1,197 @@
+"""Files of conversations: what a line may be, what is refused, how they are split."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data.pipeline import Packer, make_dataset
+from data.sources import DataConfig, open_sources
+from data.text.chat_template import ChatTemplate
+from data.text.conversations import conversation, open_conversations, parse_conversation, split_of
+from data.text.tokenizer import Tokenizer
+from tests.data.text.messages import CALL, MODEL, RESULT, SYSTEM, USER
+
+PLAIN = {"prompt": "2 + 2?", "response": "4"}
+
+
+@pytest.fixture(scope="module")
+def packer():
+    return Packer(ChatTemplate(Tokenizer.load()), prompt_length=32, canvas_size=8, num_canvases=2)
+
+
+def write(path, lines):
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def question(i):
+    return {"prompt": f"Copy: {' '.join(str(i))}", "response": " ".join(str(i))}
+
+
+def test_both_forms_are_the_same_conversation():
+    def parse(line):
+        return parse_conversation(json.dumps(line).encode() + b"\r\n")
+
+    assert (
+        parse(PLAIN) == parse({"messages": [USER, MODEL], "id": 7}) == conversation("2 + 2?", "4")
+    )
+    spoken = [USER, {"role": "model", "content": "4"}]
+    assert parse({"messages": spoken}) == parse(PLAIN)
+    with_system = {"messages": [SYSTEM, USER, MODEL]}
+    assert parse(PLAIN | {"system": SYSTEM["content"]}) == parse(with_system)
+    called = parse({"messages": [USER, CALL, RESULT, MODEL], "tools": [{"name": "clock"}]})
+    assert called.tools == [{"name": "clock"}] and len(called.messages) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"", "the line is empty"),
+        (b'{"prompt": ', "not JSON: Expecting value at character 12"),
+        (b"\xff", "not UTF-8"),
+        (b"[1]", "expected an object"),
+        ({}, "expected either messages, or prompt and response"),
+        (PLAIN | {"messages": [USER, MODEL]}, "expected either"),
+        ({"prompt": "a"}, "response: expected text"),
+        ({"prompt": 1, "response": "a"}, "prompt: expected text"),
+        (PLAIN | {"system": 1}, "system: expected text"),
+        (PLAIN | {"tools": "clock"}, "tools: expected a list"),
+        ({"messages": []}, "at least one"),
+        ({"messages": [USER]}, "no answer: the last message is the user's"),
+        ({"messages": [MODEL]}, "message 1: assistant comes first"),
+        ({"messages": [SYSTEM, MODEL]}, "message 2: assistant follows system"),
+        ({"messages": [USER, USER, MODEL]}, "message 2: user follows user"),
+        ({"messages": [USER, MODEL, MODEL]}, "message 3: assistant follows assistant"),
+        ({"messages": [USER, SYSTEM, MODEL]}, "message 2: system follows user"),
+        ({"messages": [USER, RESULT, MODEL]}, "message 2: tool follows user"),
+        ({"messages": [USER, CALL, RESULT]}, "no answer: the last message is the tool's"),
+        ({"messages": [USER, {"role": "bot", "content": "4"}]}, "role 'bot' is none of"),
+        ({"messages": [USER, {"role": "assistant"}]}, "content must be text"),
+        ({"prompt": " ", "response": "4"}, "the user says nothing"),
+        ({"prompt": "a", "response": " \n"}, "no answer: the last message is blank"),
+        ({"prompt": "\ud800", "response": "4"}, "half of a surrogate pair"),
+    ],
+)
+def test_a_line_that_is_no_conversation(line, error):
+    line = line if isinstance(line, bytes) else json.dumps(line).encode()
+    with pytest.raises(ValueError, match=re.escape(error)) as caught:
+        parse_conversation(line + b"\n")
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_lines_stop_everything_and_are_named(tmp_path, packer):
+    path = write(tmp_path / "chat.jsonl", [question(i) for i in range(20)])
+    lines = path.read_bytes().split(b"\n")
+    lines[1], lines[6] = b'{"prompt"', b""
+    lines[8] = json.dumps({"prompt": "1 " * 40, "response": "4"}).encode()
+    lines[12] = json.dumps({"prompt": "a", "response": " ".join("1" * 31)}).encode()
+    lines[19] = json.dumps({"prompt": "a", "response": "1 " * 17 + "<eos>"}).encode()
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError) as caught:
+        open_conversations(path, packer)
+    message = str(caught.value)
+    assert re.fullmatch(
+        rf"{path}: 5 of 20 lines cannot be trained on \(line 2: not JSON: .*; line 7: the line is "
+        r"empty; line 9: prompt of \d+ tokens does not fit prompt_length 32; and 2 more\): correct "
+        r"or remove them, or make room for the longest: num_canvases 4, prompt_length \d+",
+        message,
+    )
+    # What it says is what it takes.
+    needed = int(message.rsplit(" ", 1)[1])
+    wide = Packer(packer.template, needed, 8, 4)
+    path.write_bytes(b"\n".join([lines[8], lines[12]]))
+    assert sum(map(len, open_conversations(path, wide).values())) == 2
+    for tight in (Packer(packer.template, needed - 1, 8, 4), Packer(packer.template, needed, 8, 3)):
+        with pytest.raises(ValueError, match="1 of 2 lines"):
+            open_conversations(path, tight)
+
+    path.write_text("")
+    with pytest.raises(ValueError, match="no conversations"):
+        open_conversations(path, packer)
+    with pytest.raises(FileNotFoundError):
+        open_conversations(tmp_path / "none.jsonl", packer)
+
+
+def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
+    told = [question(i) for i in range(1000)]
+    again = [
+        {
+            "messages": [
+                {"role": "user", "content": t["prompt"]},
+                {"role": "model", "content": t["response"], "id": i},
+            ]
+        }
+        for i, t in enumerate(told)
+    ]
+    splits = open_conversations(write(tmp_path / "a.jsonl", [*told, *again]), packer)
+    found = {
+        split: [json.dumps(source[i].messages[0]) for i in range(len(source))]
+        for split, source in splits.items()
+    }
+    assert not set(found["train"]) & set(found["test"])
+    assert all(texts.count(text) == 2 for texts in found.values() for text in set(texts[:50]))
+    assert len(found["train"]) + len(found["test"]) == 2000
+    assert 70 <= len(set(found["test"])) <= 130  # of 1000; sd 9.5
+    # Neither the file, the place in it nor a seed matters.
+    assert {split_of(splits["test"][i]) for i in range(5)} == {"test"}
+
+
+def test_lines_are_found_again_by_their_place(tmp_path, packer):
+    path = tmp_path / "chat.jsonl"
+    lines = [{"prompt": f"Größe {i}: ≤", "response": str(i)} for i in range(30)]
+    texts = [json.dumps(line, ensure_ascii=False).encode() for line in lines]
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(texts))  # no newline at the end
+    splits = open_conversations(path, packer)
+    answers = [s[i].messages[-1]["content"] for s in splits.values() for i in range(len(s))]
+    assert sorted(map(int, answers)) == list(range(30))
+    with pytest.raises(IndexError):
+        splits["train"][len(splits["train"])]
+    path.write_bytes(path.read_bytes()[20:])
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        splits["train"][3]
+
+
+def test_batches_of_a_file_resume(tmp_path, packer):
+    config = DataConfig("chat", 32, path=str(write(tmp_path / "a.jsonl", map(question, range(40)))))
+    sources = open_sources(config, 0, packer)
+    assert sources.to_row is packer and len(sources.train) + len(sources.test) == 40
+
+    def batches():
+        return iter(make_dataset(sources.train, sources.to_row, batch_size=8, seed=1))
+
+    first = batches()
+    before = [next(first) for _ in range(6)]  # into the second epoch
+    state = first.get_state()
+    after = [next(first)["tokens"] for _ in range(4)]
+    second = batches()
+    second.set_state(state)
+    for expected in after:
+        np.testing.assert_array_equal(next(second)["tokens"], expected)
+    tokenizer, row = packer.template.tokenizer, before[0]["tokens"][0]
+    text = tokenizer.decode(row, skip_special=False)
+    assert re.match(
+        r"<bos><\|turn>user\nCopy: (.*)<turn\|>\n<\|turn>model\n\1<turn\|>(<eos>)+", text
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "path", "error"),
+    [
+        (3, None, "of 3 conversations none fell to the 10% held out: give more of them, or "),
+        (0, "", "data.kind 'chat' needs a file: --config.data.path=FILE.jsonl"),
+    ],
+)
+def test_a_split_that_is_empty_and_no_file(tmp_path, packer, count, path, error):
+    kept = [q for q in map(question, range(40)) if split_of(parse(q)) == "train"]
+    file = write(tmp_path / "a.jsonl", kept[:count])
+    config = DataConfig("chat", 32, path=str(file) if path is None else path)
+    with pytest.raises(ValueError, match=re.escape(error)):
+        open_sources(config, 0, packer)
+    if count:
+        assert open_sources(config, 0, packer, test=False).test is None
+
+
+def parse(line):
+    return parse_conversation(json.dumps(line).encode())

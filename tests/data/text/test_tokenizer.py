@@ -1,0 +1,146 @@
+import json
+import random
+import re
+
+import pytest
+import tokenizers
+
+from data.tasks.base_mixture import WORD_TASKS, WORDS, TaskSource
+from data.tasks.grid_tasks import GRID_TASKS
+from data.text.tokenizer import DEFAULT_PATH, Tokenizer
+from scripts.make_tokenizer import build
+from tests.data.text.messages import chat_answer, chat_prompt
+
+
+@pytest.fixture(scope="module")
+def tok():
+    return Tokenizer.load()
+
+
+def texts(count=300):
+    """Texts of words, digits, runs of spaces and characters from all of unicode."""
+    rng = random.Random(0)
+    pieces = [
+        lambda: rng.choice(WORDS),
+        lambda: rng.choice("0123456789"),
+        lambda: rng.choice([" ", "  ", "\n", "\t", "\r\n", " \n ", ":", "<turn", "Solver", "é"]),
+        lambda: chr(rng.choice([rng.randrange(1, 0xD800), rng.randrange(0xE000, 0x110000)])),
+        lambda: " " + str(rng.randrange(1000)),
+    ]
+    for _ in range(count):
+        text = "".join(rng.choice(pieces)() for _ in range(rng.randrange(1, 30)))
+        yield text.replace("▁", "_")
+
+
+def names(tok, text):
+    return [tok.decode([i], skip_special=False) for i in tok.encode(text)]
+
+
+def test_special_ids(tok):
+    assert tok.vocab_size == 1024
+    assert (tok.pad_id, tok.eos_id, tok.bos_id) == (0, 1, 2)
+    assert tok.token_id("<unk>") == 3
+    assert (tok.turn_start_id, tok.turn_end_id) == (105, 106)
+    assert tok.stop_ids == (1, 106, 50)
+    assert len({tok.token_id(t) for t in ("<|think|>", "<|channel>", "<channel|>")}) == 3
+    with pytest.raises(ValueError, match="no token <image>"):
+        tok.token_id("<image>")
+
+
+def test_the_sudoku_prompt(tok):
+    expected = ["Solve", " the", " sudoku", ":", "\n", "5", " 3", " 0"]
+    assert names(tok, "Solve the sudoku:\n5 3 0") == expected
+
+
+def test_digits_never_merge(tok):
+    assert names(tok, "53 53\n7") == ["5", "3", " 5", "3", "\n", "7"]
+    multiple = [t for t in build()["model"]["vocab"] if len(re.findall(r"\d", t)) > 1]
+    assert all(re.fullmatch(r"<0x[0-9A-F]{2}>", t) for t in multiple)
+
+
+def test_turns_take_nine_tokens(tok):
+    ids = tok.encode(chat_prompt("5"))
+    assert len(ids) == 10
+    assert ids[:2] == [2, 105]
+    assert tok.encode(chat_answer("5"))[-1] == 106
+
+
+def test_round_trip(tok):
+    for text in texts():
+        assert tok.decode(tok.encode(text)) == text
+
+
+def test_decode_skips_special_tokens(tok):
+    ids = tok.encode("<bos>cat<turn|>")
+    assert tok.decode(ids) == "cat"
+    assert tok.decode(ids, skip_special=False) == "<bos>cat<turn|>"
+
+
+def test_encoding_by_word_is_the_plain_encoding(tok):
+    assert tok._by_word
+    for text in [*texts(), chat_prompt("a b  5 "), "", " ", "<turn|> <turn|>"]:
+        assert tok.encode(text) == tok._backend_encode(text)
+
+
+def test_special_tokens_are_recognised_in_a_text(tok):
+    text = "cat<turn|> <|think|>"
+    assert tok.encode(text) == [*tok.encode("cat"), 106, *tok.encode(" "), 98]
+
+
+def test_special_tokens_in(tok):
+    assert tok.special_tokens_in("a<turn|>b <|think|><turn|>") == ["<turn|>", "<|think|>"]
+    assert tok.special_tokens_in("a <turn <|turn|> <unk> ☃") == []
+
+
+def test_a_vocabulary_with_runs_of_spaces_is_not_encoded_by_word():
+    data = build()
+    vocab = data["model"]["vocab"]
+    vocab["▁▁"] = vocab.pop("zz") if "zz" in vocab else len(vocab)
+    data["model"]["merges"].append(["▁", "▁"])
+    other = Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(data)))
+    assert not other._by_word
+    assert names(other, "a  \n") == ["a", "  ", "\n"]
+
+
+def test_a_tokenizer_that_begins_texts_with_a_space_is_not_encoded_by_word():
+    data = build()
+    data["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [{"type": "Prepend", "prepend": "▁"}, data["normalizer"]],
+    }
+    assert not Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(data)))._by_word
+
+
+def test_every_word_of_the_tasks_is_one_token(tok):
+    source = TaskSource(3)
+    for i in range(1500):
+        item = source[i]
+        for text in (item["prompt"], item["answer"]):
+            assert len(tok.encode(text)) == len(re.findall(r"[A-Za-z]+|\d|[^ \w]", text)), text
+    for _, _, instructions in [*GRID_TASKS.values(), *WORD_TASKS.values()]:
+        for word in re.findall(
+            r"(?<!{)\b[A-Za-z]+\b(?!})", " ".join(f" {t}" for t in instructions)
+        ):
+            form = word if word[0].isupper() else f" {word}"
+            assert len(tok.encode(form)) == 1, form
+
+
+def test_every_token_is_reached(tok):
+    for token, index in build()["model"]["vocab"].items():
+        if not re.fullmatch(r"<0x..>", token):
+            assert tok.encode(token.replace("▁", " ")) == [index]
+
+
+def test_the_file_is_what_the_script_builds():
+    assert json.loads(DEFAULT_PATH.read_text(encoding="utf-8")) == build()
+
+
+def test_load(tok, tmp_path):
+    assert Tokenizer.load(DEFAULT_PATH.parent).encode("cat 5") == tok.encode("cat 5")
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*missing\.json"):
+        Tokenizer.load(tmp_path / "missing.json")
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer at .*tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="is not a tokenizer"):
+        Tokenizer.load(tmp_path)

@@ -1,0 +1,189 @@
+"""Random checkpoint folders, made without this project's writers, and comparisons."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.formats.hf_config import config_to_hf
+from diffusiongemma.formats.load_save import CheckpointError, load_checkpoint
+from diffusiongemma.formats.tensor_tables import HF, file_tensors
+from diffusiongemma.transformer import DiffusionGemma
+
+# Three shapes: the pattern of the release; other ratios everywhere; full layers first and last.
+CONFIGS = {
+    "six": ModelConfig.preset("tiny"),
+    "two": dataclasses.replace(
+        ModelConfig.preset("tiny"),
+        vocab_size=37,
+        width=24,
+        layer_types=("sliding", "full"),
+        num_heads=6,
+        num_kv_heads=3,
+        head_dim=10,
+        full_num_kv_heads=2,
+        full_head_dim=6,
+        mlp_dim=20,
+        num_experts=5,
+        top_k=3,
+        expert_dim=12,
+    ),
+    "three": dataclasses.replace(
+        ModelConfig.preset("tiny"),
+        vocab_size=37,
+        width=15,  # an odd number of two bytes, so that what follows could be misaligned
+        layer_types=("full", "sliding", "full"),
+        num_kv_heads=4,
+        full_num_kv_heads=4,
+        num_experts=2,
+        top_k=1,
+        softcap=20.0,
+        norm_eps=1e-5,
+    ),
+}
+# Of matrices, and of vectors: "three" has both.
+DTYPES = {
+    "six": (np.float32, np.float32),
+    "two": (ml_dtypes.bfloat16, ml_dtypes.bfloat16),
+    "three": (ml_dtypes.bfloat16, np.float32),
+}
+
+
+def make_folder(folder: Path, name: str) -> Path:
+    """A random model of CONFIGS in `folder`; its modes have the same layer scalars."""
+    config, (matrix, vector) = CONFIGS[name], DTYPES[name]
+    rng = np.random.default_rng(len(name))
+    tensors = {}
+    for key, tensor in file_tensors(config, HF).items():
+        dtype = matrix if len(tensor.shape) > 1 else vector
+        tensors[key] = rng.normal(size=tensor.shape).astype(dtype)
+    for n in range(config.num_layers):
+        scalar = tensors[f"model.decoder.layers.{n}.layer_scalar"]
+        tensors[f"model.encoder.language_model.layers.{n}.layer_scalar"] = scalar.copy()
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config_to_hf(config)))
+    return folder
+
+
+def make_adapter(folder: Path, config: ModelConfig, base: str, seed: int = 0) -> Path:
+    """An adapter as PEFT has it, of rank 2 and scale 1.5, for some maps of each kind.
+
+    They are q and the experts of layer 0 and down of the self-conditioner.
+    """
+    rng = np.random.default_rng(seed)
+    rank, experts, hidden = 2, config.num_experts, config.expert_dim
+    heads = config.num_heads * (
+        config.head_dim if config.layer_types[0] == "sliding" else config.full_head_dim
+    )
+    shapes = {  # in, out, times the number of experts
+        "layers.0.self_attn.q_proj": (config.width, heads, 1),
+        "layers.0.experts.base_layer": (config.width, 2 * hidden, experts),
+        "layers.0.experts": (hidden, config.width, experts),
+        "self_conditioning.down_proj": (config.mlp_dim, config.width, 1),
+    }
+    tensors = {}
+    for name, (inputs, outputs, times) in shapes.items():
+        pair = {"lora_A": (times * rank, inputs), "lora_B": (outputs, times * rank)}
+        for factor, shape in pair.items():
+            value = rng.normal(size=shape).astype(np.float32)
+            for part in ("decoder", "encoder.language_model"):
+                if part == "decoder" or name.startswith("layers"):
+                    tensors[f"base_model.model.model.{part}.{name}.{factor}.weight"] = value
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    about = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "r": rank,
+        "lora_alpha": 3,
+        "target_modules": ["layers.0.self_attn.q_proj", "self_conditioning.down_proj"],
+        "target_parameters": ["layers.0.experts.gate_up_proj", "layers.0.experts.down_proj"],
+        "use_dora": False,
+        "rank_pattern": {},
+        "modules_to_save": None,
+        "task_type": "CAUSAL_LM",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    return folder
+
+
+def edit_config(adapter: Path, **fields) -> None:
+    """Changes fields of an adapter's config."""
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def save_run(workdir: Path, model: DiffusionGemma, kind: type, lora: dict, **fields) -> None:
+    """Checkpoints of a run as train/checkpointer.py saves them, the earlier ones of other values.
+
+    Args:
+      kind: of the parameters that it trained.
+      lora: as in its config.
+      fields: of the description, as "init" and "base_fingerprint".
+    """
+    about = {"config": dataclasses.asdict(model.config), "dtype": "bfloat16", "init": ""}
+    state = nnx.state(model, kind)
+    with ocp.CheckpointManager((workdir / "checkpoints").absolute()) as manager:
+        for step in (9, 10):
+            params = jax.tree.map(jnp.zeros_like, state) if step == 9 else state
+            items = ocp.args.Composite(
+                params=ocp.args.StandardSave(params),
+                model=ocp.args.JsonSave(about | {"lora": lora} | fields),
+            )
+            manager.save(step, args=items)
+            manager.wait_until_finished()
+
+
+def assert_same_tensors(one: Path, other: Path) -> None:
+    """Both folders hold the same tensors, to the bit."""
+    first, second = read_all(one), read_all(other)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert value.dtype == second[key].dtype, key
+        assert value.shape == second[key].shape, key
+        assert value.tobytes() == second[key].tobytes(), key
+
+
+def read_all(folder: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a folder's safetensors files."""
+    return {k: v for file in folder.glob("*.safetensors") for k, v in load_file(file).items()}
+
+
+def mapped_files(folder: Path) -> list[str]:
+    """The folder's files that this process has mapped into memory."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    inside = f"{os.path.realpath(folder)}/"
+    return [line for line in lines if inside in line]
+
+
+def weights(model) -> dict[str, np.ndarray]:
+    """A model's parameters by path, LoRA factors too."""
+    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {".".join(map(str, path)): np.asarray(value[...]) for path, value in state}
+
+
+def assert_same(one, other) -> None:
+    """Both models have the same parameters, to the bit."""
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert value.dtype == other[key].dtype and value.tobytes() == other[key].tobytes(), key
+
+
+def refusal(folder: Path, **kwargs) -> str:
+    """What load_checkpoint says of a folder that it refuses."""
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(folder, **kwargs)
+    return str(caught.value)

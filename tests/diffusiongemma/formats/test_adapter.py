@@ -1,0 +1,126 @@
+"""LoRA factors and the base that they belong to."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from diffusiongemma.formats.adapter import fingerprint
+from diffusiongemma.formats.detect import open_checkpoint
+from diffusiongemma.formats.load_save import CheckpointError, convert_checkpoint, load_checkpoint
+from diffusiongemma.lora import add_lora
+from tests.diffusiongemma.formats.folders import (
+    CONFIGS,
+    assert_same,
+    edit_config,
+    make_adapter,
+    make_folder,
+    refusal,
+    save_run,
+    weights,
+)
+
+# Six maps; of the experts' two stacks one in layer 0, both in layer 1.
+PATTERN = r"layers\.0\.(attention\.[qk]|moe\.down)$|layers\.1\.moe\.(gate_up|down)|conditioner.*up"
+
+
+def test_a_base_keeps_its_fingerprint_in_every_format_and_in_bfloat16(tmp_path):
+    base = make_folder(tmp_path / "base", "six")
+    known = fingerprint(open_checkpoint(base)[0])
+    for name, options in {
+        "hf": {"dtype": "bfloat16"},
+        "google": {"dtype": "bfloat16"},
+        "orbax": {},
+        "flat": {"format": "google", "flat": True},
+    }.items():
+        convert_checkpoint(base, tmp_path / name, **({"format": name} | options))
+        assert fingerprint(open_checkpoint(tmp_path / name)[0]) == known, name
+
+
+@pytest.mark.parametrize("name", ["layers.1.experts.down_proj", "layers.0.layer_scalar"])
+def test_a_changed_parameter_changes_the_fingerprint(two, tmp_path, name):
+    base = Path(shutil.copytree(two, tmp_path / "base"))
+    tensors = load_file(base / "model.safetensors")
+    tensors[f"model.decoder.{name}"].flat[0] *= 1.01
+    save_file(tensors, base / "model.safetensors")
+    assert fingerprint(open_checkpoint(base)[0]) != fingerprint(open_checkpoint(two)[0])
+
+
+@pytest.fixture
+def run(two, tmp_path) -> Path:
+    """The workdir of a LoRA run on "two", which trained another canvas."""
+    model = load_checkpoint(two)
+    model.config = dataclasses.replace(model.config, canvas_size=5)
+    add_lora(model, 2, 3.5, rngs=nnx.Rngs(1), pattern=PATTERN)
+    rng = np.random.default_rng(0)
+    for _, factor in nnx.to_flat_state(nnx.state(model, nnx.LoRAParam)):
+        factor[...] = jnp.asarray(rng.normal(size=factor.shape), jnp.float32)
+    lora = {"rank": 2, "alpha": 3.5, "pattern": PATTERN}
+    origin = {"init": str(two), "base_fingerprint": fingerprint(open_checkpoint(two)[0])}
+    save_run(tmp_path / "run", model, nnx.LoRAParam, lora, **origin)
+    return tmp_path / "run"
+
+
+def test_a_runs_factors_alone_are_the_same_model(run, tmp_path):
+    convert_checkpoint(run, tmp_path / "adapter", "peft")
+    ours, model = load_checkpoint(run), load_checkpoint(tmp_path / "adapter")
+    assert sum("lora_" in path for path in weights(model)) == 2 * 6
+    assert_same(model, ours)
+    assert model.config == ours.config and model.config.canvas_size == 5
+    assert model.layers[1].moe.down.lora_scale == ours.layers[1].moe.down.lora_scale == 1.75
+
+
+def test_factors_on_another_base_are_refused(two, run, tmp_path):
+    other = Path(shutil.copytree(two, tmp_path / "other"))
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.decoder.norm.weight"] *= 2
+    save_file(tensors, other / "model.safetensors")
+    six = make_folder(tmp_path / "six", "six")
+    convert_checkpoint(run, tmp_path / "adapter", "peft")
+    convert_checkpoint(tmp_path / "adapter", tmp_path / "again", "peft")
+    for folder in (run, tmp_path / "adapter", tmp_path / "again"):
+        load_checkpoint(folder, np.float32, base=two)
+        for base in (other, six):
+            said = refusal(folder, base=base)
+            assert said.endswith(
+                f": its factors were trained on another base than {base}: give their own (--base)"
+            )
+            assert "\n" not in said
+    with pytest.raises(CheckpointError, match="trained on another base"):
+        convert_checkpoint(run, tmp_path / "out", "hf", base=other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_fingerprint_only_shapes_are_checked(two, adapter, tmp_path):
+    other = Path(shutil.copytree(two, tmp_path / "other"))
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.decoder.norm.weight"] *= 2
+    save_file(tensors, other / "model.safetensors")
+    load_checkpoint(adapter, base=other)
+    said = refusal(adapter, base=make_folder(tmp_path / "six", "six"))
+    assert "experts.base_layer.lora_A.weight is [10, 24], not [8, 32]" in said
+
+
+def test_a_run_that_began_at_random_has_no_base(two, tmp_path):
+    model = load_checkpoint(two)
+    add_lora(model, 1, 1.0, rngs=nnx.Rngs(1), pattern="conditioner")
+    save_run(tmp_path, model, nnx.LoRAParam, {"rank": 1, "alpha": 1.0, "pattern": "conditioner"})
+    assert refusal(tmp_path).endswith("whose base it does not name: give it (--base)")
+
+
+def test_a_base_that_is_not_there_is_named(two, adapter, tmp_path):
+    edit_config(adapter, base_model_name_or_path="google/some-model")
+    missing = adapter / "google" / "some-model"
+    line = f"{adapter}: LoRA factors whose base {missing} is not there: give it (--base)"
+    assert refusal(adapter) == line
+    assert load_checkpoint(adapter, base=two).self_conditioner.mlp.down.lora_a is not None
+    edit_config(adapter, base_model_name_or_path=None)
+    assert "whose base it does not name: give it (--base)" in refusal(adapter)
+    other = make_adapter(tmp_path / "other", CONFIGS["two"], str(two))
+    assert "LoRA factors are no base: merge them" in refusal(adapter, base=other)
+    assert refusal(two, base=two) == f"{two}: has all its weights, and so no base"

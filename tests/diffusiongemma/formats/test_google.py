@@ -1,0 +1,200 @@
+"""Google's layout, as Orbax itself saves and restores it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+from diffusiongemma.formats import hf
+from diffusiongemma.formats.google import open_google
+from diffusiongemma.formats.load_save import (
+    CheckpointError,
+    convert_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from diffusiongemma.formats.tensor_tables import GOOGLE, HF, file_tensors
+from tests.diffusiongemma.formats.folders import (
+    CONFIGS,
+    assert_same,
+    read_all,
+    refusal,
+)
+
+
+@pytest.fixture(scope="module")
+def google_tree(two) -> dict[str, np.ndarray]:
+    """The tensors of "two" by their official names."""
+    config, released = CONFIGS["two"], read_all(two)
+    params = {}
+    for name, tensor in file_tensors(config, HF).items():
+        params |= tensor.to_params(released[name])
+    return {k: t.from_params(params) for k, t in file_tensors(config, GOOGLE).items()}
+
+
+def nested(tensors: dict) -> dict:
+    tree: dict = {}
+    for name, value in tensors.items():
+        *parents, leaf = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def flat(tensors: dict) -> dict:
+    tree: dict = {}
+    for name, value in tensors.items():
+        module, leaf = name.rsplit("/", 1)
+        tree.setdefault(f"transformer/{module}", {})[leaf] = value
+    return tree
+
+
+def with_dense_w(tensors: dict) -> dict:
+    def name(key: str) -> str:
+        dense = "mlp2/" in key or "/ffw/" in key
+        return f"{key}/w" if dense else key
+
+    return {name(key): value for key, value in tensors.items()}
+
+
+def save_by_orbax(folder: Path, tree: dict) -> Path:
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, tree)
+    return folder
+
+
+@pytest.mark.parametrize("form", [nested, flat], ids=["nested", "flat"])
+@pytest.mark.parametrize("names", [dict, with_dense_w], ids=["", "w"])
+def test_google_tree_saved_by_orbax_loads_in_every_form(two, google_tree, tmp_path, form, names):
+    saved = save_by_orbax(tmp_path / "google", form(names(google_tree)))
+    model = load_checkpoint(saved, config=CONFIGS["two"])
+    assert_same(model, load_checkpoint(two))
+
+
+@pytest.mark.parametrize("form", [nested, flat], ids=["nested", "flat"])
+def test_google_tree_written_here_is_restored_by_orbax(two, google_tree, tmp_path, form):
+    convert_checkpoint(two, tmp_path / "out", "google", flat=form is flat)
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(tmp_path / "out", form(google_tree))
+
+    def compare(one, other):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            if isinstance(value, dict):
+                compare(value, other[key])
+            else:
+                assert value.dtype == other[key].dtype
+                assert value.tobytes() == np.asarray(other[key]).tobytes(), key
+
+    compare(form(google_tree), restored)
+    metadata = json.loads((tmp_path / "out" / "_METADATA").read_text())
+    assert len(metadata["tree_metadata"]) == len(google_tree)
+
+
+def test_config_of_a_google_checkpoint(two, google_tree, tmp_path):
+    saved = save_by_orbax(tmp_path / "google", nested(google_tree))
+    assert "Google's layout without a config.json" in refusal(saved)
+    assert "neither a preset (26b_a4b, medium, small, tiny) nor a file" in refusal(
+        saved, config="huge"
+    )
+    assert load_checkpoint(saved, config=two / "config.json").config == CONFIGS["two"]
+    assert load_checkpoint(saved, config=two).config == CONFIGS["two"]
+    shutil.copy(two / "config.json", saved)
+    assert load_checkpoint(saved).config == CONFIGS["two"]
+    assert "shape (" in refusal(saved, config="tiny")
+    assert refusal(two, config="tiny").endswith("so it has its own config")
+
+
+def test_google_faults_are_reported_together(google_tree, tmp_path):
+    tree = dict(google_tree)
+    del tree["final_norm/scale"]
+    tree["layer_1/attn/v_einsum/w"] = np.zeros((2, 24, 6), np.float32)
+    tree["layer_0/mlp2/linear"] = np.zeros((24, 20), np.float32)
+    tree["layer_0/mlp/router_scale"] = np.ones(24, np.int32)
+    message = refusal(save_by_orbax(tmp_path / "bad", nested(tree)), config=CONFIGS["two"])
+    assert "missing (1): final_norm/scale" in message
+    assert "extra (1): layer_1/attn/v_einsum/w" in message
+    assert "shape (1): layer_0/mlp2/linear is [24, 20], not [20, 24]" in message
+    assert "dtype (1): layer_0/mlp/router_scale is int32" in message
+
+
+def test_google_vision_tensors_are_left_aside(two, google_tree, tmp_path):
+    tree = flat(google_tree)
+    tree["transformer/embedder/mm_input_projection"] = {"w": np.ones((3, 24), np.float32)}
+    tree["transformer/vision_encoder/entry"] = {"kernel": np.ones((3, 3), np.int8)}
+    saved = save_by_orbax(tmp_path / "google", tree)
+    assert_same(load_checkpoint(saved, config=CONFIGS["two"]), load_checkpoint(two))
+
+
+def test_google_tensor_under_both_names_is_refused(google_tree, tmp_path):
+    tree = flat(google_tree)
+    tree["transformer/layer_0/mlp2/linear"] = {"w": google_tree["layer_0/mlp2/linear"]}
+    message = refusal(save_by_orbax(tmp_path / "bad", tree), config=CONFIGS["two"])
+    assert "twice (1): layer_0/mlp2/linear" in message
+
+
+def test_google_tensors_that_are_not_finite_are_named(google_tree, tmp_path):
+    tree = {key: value.copy() for key, value in google_tree.items()}
+    tree["layer_1/mlp/linear/w"].flat[-1] = np.nan
+    saved = save_by_orbax(tmp_path / "bad", nested(tree))
+    assert "inf or nan (1): layer_1/mlp/linear/w" in refusal(saved, config=CONFIGS["two"])
+    shutil.copy(save_config(tmp_path), saved)
+    with pytest.raises(CheckpointError, match=r"inf or nan \(1\): layer_1/mlp/linear/w"):
+        convert_checkpoint(saved, tmp_path / "out", "hf")
+    assert not (tmp_path / "out").exists()
+
+
+def save_config(folder: Path) -> Path:
+    config = hf.config_to_hf(CONFIGS["two"])
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder / "config.json"
+
+
+def test_damaged_orbax_checkpoint_is_refused(google_tree, tmp_path):
+    saved = save_by_orbax(tmp_path / "bad", nested(google_tree))
+    metadata = (saved / "_METADATA").read_text()
+    for content in ("{", "[]", "{}", '{"tree_metadata": {"a": {}}}'):
+        (saved / "_METADATA").write_text(content)
+        message = refusal(saved, config=CONFIGS["two"])
+        assert message.startswith(f"{saved / '_METADATA'}: no description of a tree: ")
+    (saved / "_METADATA").write_text(metadata)
+    for file in saved.rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:-200])
+    message = refusal(saved, config=CONFIGS["two"])
+    assert message.startswith(f"{saved}: damaged, or not Orbax's: ") and "\n" not in message
+
+
+def test_array_that_was_lost_is_not_read_as_zeros(google_tree, tmp_path):
+    """Without OCDBT an array is a folder, and a chunk a file."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=False)) as checkpointer:
+        checkpointer.save(tmp_path / "old", args=ocp.args.PyTreeSave(nested(google_tree)))
+    stored = open_google(tmp_path / "old", CONFIGS["two"])
+    for name, value in google_tree.items():
+        assert stored.read(name).tobytes() == value.tobytes(), name
+    (tmp_path / "old" / "layer_0.mlp.linear.w" / "0.0.0").unlink()
+    message = refusal(tmp_path / "old", config=CONFIGS["two"])
+    assert message.startswith(f"{tmp_path / 'old'}: damaged, or not Orbax's: ")
+
+
+def test_google_layout_refuses_modes_with_scalars_of_their_own(two, tmp_path):
+    model = load_checkpoint(two)
+    model.layers[1].encode_scalar[...] *= 2
+    said = r"they differ \(1\): layers\.1\.encode_scalar and layers\.1\.denoise_scalar"
+    with pytest.raises(CheckpointError, match=said):
+        save_checkpoint(model, tmp_path / "new" / "out", format="google")
+    assert not list(tmp_path.iterdir())
+
+
+def test_google_layout_refuses_to_stack_two_dtypes(two, tmp_path):
+    model = load_checkpoint(two)
+    kernel = model.layers[0].attention.v.kernel
+    model.layers[0].attention.v.kernel = nnx.Param(kernel[...].astype(jnp.float32))
+    with pytest.raises(CheckpointError, match=r"dtypes differ \(1\): layers\.0\.attention\.k"):
+        save_checkpoint(model, tmp_path / "out", format="google")

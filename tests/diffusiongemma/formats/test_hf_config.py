@@ -1,0 +1,140 @@
+"""config.json: the released one, transformers' one, ours, and what is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from diffusiongemma.config import ModelConfig, five_to_one
+from diffusiongemma.formats.hf_config import config_from_hf, config_to_hf
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+# What Google released, as other projects quote it; the vision tower's fields left out.
+RELEASED = {
+    "architectures": ["DiffusionGemmaForBlockDiffusion"],
+    "model_type": "diffusion_gemma",
+    "canvas_length": 256,
+    "dtype": "bfloat16",
+    "eos_token_id": [1, 106, 50],
+    "boi_token_id": 255999,
+    "eoi_token_id": 258882,
+    "image_token_id": 258880,
+    "initializer_range": 0.02,
+    "tie_word_embeddings": True,
+    "vision_soft_tokens_per_image": 280,
+    "vision_config": {"model_type": "gemma4_vision"},
+    "text_config": {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 2,
+        "dtype": "bfloat16",
+        "eos_token_id": 1,
+        "final_logit_softcapping": 30.0,
+        "global_head_dim": 512,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": 2816,
+        "initializer_range": 0.02,
+        "intermediate_size": 2112,
+        "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 5,
+        "max_position_embeddings": 262144,
+        "model_type": "diffusion_gemma_text",
+        "moe_intermediate_size": 704,
+        "num_attention_heads": 16,
+        "num_experts": 128,
+        "num_global_key_value_heads": 2,
+        "num_hidden_layers": 30,
+        "num_key_value_heads": 8,
+        "pad_token_id": 0,
+        "rms_norm_eps": 1e-06,
+        "rope_parameters": {
+            "full_attention": {
+                "partial_rotary_factor": 0.25,
+                "rope_theta": 1000000.0,
+                "rope_type": "proportional",
+            },
+            "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+        },
+        "sliding_window": 1024,
+        "tie_word_embeddings": True,
+        "top_k_experts": 8,
+        "use_bidirectional_attention": "vision",
+        "vocab_size": 262144,
+    },
+}
+
+
+ROPE = RELEASED["text_config"]["rope_parameters"]
+
+
+def golden(name: str) -> dict:
+    return json.loads((GOLDEN / name / "config.json").read_text())
+
+
+def test_released_config_is_the_26b_preset():
+    assert config_from_hf(RELEASED) == ModelConfig.preset("26b_a4b")
+
+
+@pytest.mark.parametrize("config", [ModelConfig.preset(n) for n in ("26b_a4b", "small", "tiny")])
+def test_config_comes_back(config):
+    odd = dataclasses.replace(
+        config, rope_theta=500.0, full_rope_fraction=0.5, softcap=20.0, norm_eps=1e-5, eos_id=3
+    )
+    for c in (config, odd):
+        assert config_from_hf(json.loads(json.dumps(config_to_hf(c)))) == c
+
+
+def test_config_reads_full_layer_heads_from_either_place():
+    """transformers 5.23.0 writes per_layer_config, the release has global_head_dim."""
+    config = golden("hf_twelve")
+    found = config_from_hf(config)
+    assert (found.full_num_kv_heads, found.full_head_dim) == (2, 24)
+    assert found.layer_types == five_to_one(12) and found.stop_ids == (1,)
+    del config["text_config"]["per_layer_config"]
+    config["text_config"] |= {"global_head_dim": 24, "num_global_key_value_heads": 2}
+    assert config_from_hf(config) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ({"hidden_activation": "silu"}, "hidden_activation: 'silu' is not supported"),
+        ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention: 'all'"),
+        ({"attention_k_eq_v": False}, "attention_k_eq_v: False"),
+        ({"novelty": 1}, "text_config.novelty: unknown field"),
+        ({"hidden_size": "big"}, "hidden_size: expected a number, got 'big'"),
+        ({"hidden_size": None}, "hidden_size: missing"),
+        ({"num_experts": 0}, "num_experts: 0 is out of range"),
+        ({"num_hidden_layers": 7}, "layer_types: 6 entries for 7 layers"),
+        ({"layer_types": ["full_attention", "linear"] * 3}, "layer_types: unknown linear"),
+        ({"layer_types": ["sliding_attention"] * 6}, "last layer must be full_attention"),
+        ({"per_layer_config": {"0": {"head_dim": 4}}}, "per_layer_config: more than"),
+        ({"global_head_dim": 99}, "full layers of differing heads"),
+        ({"layer_types": 6}, "layer_types: expected a list"),
+        ({"per_layer_config": {"five": {}}}, "per_layer_config: expected layer numbers"),
+        ({"rope_parameters": {"sliding_attention": 1, "full_attention": {}}}, "rope_parameters"),
+        ({"rope_parameters": ROPE | {"full_attention": {"rope_type": "yarn"}}}, "'yarn'"),
+        ({"rope_parameters": ROPE | {"full_attention": {}}}, "full_attention.rope_type: missing"),
+        ({"rope_parameters": ROPE | {"full_attention": {"factor": 8}}}, "factor: unknown field"),
+        ({"eos_token_id": []}, "eos_token_id: expected token ids"),
+        ({"rope_parameters": {}}, "rope_parameters: expected sliding_attention, full_attention"),
+        ({"top_k_experts": 5}, "top_k 5"),
+    ],
+)
+def test_unsupported_config_is_refused_by_name(text, said):
+    config = golden("hf_six")
+    config["text_config"] |= text
+    with pytest.raises(ValueError) as caught:
+        config_from_hf(config)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_config_faults_are_reported_together():
+    config = golden("hf_six") | {"surprise": 2, "model_type": "gemma4"}
+    config["text_config"] |= {"novelty": 1, "hidden_size": 0}
+    with pytest.raises(ValueError) as caught:
+        config_from_hf(config)
+    for said in ("surprise", "novelty", "hidden_size", "model_type: 'gemma4'"):
+        assert said in str(caught.value)

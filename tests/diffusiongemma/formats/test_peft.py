@@ -1,0 +1,213 @@
+"""Adapters as PEFT has them.
+
+tests/golden/peft_six was saved by PEFT itself (scripts/make_golden.py). Its factors are on all
+linear maps, but layers 4 and 5 lack those of one of the experts' two stacks.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from diffusiongemma.formats.load_save import CheckpointError, convert_checkpoint, load_checkpoint
+from diffusiongemma.lora import merge_lora
+from diffusiongemma.transformer import DiffusionGemma
+from tests.diffusiongemma.formats.folders import (
+    assert_same,
+    edit_config,
+    refusal,
+    weights,
+)
+from tests.diffusiongemma.test_parity import MISTAKE, TEMPERATURES, TOLERANCE, Runner, error
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+PEFT_SIX = GOLDEN / "peft_six"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def retouch(folder: Path, **tensors: np.ndarray | None) -> None:
+    """Changes tensors by name, from "model." on and with "__" for "."; None takes one away."""
+    found = load_file(folder / WEIGHTS)
+    for name, value in tensors.items():
+        name = f"base_model.model.{name.replace('__', '.')}.weight"
+        if value is None:
+            del found[name]
+        else:
+            found[name] = value
+    save_file(found, folder / WEIGHTS)
+
+
+def factors(model: DiffusionGemma) -> dict[str, np.ndarray]:
+    return {path: value for path, value in weights(model).items() if "lora_" in path}
+
+
+def test_every_output_matches_peft():
+    run = Runner(load_checkpoint(PEFT_SIX))
+    with np.load(PEFT_SIX / "outputs.npz") as file:
+        want = {k.removeprefix("p5_"): file[k] for k in file.files}
+    errors = {}
+    logits, cache = run.encode(want["prompt"], run.init_cache())
+    errors["encode"] = error(logits, want["encode_logits"])
+    soft = np.zeros_like(want["soft"][0])
+    errors["denoise"] = error(run.denoise(want["canvas"][0], cache, soft), want["logits"][0])
+    for i, temperature in enumerate(TEMPERATURES):
+        soft = run.model.soft_embed(want["logits"][i] / temperature)
+        logits = run.denoise(want["canvas"][i + 1], cache, soft)
+        errors[f"self-conditioned {i}"] = error(logits, want["logits"][i + 1])
+    assert max(errors.values()) < TOLERANCE, errors
+    # The factors of a single map matter.
+    run.model.layers[4].moe.gate_up.lora_b[...] *= 0
+    bare = nnx.state(run.model)
+    logits, _ = run.encode(want["prompt"], run.init_cache(), state=bare)
+    assert error(logits, want["encode_logits"]) > MISTAKE
+
+
+def test_written_again_it_has_the_tensors_and_targets_of_peft(tmp_path):
+    convert_checkpoint(PEFT_SIX, tmp_path / "new" / "again", "peft")
+    again = tmp_path / "new" / "again"
+    assert sorted(f.name for f in again.iterdir()) == [CONFIG, WEIGHTS]
+    before, after = load_file(PEFT_SIX / WEIGHTS), load_file(again / WEIGHTS)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert value.dtype == after[name].dtype and value.tobytes() == after[name].tobytes(), name
+    theirs, ours = (json.loads((f / CONFIG).read_text()) for f in (PEFT_SIX, again))
+    assert (ours["r"], ours["lora_alpha"]) == (theirs["r"], theirs["lora_alpha"]) == (2, 3)
+    assert sorted(ours["target_parameters"]) == sorted(theirs["target_parameters"])
+    modules = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in before}
+    modules = {name for name in modules if ".experts" not in name}
+    assert set(ours["target_modules"]) == modules
+    assert all(re.fullmatch(theirs["target_modules"], name) for name in modules)
+    assert (again / ours["base_model_name_or_path"]).samefile(GOLDEN / "hf_six")
+    assert_same(load_checkpoint(again), load_checkpoint(PEFT_SIX))
+
+
+@pytest.mark.parametrize("format", ["hf", "google", "orbax"])
+def test_an_adapter_converts_merged(two, adapter, tmp_path, format):
+    convert_checkpoint(adapter, tmp_path / "out", format)
+    model = load_checkpoint(adapter)
+    assert len(factors(model)) == 8
+    merge_lora(model)
+    merged = load_checkpoint(tmp_path / "out")
+    assert_same(merged, model)
+    before, after = weights(load_checkpoint(two)), weights(merged)
+    changed = {path for path in before if before[path].tobytes() != after[path].tobytes()}
+    assert changed == {
+        "layers.0.attention.q.kernel",
+        "layers.0.moe.gate_up.kernel",
+        "layers.0.moe.down.kernel",
+        "self_conditioner.mlp.down.kernel",
+    }
+
+
+def test_companions_are_the_bases_unless_the_adapter_has_them(two, adapter, tmp_path):
+    base = Path(shutil.copytree(two, tmp_path / "base"))
+    edit_config(adapter, base_model_name_or_path="../base")
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        (base / name).write_text("the base's")
+    (adapter / "chat_template.jinja").write_text("its own")
+    convert_checkpoint(adapter, tmp_path / "out", "hf")
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == "the base's"
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == "its own"
+
+
+def test_factors_go_where_the_sharding_says(adapter):
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[3])
+    model = load_checkpoint(adapter, sharding=lambda path, shape: where)
+    assert model.layers[0].attention.q.lora_a[...].sharding == where
+
+
+# Faults, each in one report.
+
+
+def test_missing_extra_and_misshapen_factors_are_reported_together(adapter):
+    retouch(
+        adapter,
+        model__decoder__layers__0__self_attn__q_proj__lora_B=None,
+        model__decoder__layers__1__self_attn__q_proj__lora_A=np.zeros((2, 24), np.float32),
+        model__decoder__self_conditioning__down_proj__lora_A=np.zeros((3, 20), np.float32),
+        model__decoder__embed_tokens__lora_embedding_A=np.zeros((2, 37), np.float32),
+        model__encoder__vision_tower__encoder__layers__0__self_attn__q_proj__linear__lora_A=np.ones(
+            3
+        ),
+    )
+    said = refusal(adapter)
+    start = "base_model.model.model.decoder."
+    assert f"missing (1): {start}layers.0.self_attn.q_proj.lora_B.weight\n" in said
+    assert "extra (2): " in said and f"{start}embed_tokens.lora_embedding_A.weight" in said
+    assert f"{start}layers.1.self_attn.q_proj.lora_A.weight" in said
+    assert f"{start}self_conditioning.down_proj.lora_A.weight is [3, 20], not [2, 20]" in said
+    assert "vision" not in said
+
+
+def test_encoder_and_decoder_must_share_their_factors(adapter):
+    name = "model__encoder__language_model__layers__0__experts__lora_B"
+    retouch(adapter, **{name: np.ones((24, 10), np.float32)})
+    said = refusal(adapter)
+    assert "not the encoder's, and here it shares its factors (1): base_model.model." in said
+    assert "model.decoder.layers.0.experts.lora_B.weight" in said
+    edit_config(adapter, target_modules=["decoder.layers.0.self_attn.q_proj", "down_proj"])
+    said = refusal(adapter)
+    assert "in encoder or decoder only, and here they share their factors (1): " in said
+    assert said.endswith("model.decoder.layers.0.self_attn.q_proj")
+
+
+def test_factors_that_are_not_finite_are_named(adapter, tmp_path):
+    a = np.full((2, 20), np.nan, np.float32)
+    retouch(adapter, model__decoder__self_conditioning__down_proj__lora_A=a)
+    name = "base_model.model.model.decoder.self_conditioning.down_proj.lora_A.weight"
+    assert refusal(adapter).endswith(f"inf or nan (1): {name}")
+    for format in ("hf", "peft"):
+        with pytest.raises(CheckpointError, match="inf or nan"):
+            convert_checkpoint(adapter, tmp_path / "out", format)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("peft_type", "ADALORA"),
+        ("use_dora", True),
+        ("use_rslora", True),
+        ("bias", "all"),
+        ("lora_bias", True),
+        ("rank_pattern", {"q_proj": 4}),
+        ("alpha_pattern", {"q_proj": 4}),
+        ("modules_to_save", ["lm_head"]),
+        ("layers_to_transform", [0]),
+        ("trainable_token_indices", [1]),
+        ("init_lora_weights", "pissa"),
+        ("novelty", {"on": 1}),
+    ],
+)
+def test_options_of_peft_that_are_not_supported_are_named(adapter, field, value):
+    edit_config(adapter, **{field: value})
+    assert refusal(adapter) == f"{adapter / CONFIG}: {field}: {value!r} is not supported"
+
+
+def test_a_config_of_nonsense_is_refused_in_one_line(adapter):
+    edit_config(adapter, r="two", lora_alpha=None, target_modules="(", use_dora=True, eva_config={})
+    said = refusal(adapter)
+    for part in (
+        "use_dora: True is not supported",
+        "r: expected a number, got 'two'",
+        "lora_alpha: expected a number, got None",
+        "target_modules: expected names, or a regular expression",
+    ):
+        assert part in said
+    assert "eva_config" not in said and "\n" not in said
+    (adapter / CONFIG).write_text("[]")
+    assert refusal(adapter) == f"{adapter / CONFIG}: not a JSON object"
+
+
+def test_an_adapter_of_nothing_or_without_its_file_is_refused(adapter):
+    edit_config(adapter, target_modules=["lm_head"], target_parameters=None)
+    assert refusal(adapter).endswith("its targets are no linear maps of the text model")
+    edit_config(adapter, target_modules=["down_proj"])
+    (adapter / WEIGHTS).rename(adapter / "adapter_model.bin")
+    assert refusal(adapter).endswith(f"cannot be read (1): {WEIGHTS} is not there")

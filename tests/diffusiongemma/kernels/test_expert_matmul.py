@@ -1,0 +1,164 @@
+"""The Pallas kernels, run as plain JAX, against products with each row's own matrix."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
+
+from diffusiongemma.kernels.expert_matmul import Blocks, matmul, matmul_transposed, supports
+from diffusiongemma.kernels.packed_weights import GROUP, Weight
+from diffusiongemma.ops.expert_loop import group_rows
+
+E, ROWS = 5, 48
+IDS = {
+    "random": np.random.default_rng(0).integers(0, E, ROWS),  # counts that fill no block
+    "one expert": np.full(ROWS, 3),
+    "empty experts": np.random.default_rng(1).choice([0, 4], ROWS),
+    "full blocks": np.repeat([1, 4], [16, 32]),
+}
+# jax 0.11.2 says so of a backend that it still has; the versions are pinned.
+DEPRECATED = "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
+KINDS = ("float32", "bfloat16", "int8", "int4")
+
+
+def make(kind: str, inputs: int, outputs: int) -> tuple[Weight, np.ndarray]:
+    """A random weight, and the float32 matrices [E, in, out] that it stands for."""
+    rng = np.random.default_rng(inputs + outputs)
+    shape = (E, inputs, outputs)
+    if kind == "int8":
+        values = rng.integers(-128, 128, shape, np.int8)
+        scales = rng.uniform(0.5, 1.5, (E, 1, outputs)).astype(np.float32) / 500
+        return Weight(jnp.asarray(values), jnp.asarray(scales)), values * scales
+    if kind == "int4":
+        values = rng.integers(-8, 8, shape)
+        packed = (values[:, 0::2] & 15) | (values[:, 1::2] & 15) << 4
+        scales = rng.uniform(0.5, 1.5, (E, inputs // GROUP, outputs)) / 50
+        scales = scales.astype(ml_dtypes.bfloat16)
+        weight = Weight(jnp.asarray(packed, jnp.uint8), jnp.asarray(scales))
+        return weight, values * np.repeat(scales.astype(np.float32), GROUP, axis=1)
+    values = jnp.asarray(rng.normal(size=shape) / inputs**0.5, kind)
+    return Weight(values), np.asarray(values, np.float32)
+
+
+def group(ids: np.ndarray, block: int = 16) -> tuple[Blocks, np.ndarray]:
+    """The blocks of rows that go to experts, and the place of each row."""
+    groups = group_rows(jnp.asarray(ids, jnp.int32), E, block)
+    return Blocks(groups.source, groups.expert, groups.used), np.asarray(groups.place)
+
+
+def check(found: jax.Array, wanted: np.ndarray, places: np.ndarray) -> None:
+    """found [blocks, block, F] has wanted [rows, F] in the rows' places and zeros in the others."""
+    tolerance = 1e-5 if found.dtype == jnp.float32 else 1e-2
+    found = np.asarray(found, np.float32).reshape(-1, wanted.shape[1])
+    np.testing.assert_allclose(found[places], wanted, atol=tolerance * np.abs(wanted).max())
+    assert not np.delete(found, places, axis=0).any()
+
+
+def on_gpus(count: int = 1):
+    """A context in which there are H100s, which need not be there."""
+    device = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
+    names, auto = ("data", "fsdp", "expert"), (AxisType.Auto,) * 3
+    return use_abstract_mesh(AbstractMesh((count, 1, 1), names, auto, abstract_device=device))
+
+
+def lowered(function, *args) -> str:
+    """A function's program for an H100."""
+    with on_gpus():
+        return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+
+
+run = jax.jit(functools.partial(matmul, interpret=True), static_argnames="geglu")
+run_transposed = jax.jit(functools.partial(matmul_transposed, interpret=True))
+
+
+def check_matmul(kind, ids, inputs, outputs, dtype="float32", block=16):
+    weight, full = make(kind, inputs, outputs)
+    blocks, places = group(ids, block)
+    x = np.random.default_rng(2).normal(size=(len(ids), inputs)).astype(dtype)
+    wanted = np.einsum("ri,rio->ro", x.astype(np.float32), full[ids])
+    check(run(x, blocks, weight), wanted, places)
+
+
+def check_transposed(kind, ids, inputs, outputs, dtype="float32", block=16):
+    weight, full = make(kind, inputs, outputs)
+    blocks, places = group(ids, block)
+    dy = np.random.default_rng(3).normal(size=(len(ids), outputs)).astype(dtype)
+    # What lies in the other places must not matter.
+    in_places = np.full((blocks.index.size, outputs), np.nan, dtype)
+    in_places[places] = dy
+    own = jnp.arange(blocks.index.size).reshape(blocks.index.shape)
+    blocks = blocks._replace(index=jnp.where(blocks.index < len(ids), own, own.size))
+    wanted = np.einsum("ro,rio->ri", dy.astype(np.float32), full[ids])
+    check(run_transposed(in_places, blocks, weight), wanted, places)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ids", IDS.values(), ids=IDS)
+def test_rows_meet_their_expert(ids, kind):
+    check_matmul(kind, ids, 128, 192)
+    check_transposed(kind, ids, 128, 192)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_rows(kind):
+    check_matmul(kind, IDS["random"], 128, 192, ml_dtypes.bfloat16)
+    check_transposed(kind, IDS["random"], 128, 192, ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "outputs", "block", "rows"),
+    [
+        ("float32", 16, 32, 16, 1),
+        ("bfloat16", 176, 416, 32, 70),
+        ("int8", 48, 320, 32, 70),
+        ("int4", 192, 320, 32, 70),
+    ],
+)
+def test_shapes(kind, inputs, outputs, block, rows):
+    ids = np.random.default_rng(rows).integers(0, E, rows)
+    check_matmul(kind, ids, inputs, outputs, block=block)
+    check_transposed(kind, ids, inputs, outputs, block=block)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_geglu(kind):
+    weight, full = make(kind, 64, 192)
+    blocks, places = group(IDS["random"])
+    x = np.random.default_rng(2).normal(size=(ROWS, 64)).astype(np.float32)
+    gate, up = np.split(np.einsum("ri,rio->ro", x, full[IDS["random"]]), 2, axis=-1)
+    wanted = np.asarray(jax.nn.gelu(gate, approximate=True)) * up
+    check(run(x, blocks, weight, geglu=True), wanted, places)
+
+
+def test_what_the_kernels_support():
+    """The 26B's experts in every kind; no shape that has no whole number of least tiles."""
+    shape = jax.ShapeDtypeStruct
+    for inputs, outputs in ((2816, 2 * 704), (704, 2816)):
+        assert supports(Weight(shape((128, inputs, outputs), jnp.bfloat16)))
+        assert supports(Weight(shape((128, inputs, outputs), jnp.int8)))
+        assert supports(Weight(shape((128, inputs // 2, outputs), jnp.uint8)))
+    assert not supports(Weight(shape((8, 24, 64), jnp.float32)))
+    assert not supports(Weight(shape((8, 64, 48), jnp.float32)))
+    assert not supports(Weight(shape((8, 64, 96), jnp.int8)))
+    assert not supports(Weight(shape((8, 16, 64), jnp.uint8)))  # 32 inputs: half a group
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_lower_to_triton(kind, dtype):
+    """For CUDA, on any machine; from there on, compiling takes XLA's CUDA plugin."""
+    weight, _ = make(kind, 128, 192)
+    blocks, _ = group(IDS["random"])
+    x = jnp.zeros((ROWS, 128), dtype)
+    dy = jnp.zeros((blocks.index.size, 192), dtype)
+    for function, rows in (
+        (matmul, x),
+        (functools.partial(matmul, geglu=True), x),
+        (matmul_transposed, dy),
+    ):
+        assert "xla.gpu.triton" in lowered(function, rows, blocks, weight)

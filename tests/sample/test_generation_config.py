@@ -1,0 +1,87 @@
+import dataclasses
+import json
+
+import pytest
+
+from sample import SamplerConfig
+from sample.generation_config import sampler_defaults, save_sampler_defaults
+
+# Every field that the released checkpoint's file has; other values, to be told from our defaults.
+RELEASED = {
+    "confidence_threshold": 0.01,
+    "eos_token_id": [1, 106, 50],
+    "max_denoising_steps": 24,
+    "max_new_tokens": 512,
+    "pad_token_id": 0,
+    "sampler_config": {"_cls_name": "EntropyBoundSamplerConfig", "entropy_bound": 0.2},
+    "stability_threshold": 1,
+    "t_max": 0.9,
+    "t_min": 1,
+    "transformers_version": "5.12.1",
+}
+
+
+def defaults(tmp_path, given):
+    text = given if isinstance(given, str) else json.dumps(given)
+    (tmp_path / "generation_config.json").write_text(text)
+    return sampler_defaults(tmp_path)
+
+
+def test_every_field_of_the_released_file(tmp_path):
+    fields = defaults(tmp_path, RELEASED | {"t_min": 0.3})
+    assert fields == {
+        "max_steps": 24,
+        "entropy_bound": 0.2,
+        "stop_threshold": 0.01,
+        "min_temperature": 0.3,
+        "max_temperature": 0.9,
+        "max_new_tokens": 512,
+        "stop_ids": (1, 106, 50),
+    }
+    assert SamplerConfig(**(fields | {"max_steps": 8})).max_steps == 8
+
+
+def test_only_what_is_set(tmp_path):
+    assert sampler_defaults(tmp_path) == {}
+    nothing = dict.fromkeys(RELEASED) | {"return_dict_in_generate": True, "top_k": 64}
+    assert defaults(tmp_path, nothing) == {}
+    assert defaults(tmp_path, {"eos_token_id": 7, "t_max": 1}) == {
+        "stop_ids": (7,),
+        "max_temperature": 1.0,
+    }
+    assert defaults(tmp_path, {"sampler_config": {"_cls_name": "EntropyBoundSamplerConfig"}}) == {}
+
+
+def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
+    save_sampler_defaults(SamplerConfig(), tmp_path)
+    assert not list(tmp_path.iterdir())
+    defaults(tmp_path, RELEASED | {"t_min": 0.3})
+    wanted = SamplerConfig(16, 0.05, 0.02, 1.0, 1.2, max_new_tokens=7)
+    save_sampler_defaults(wanted, tmp_path)
+    written = json.loads((tmp_path / "generation_config.json").read_text())
+    assert set(written) == set(RELEASED) and written["transformers_version"] == "5.12.1"
+    found = SamplerConfig(**sampler_defaults(tmp_path))
+    assert found == dataclasses.replace(wanted, max_new_tokens=512, stop_ids=(1, 106, 50))
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "expected an object"),
+        ({"num_beams": 4, "t_mid": 1}, "num_beams: unknown field; t_mid: unknown field"),
+        ({"stability_threshold": 2}, "stability_threshold: 2 is not supported, only 1"),
+        ({"max_denoising_steps": 4.5}, r"max_denoising_steps: expected int, got 4\.5"),
+        ({"t_max": True}, "t_max: expected float, got True"),
+        ({"eos_token_id": [1, "2"]}, "eos_token_id: expected int, got '2'"),
+        ({"sampler_config": {"_cls_name": "Other"}}, "sampler_config: 'Other' is not supported"),
+        ({"sampler_config": {"bound": 1}}, "sampler_config: expected _cls_name and entropy_bound"),
+        ({"sampler_config": {"entropy_bound": "a"}}, r"sampler_config\.entropy_bound: expected"),
+        (RELEASED, r"temperatures must be 0 < min <= max, got min 1\.0 and max 0\.9"),
+        ({"max_denoising_steps": 0}, "max_steps must be at least 1"),
+    ],
+)
+def test_what_is_refused(tmp_path, given, error):
+    with pytest.raises(ValueError, match=rf"generation_config\.json: .*{error}") as caught:
+        defaults(tmp_path, given)
+    assert "\n" not in str(caught.value)

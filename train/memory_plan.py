@@ -6,8 +6,8 @@ Activations are XLA's own figure for the compiled program, beside its arguments.
 Compiled for virtual CPU devices they are an upper bound: in float32, for that compiler would widen
 bfloat16 operands and keep the copies, and with all gradients of a step's experts in memory at once,
 which fsdp would divide. Quantized weights stay what they are, and what the program widens of them
-counts as activations. XLA's scheduler for CPUs would widen all of them at once, to have work for its
-threads, so its other one is asked for, which saves memory as that for GPUs does.
+counts as activations. XLA's scheduler for CPUs would widen all of them at once, to have work for
+its threads, so its other one is asked for, which saves memory as that for GPUs does.
 """
 
 import dataclasses

@@ -28,6 +28,7 @@ from diffusiongemma.formats.quantized import quantized_weights
 from diffusiongemma.formats.weights import (
     CheckpointError,
     Sharding,
+    Stored,
     Weights,
     known_dtype,
     load_model,
@@ -76,7 +77,13 @@ def load_checkpoint(
         cut short, together; if there is nothing of that kind, every tensor with an inf or a nan.
         Or the factors were trained on another base.
     """
-    stored, adapter = open_checkpoint(path, config, base)
+    return load_opened(*open_checkpoint(path, config, base), dtype, sharding)
+
+
+def load_opened(
+    stored: Stored, adapter: Adapter | None, dtype=None, sharding: Sharding | None = None
+) -> DiffusionGemma:
+    """The model in a checkpoint that open_checkpoint has opened; see load_checkpoint."""
     model = load_model(stored, _dtype(dtype, adapter), sharding)
     if adapter is not None:
         adapter.attach(model, sharding)

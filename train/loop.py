@@ -10,12 +10,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from data.sources import open_sources
 from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from data.pipeline import Packer, make_dataset
-from data.sources import open_sources
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.formats.adapter import fingerprint

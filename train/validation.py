@@ -7,11 +7,11 @@ import textwrap
 
 import jax
 import numpy as np
+from data.metrics import effective_steps
+from data.sources import Sources
 from flax import nnx
 
-from data.metrics import effective_steps
 from data.pipeline import stack
-from data.sources import Sources
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather

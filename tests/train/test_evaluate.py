@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from train.replay import replay, typical
 
 from data.sudoku.grids import SudokuSource, prompt, read_csv, render, write_csv
 from data.text.chat_template import ChatTemplate
@@ -22,7 +23,6 @@ from tests.data.text.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.formats.folders import make_adapter
 from train import evaluate as command
 from train.evaluate import evaluate
-from train.replay import replay, typical
 
 BOX, CANVAS = 2, 24
 CONFIG = ModelConfig.preset(

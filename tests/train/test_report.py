@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-
 from data.metrics import wilson
+from train.outcome import Outcome, by_clues, paired, shares, summarize
+
 from data.sudoku.grids import SudokuSource
 from train import report
-from train.outcome import Outcome, by_clues, paired, shares, summarize
 
 
 def outcome(exact, steps=2, valid_tokens=10) -> Outcome:

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from data.sources import Sources
 from flax import nnx
 
-from data.sources import Sources
 from data.text.packing import pack
 from data.text.tokenizer import Tokenizer
 from sample.sampler import Generation

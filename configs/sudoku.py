@@ -19,9 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.init = "checkpoints/base"
     config.steps = 5_000
     config.batch_size = 4
-    # Three of four canvases get a soft embedding, of 1, 2 or 3 passes. The sampler's steps start from
-    # the model's own beliefs, and a model that is trained on first passes alone trusts later ones
-    # too much.
+    # Three of four canvases get a soft embedding, of 1, 2 or 3 passes. The sampler's steps start
+    # from the model's own beliefs, and a model that is trained on first passes alone trusts later
+    # ones too much.
     config.loss.update(noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.75)
     # The encoder's loss consists mostly of a puzzle's digits, which nothing can predict.
     config.loss.encoder_weight = 0.1

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from data.metrics import wilson
+from data.measures import wilson
 from tqdm import tqdm
 
 from data.tasks.needle import NeedleSource

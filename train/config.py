@@ -63,9 +63,9 @@ class DataConfig:
         unused = cls.unused(fields)
         settings = {k: v for k, v in fields.items() if k not in ("task", "prompt_length", *unused)}
         try:
-            return cls(name, length, make_task(name, settings))
+            return cls(name, length, make_task(name, settings, "data."))
         except ValueError as error:
-            raise ConfigError(f"data: {error}") from None
+            raise ConfigError(str(error)) from None
 
     @staticmethod
     def unused(fields: Mapping[str, Any]) -> list[str]:
@@ -73,7 +73,7 @@ class DataConfig:
         try:
             own = {field.name for field in dataclasses.fields(task_class(fields["task"]))}
         except ValueError as error:
-            raise ConfigError(f"data: {error}") from None
+            raise ConfigError(f"data.task: {error}") from None
         others = set(fields) - own - {"task", "prompt_length"}
         return sorted(k for k in others if is_setting_of_another(k, fields["task"]))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.measures import effective_steps, tokens_per_forward, wilson
 from data.tasks.task import Replay, Task
-from data.text.chat import split_turn
+from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from sample.batch import pad_prompts
@@ -128,7 +128,8 @@ class Evaluation:
             for name, values in counts.items():
                 values[real] = getattr(out, name)[: len(real)]
             for i, place in enumerate(real):
-                answers[place] = self._text(out.tokens[i, : out.valid_tokens[i].sum()])
+                tokens = out.tokens[i, : out.valid_tokens[i].sum()]
+                answers[place] = answer_text(self.template.tokenizer, tokens)
             if progress:
                 progress(len(real))
         scored = [self.task.score(self.items[r], a) for r, a in zip(rows, answers, strict=True)]
@@ -167,14 +168,6 @@ class Evaluation:
     def _generate(self, rows: np.ndarray, sampler: SamplerConfig) -> Generation:
         key = jax.random.key(self.seed)
         return generate(self._model, self.tokens[rows], self.mask[rows], key, sampler)
-
-    def _text(self, tokens: np.ndarray) -> str:
-        """An answer without thoughts and special tokens."""
-        tokenizer = self.template.tokenizer
-        answer = split_turn(tokenizer.decode(tokens, skip_special=False)).answer
-        for special in tokenizer.special_tokens_in(answer):
-            answer = answer.replace(special, "")
-        return answer
 
 
 def typical(outcome: Outcome) -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from data.metrics import wilson
 
+from data.measures import wilson
 from sample.cli import check_out, run, write_files
 from train import plots
 
@@ -91,7 +91,8 @@ def comparison_report(
     text = [
         f"# Fine-tuning: {task['title']}, before and after",
         f"Of the {len(both)} {noun}s that both were asked, **{_percent(before)}** are "
-        f"{task['measures']['exact']} by the base model and **{_percent(after)}** by the tuned one.",
+        f"{task['measures']['exact']} by the base model and **{_percent(after)}** by the "
+        "tuned one.",
         _overall(modes, task),
     ]
     if not len(both) == base["count"] == tuned["count"]:
@@ -219,9 +220,9 @@ def _paired(results: dict[str, Any]) -> str:
         return ""
     return (
         f"With and without early stopping, {pairs['same_answer']} of {results['count']} answers "
-        f"are the same. Both answers are right for {pairs['both']} {results['task']['noun']}s, only "
-        f"the one with early stopping for {pairs['only_early_stop']}, only the one without for "
-        f"{pairs['only_all_steps']}, and neither for {pairs['neither']}."
+        f"are the same. Both answers are right for {pairs['both']} {results['task']['noun']}s, "
+        f"only the one with early stopping for {pairs['only_early_stop']}, only the one without "
+        f"for {pairs['only_all_steps']}, and neither for {pairs['neither']}."
     )
 
 

@@ -40,14 +40,19 @@ def task_class(name: str) -> type[Task]:
     return found
 
 
-def make_task(name: str, settings: Mapping[str, Any]) -> Task:
+def make_task(name: str, settings: Mapping[str, Any], path: str = "") -> Task:
     """A task with settings; those not given have their defaults.
+
+    Args:
+      name: of the task.
+      settings: name -> value.
+      path: what stands before a setting's name in messages.
 
     Raises:
       TaskError: there is no such task.
       SettingsError: the task has no such setting, or refuses its value.
     """
-    return build(task_class(name), settings, f"{name}.")
+    return build(task_class(name), settings, path)
 
 
 def is_setting_of_another(setting: str, name: str) -> bool:

@@ -9,7 +9,9 @@ folder, through `turns`.
 import re
 from typing import Any, NamedTuple
 
-from data.text.tokenizer import STOP_TOKENS
+import numpy as np
+
+from data.text.tokenizer import STOP_TOKENS, Tokenizer
 
 Message = dict[str, Any]
 
@@ -120,3 +122,11 @@ def split_turn(text: str) -> ModelTurn:
     calls = tuple(_CALL.findall(rest))
     answer = _STRAY.sub("", _CALL.sub("", rest))
     return ModelTurn("\n".join(t for t in thoughts if t), answer, calls)
+
+
+def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
+    """The answer in a model's turn [T] of token ids, without thoughts and special tokens."""
+    answer = split_turn(tokenizer.decode(tokens, skip_special=False)).answer
+    for special in tokenizer.special_tokens_in(answer):
+        answer = answer.replace(special, "")
+    return answer

@@ -19,9 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
-from data.measures import wilson
 from tqdm import tqdm
 
+from data.measures import wilson
 from data.tasks.needle import NeedleSource
 from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sample.step import SamplerConfig
 from train import plots
-from train.evaluation import Evaluation, Outcome, by_bin, paired, shares, summarize, typical
+from train.evaluation import Bins, Evaluation, Outcome, by_bin, paired, shares, summarize, typical
 from train.report import ALL, EARLY
 
 
@@ -56,7 +56,7 @@ def measure(
     outcomes = {EARLY: run("early stopping", every)}
     if plan.full_steps:
         outcomes[ALL] = run("all steps", every, early_stop=False)
-    early, bins = outcomes[EARLY], task.bins(items)
+    early, bins = outcomes[EARLY], _bins(evaluation)
 
     some = np.linspace(0, len(items) - 1, min(len(items), plan.budget_items))
     some = np.unique(some.round().astype(int))
@@ -101,6 +101,11 @@ def measure(
         "replay": {"item": shown, "steps": len(replay.pieces)},
     }
     return results, {name: contents for name, contents in files.items() if contents is not None}
+
+
+def _bins(evaluation: Evaluation) -> Bins:
+    found = evaluation.task.bins(evaluation.items)
+    return {title: {k: np.asarray(v) for k, v in parts.items()} for title, parts in found.items()}
 
 
 def _answers(evaluation: Evaluation, outcomes: dict[str, Outcome]) -> bytes:

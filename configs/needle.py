@@ -1,4 +1,4 @@
-"""A very small model that is to find a number in a text longer than its sliding window.
+"""A very small model learns to find a number in a text longer than its sliding window.
 
 python -m train.main --config=configs/needle.py --workdir=runs/needle
 """
@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.steps = 5000
     config.batch_size = 16
     config.mesh.data = 1
-    config.data.update(kind="needle", prompt_length=128)
+    config.data = {"task": "needle", "prompt_length": 128, "longest": 128}
     config.loss.update(canvas_size=8, noise_draws=4, encoder_targets="answer")
     config.eval.update(every=1000, num=64, batch_size=64)
     return config

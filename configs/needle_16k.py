@@ -12,6 +12,6 @@ def get_config() -> ml_collections.ConfigDict:
     config = needle_4k.get_config()
     config.init = "runs/needle_4k/model"
     config.batch_size = 2
-    config.data.update(prompt_length=16_384, shortest=4096)
+    config.data.update(prompt_length=16_384, longest=16_384, shortest=4096)
     config.optimizer.peak_lr = 2e-3
     return config

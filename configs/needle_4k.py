@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.init = "runs/needle/model"
     config.steps = 600
     config.batch_size = 4
-    config.data.update(prompt_length=4096, dense=True)
+    config.data.update(prompt_length=4096, longest=4096, dense=True)
     config.loss.encoder_weight = 0.0
     config.optimizer.update(peak_lr=1e-3, warmup=20, decay_fraction=0.7)
     config.eval.update(every=300, num=32, batch_size=4)

@@ -5,7 +5,7 @@
 One's own puzzles (columns puzzle and solution, 81 digits each, 0 for empty):
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/mine \
-        --config.data.kind=csv --config.data.path=FILE.csv
+        --config.data.path=FILE.csv
 """
 
 import ml_collections
@@ -19,12 +19,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.init = "checkpoints/base"
     config.steps = 5_000
     config.batch_size = 4
-    # Three of four canvases get a soft embedding, of 1, 2 and 3 passes: the sampler's steps go on
-    # from their own beliefs, and whoever is only trained on first ones trusts later ones too much.
+    # Three of four canvases get a soft embedding, of 1, 2 or 3 passes. The sampler's steps start
+    # from the model's own beliefs, and a model that is trained on first passes alone trusts later
+    # ones too much.
     config.loss.update(noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.75)
-    # Nothing predicts the digits of a puzzle, of which the encoder's loss mostly consists.
+    # The encoder's loss consists mostly of a puzzle's digits, which nothing can predict.
     config.loss.encoder_weight = 0.1
-    config.data.update(kind="sudoku", prompt_length=104, box=3, clues=(38, 50))
+    config.data = {"task": "sudoku", "prompt_length": 104, "clues": "38-50"}
     config.optimizer.update(peak_lr=2e-3, end_lr=5e-5, warmup=100, decay_fraction=0.95)
     config.sampler.update(min_temperature=1.0, max_temperature=1.2)
     config.eval.update(every=2500, num=64)

@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = sudoku.get_config()
     config.init = "checkpoints/sudoku"
     config.steps = 20_000
-    config.data.clues = (26, 50)
+    config.data.clues = "26-50"
     config.optimizer.peak_lr = 1.5e-3
     config.eval.every = 5_000
     config.checkpoint_every = 1000

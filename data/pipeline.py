@@ -7,7 +7,6 @@ from typing import Any
 import grain
 import numpy as np
 
-from data.sudoku import grids
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import Conversation
 from data.text.packing import pack
@@ -15,7 +14,7 @@ from data.text.packing import pack
 
 @dataclasses.dataclass(frozen=True)
 class Packer:
-    """Makes a conversation the row of a batch: see `canvas.pack` for the row and its room."""
+    """Makes a conversation one row of a batch; `packing.pack` says how a row is laid out."""
 
     template: ChatTemplate
     prompt_length: int
@@ -37,11 +36,6 @@ class Packer:
         )
 
 
-def sudoku_to_text(item: dict[str, np.ndarray]) -> tuple[str, str]:
-    """(user text, answer text) of a SudokuSource item."""
-    return grids.prompt(item["puzzle"]), grids.render(item["solution"])
-
-
 def make_dataset(
     source: Any,
     to_row: Callable[[Any], dict[str, np.ndarray]],
@@ -52,25 +46,25 @@ def make_dataset(
     num_epochs: int | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> grain.IterDataset:
-    """Batches of examples in the layout of `canvas.pack`.
+    """Batches of examples in the layout of `packing.pack`.
 
-    The order depends on the seed only and is another one in every epoch. Iterators of the dataset
-    have get_state() and set_state(state), which resumes at exactly the next batch of a dataset made
-    with the same arguments. Examples are made in the calling thread, when a batch is asked for:
-    at thousands of examples a second, workers would cost more than they bring.
+    The order depends on the seed alone and differs from epoch to epoch. Iterators of the dataset
+    have get_state() and set_state(state). The latter resumes at exactly the next batch of a dataset
+    that was made with the same arguments. Examples are made in the calling thread, when a batch is
+    asked for: at thousands of examples a second, workers would cost more than they bring.
 
     Args:
-        source: has __len__ and __getitem__(int).
-        to_row: item -> row, such as a Packer.
-        num_epochs: None repeats for ever. Otherwise the last, incomplete batch is dropped.
-        part: (i, n) gives the i-th of n equal parts of every batch's rows: what a host reads.
+      source: random access to items, with __len__ and __getitem__(int).
+      to_row: item -> row, such as a Packer.
+      num_epochs: None repeats for ever. Otherwise the last, incomplete batch is dropped.
+      part: (i, n) gives the i-th of n equal parts of every batch's rows: what a host reads.
 
     Returns:
-        Dataset of {"tokens": int32 [B, T], "prompt_len": int32 [B], "num_canvases": int32 [B]},
-        with T = prompt_length + num_canvases * canvas_size.
+      Dataset of {"tokens": int32 [B, T], "prompt_len": int32 [B], "num_canvases": int32 [B]},
+      with T = prompt_length + num_canvases * canvas_size.
 
     Raises:
-        ValueError: the hosts do not divide the batch; or while iterating, an example does not fit.
+      ValueError: the hosts do not divide the batch; or while iterating, an example does not fit.
     """
     index, parts = part
     if batch_size % parts:

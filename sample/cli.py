@@ -42,14 +42,15 @@ def run(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, ArithmeticError, OSError, MemoryError, flags.Error) as error:
-        return _fail(error)
+        return fail(error)
     except RuntimeError as error:  # JAX has no class of its own for this
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return _fail(RuntimeError("out of memory: use a smaller --batch_size"))
+        return fail(RuntimeError("out of memory: use a smaller --batch_size"))
 
 
-def _fail(error: BaseException) -> int:
+def fail(error: BaseException) -> int:
+    """Tells an error in one line on stderr; returns the exit status 2."""
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

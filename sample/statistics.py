@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.metrics import effective_steps, tokens_per_forward
+from data.measures import effective_steps, tokens_per_forward
 from sample.timing import Clock
 
 

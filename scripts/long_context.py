@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data.metrics import wilson
+from data.measures import wilson
 from data.tasks.needle import NeedleSource
 from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate

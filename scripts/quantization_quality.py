@@ -19,6 +19,8 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from tqdm import tqdm
+from train.outcome import summarize
+from train.replay import encode_prompts
 
 from data.pipeline import Packer
 from data.sudoku.grids import prompt, render
@@ -34,8 +36,6 @@ from sample.generation_config import sampler_defaults
 from sample.loading import companions, load, locate
 from sample.step import SamplerConfig
 from train.evaluate import define_puzzles, evaluate, load_puzzles
-from train.outcome import summarize
-from train.replay import encode_prompts
 
 PRECISIONS = ("float32", "bfloat16", *get_args(Precision))
 COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "solved", "steps")

@@ -15,7 +15,7 @@ from train.step import TrainState
 MARGIN_BYTES = 2 << 20
 
 
-class Checkpoints:
+class Checkpointer:
     """Numbered checkpoints under workdir/checkpoints; each appears whole or not at all.
 
     Items of a checkpoint: "params" (the trained weights, or their running mean if the run has one),

@@ -1,4 +1,7 @@
-"""A run: everything that its result depends on, as frozen dataclasses."""
+"""A run: everything that its result depends on, as frozen dataclasses.
+
+A config file gives only what a run chooses; the defaults are in the dataclasses alone.
+"""
 
 import contextlib
 import dataclasses
@@ -6,20 +9,88 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from data.sources import DataConfig
+from data.settings import SettingsError, build
+from data.tasks.registry import is_setting_of_another, make_task, task_class
+from data.tasks.task import Task
 from diffusiongemma.sharding import MeshConfig
 from sample.step import SamplerConfig
 from train.loss import LossConfig
 from train.optimizer import OptimizerConfig
 
 
-class ConfigError(ValueError):
+class ConfigError(SettingsError):
     """A field that is unknown, missing or out of range."""
+
+
+# What a field of config.data is called now, by its name before there were tasks.
+KINDS = {
+    "tasks": "base_mixture",
+    "sudoku": "sudoku",
+    "csv": "sudoku",
+    "needle": "needle",
+    "chat": "conversations",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What a run learns. In a config file the settings of the task stand beside these fields:
+    `data = {"task": "sudoku", "prompt_length": 104, "clues": "38-50"}`.
+
+    Attributes:
+      name: the task's name, "task" in a config file; see data/tasks/registry.py.
+      prompt_length: P, the room for a prompt, in tokens.
+      task: the task with its settings.
+    """
+
+    name: str
+    prompt_length: int
+    task: Task
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "DataConfig":
+        """From the fields of a config file; raises ConfigError.
+
+        Settings that only other tasks have are left out, so that a command line can name another
+        task than the config file does; `unused` lists them.
+        """
+        missing = [f"data.{name}" for name in ("task", "prompt_length") if name not in fields]
+        if missing:
+            raise ConfigError(f"config field missing: {', '.join(missing)}")
+        name, length = fields["task"], fields["prompt_length"]
+        if not isinstance(length, int) or length < 1:
+            raise ConfigError(f"data.prompt_length must be a number of tokens, not {length!r}")
+        unused = cls.unused(fields)
+        settings = {k: v for k, v in fields.items() if k not in ("task", "prompt_length", *unused)}
+        try:
+            return cls(name, length, make_task(name, settings, "data."))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    @staticmethod
+    def unused(fields: Mapping[str, Any]) -> list[str]:
+        """The settings among these fields that the task lacks and another task has."""
+        try:
+            own = {field.name for field in dataclasses.fields(task_class(fields["task"]))}
+        except ValueError as error:
+            raise ConfigError(f"data.task: {error}") from None
+        others = set(fields) - own - {"task", "prompt_length"}
+        return sorted(k for k in others if is_setting_of_another(k, fields["task"]))
+
+    def to_fields(self) -> dict[str, Any]:
+        """What from_fields takes, with every setting."""
+        settings = dataclasses.asdict(self.task)
+        return {"task": self.name, "prompt_length": self.prompt_length, **settings}
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """rank 0 trains the full weights; else alpha and pattern are those of lora.add_lora."""
+    """LoRA factors.
+
+    Attributes:
+      rank: r; 0 trains the full weights instead.
+      alpha, pattern: as of lora.add_lora.
+    """
 
     rank: int = 0
     alpha: float = 16.0
@@ -28,7 +99,13 @@ class LoraConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Periodic evaluation: `num` held-out examples every `every` steps (0: never); see HeldOut."""
+    """Evaluation while training (train/validation.py).
+
+    Attributes:
+      every: steps between evaluations; 0 for none.
+      num: held-out items.
+      batch_size: items answered together.
+    """
 
     every: int = 0
     num: int = 64
@@ -40,20 +117,20 @@ class RunConfig:
     """One training run.
 
     Attributes:
-      seed: of weights, noise and data order.
+      seed: random seed of weights, noise and the order of the data.
       steps: optimizer steps.
-      batch_size: B, rows a step.
-      preset, overrides: the model's ModelConfig, where it starts from random weights.
-      init: a checkpoint folder to start from; then preset and overrides are not used.
-      dtype: "float32" or "bfloat16", of the weights.
+      batch_size: B, rows of a step.
       data, loss, optimizer, lora, eval, sampler: see their classes.
+      preset, overrides: the ModelConfig of a model that starts from random weights.
+      init: a checkpoint folder to start from; then preset and overrides are not used.
+      dtype: dtype of the weights, "float32" or "bfloat16".
       mesh: devices; a run may go on on another mesh (see sharding.MeshConfig).
-      accumulate: parts of the batch whose gradients are computed one after another and averaged.
-      remat: compute activations again for the gradients instead of keeping them: less memory.
-      ema: decay of a running mean of the trained weights, which is then evaluated and saved as the
-        result; 0 for none.
-      log_every, checkpoint_every: in steps.
-      keep: checkpoints kept.
+      accumulate: parts of the batch. Their gradients are computed one after another and averaged.
+      remat: whether gradients compute activations anew instead of keeping them, which saves memory.
+      ema: decay of a running mean of the trained weights. The mean is then evaluated and saved as
+        the result. 0 for none.
+      log_every, checkpoint_every: steps between lines of the log, and between checkpoints.
+      keep: how many of the latest checkpoints stay.
     """
 
     seed: int
@@ -107,46 +184,54 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunConfig":
-        """Builds the nested dataclasses; raises ConfigError naming an unknown or missing field."""
-        return _build(cls, fields, "")
+        """The run of a config file's or a workdir's fields, those of before tasks included.
+
+        Raises:
+          ConfigError: a field is unknown, missing, of another type or out of range.
+        """
+        fields = dict(fields)
+        if isinstance(data := fields.get("data"), Mapping):
+            fields["data"] = DataConfig.from_fields(_with_task(data))
+        try:
+            return build(cls, fields)
+        except ConfigError:
+            raise
+        except SettingsError as error:
+            raise ConfigError(str(error)) from None
+
+    def to_fields(self) -> dict[str, Any]:
+        """What from_dict takes, with every field."""
+        return dataclasses.asdict(self) | {"data": self.data.to_fields()}
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, default=list) + "\n"
+        return json.dumps(self.to_fields(), indent=2, sort_keys=True, default=list) + "\n"
 
 
-def _build(cls, fields: Mapping[str, Any], path: str):
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    for name in fields:
-        if name not in known:
-            raise ConfigError(
-                f"no config field '{path}{name}'; there are: {', '.join(sorted(known))}"
-            )
-    built = {}
-    for name, value in fields.items():
-        if dataclasses.is_dataclass(known[name].type):
-            value = _build(known[name].type, value, f"{path}{name}.")
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
-    required = [
-        f.name
-        for f in known.values()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    missing = [f"{path}{name}" for name in required if name not in built]
-    if missing:
-        raise ConfigError(f"config field missing: {', '.join(missing)}")
-    try:
-        return cls(**built)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config {path.rstrip('.') or 'run'}: {error}") from None
+def _with_task(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of config.data of a run from before tasks, as they are called now."""
+    if "kind" not in data:
+        return data
+    kind, clues = data["kind"], data.get("clues", (40, 50))
+    if kind not in KINDS:
+        raise ConfigError(f"data.kind {kind!r} is none of {', '.join(KINDS)}: give data.task")
+    settings = {
+        "tasks": {},
+        "sudoku": {"box": data.get("box", 3), "clues": "-".join(map(str, clues))},
+        "csv": {"box": data.get("box", 3), "path": data.get("path", "")},
+        "needle": {
+            "longest": data["prompt_length"],
+            **{name: data[name] for name in ("shortest", "dense") if name in data},
+        },
+        "chat": {"path": data.get("path", "")},
+    }
+    return {"task": KINDS[kind], "prompt_length": data["prompt_length"], **settings[kind]}
 
 
 def differences(old: str, new: str) -> list[str]:
     """Fields (dotted) in which two to_json() texts differ, as "name: old -> new".
 
-    The mesh is not looked at: a run may go on on another one. A field that is younger than the old
-    text counts as at its default, which is what was done before there was the field.
+    The mesh is not compared: a run may go on on another one. A field that is younger than the old
+    text counts as at its default, for that is what was done before the field existed.
     """
     with contextlib.suppress(ConfigError):
         old = RunConfig.from_dict(json.loads(old)).to_json()

@@ -1,46 +1,36 @@
-"""Evaluates a checkpoint on Sudoku, on generated puzzles or those of a file:
+"""Evaluates a checkpoint on a task: how many answers are right, in how many denoising steps.
 
     python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --clues=40-50,30-39 --out=DIR
     python -m train.evaluate --checkpoint=runs/sudoku --puzzles=sudoku.csv --limit=512 --out=DIR
+    python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \
+        --generate=64 --out=DIR
 
 Writes REPORT.md with its images, results.json and answers.csv to --out. The sampler's settings are
-those of the checkpoint's generation_config.json, or the published ones; flags win.
+those of the checkpoint's generation_config.json, or the published ones; flags win. The settings of
+the task are flags too: --task=NAME --help lists them.
 """
 
 import dataclasses
-import functools
-import hashlib
-import itertools
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from absl import flags
-from tqdm import tqdm
 
-from data.metrics import sudoku_metrics
-from data.sudoku.grids import SudokuSource, parse, read_csv
+from data.tasks.registry import TASKS, make_task, task_class
+from data.tasks.task import Check, Task
 from data.text.chat_template import ChatTemplate
-from diffusiongemma import DiffusionGemma
 from sample import cli, compile_cache
 from sample.command.flags import define_fields, given_fields
 from sample.generation_config import sampler_defaults
 from sample.loading import companions, load, locate
-from sample.sampler import generate
-from sample.split_model import Frozen
 from sample.step import SamplerConfig
-from sample.timing import Clock
-from train import plots
-from train.outcome import Outcome, by_clues, paired, shares, summarize
-from train.replay import encode_prompts, replay, typical
-from train.replay_plot import replay_strip
-from train.report import ALL, EARLY, headline, write_report
+from train.evaluation import Evaluation
+from train.report import headline, write_report
+from train.results import Plan, measure
 
-DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
 SAMPLER_FLAGS = (
     "max_steps",
     "entropy_bound",
@@ -51,60 +41,56 @@ SAMPLER_FLAGS = (
 )
 
 
-def evaluate(
-    model: DiffusionGemma,
-    template: ChatTemplate,
-    puzzles: np.ndarray,
-    solutions: np.ndarray,
-    box: int,
-    sampler: SamplerConfig,
-    seed: int,
-    batch_size: int,
-    progress: Callable[[int], Any] | None = None,
-) -> Outcome:
-    """Answers puzzles with the sampler, one canvas each, and scores the answers.
-
-    A puzzle's noise depends on the seed and its own text only, not on its batch.
-
-    Args:
-      model: whose vocabulary covers that of the template's tokenizer.
-      puzzles, solutions: [N, n*n] int8 with N >= 1, 0 for an empty cell.
-      box: 3 for 9x9, 2 for 4x4.
-      sampler: max_new_tokens and trajectory are not used.
-      batch_size: puzzles denoised together; the last batch is filled up with repeats.
-      progress: called with the number of puzzles that a batch has done.
-
-    Raises:
-      ValueError: the model's vocabulary, canvas or context is too small, or no puzzles.
-    """
-    sampler = dataclasses.replace(sampler, max_new_tokens=None, trajectory=False)
-    tokens, mask = encode_prompts(model, template, puzzles, sampler)
-    frozen = Frozen(model)
-    num, size = len(puzzles), min(batch_size, len(puzzles))
-    predictions = np.full(puzzles.shape, -1, np.int8)
-    counts = {name: np.zeros(num, np.int32) for name in ("steps", "valid_tokens")}
-    seconds, compiling = np.zeros(num), 0.0
-    for at in range(0, num, size):
-        rows = np.arange(at, at + size) % num
-        with Clock() as clock:
-            out = generate(frozen, tokens[rows], mask[rows], jax.random.key(seed), sampler)
-            clock.lap("generate")
-        compiling += clock.compile_seconds
-        real = rows[: num - at]
-        seconds[real] = clock.seconds["generate"] / size
-        for name, values in counts.items():
-            values[real] = getattr(out, name)[: len(real), 0]
-        for i, row in enumerate(real):
-            grid = parse(template.tokenizer.decode(out.tokens[i]), box)
-            predictions[row] = -1 if grid is None else grid
-        if progress:
-            progress(len(real))
-    scores = sudoku_metrics(puzzles, solutions, predictions)
-    del scores["cells_right_all"]
-    return Outcome(predictions, **scores, **counts, seconds=seconds, compile_seconds=compiling)
+def define_task(values: flags.FlagValues) -> None:
+    help = f"What is asked: {', '.join(TASKS)}, or MODULE:CLASS."
+    flags.DEFINE_string("task", "sudoku", help, flag_values=values)
 
 
-def define_flags() -> flags.FlagValues:
+def named_task(argv: Sequence[str]) -> type[Task]:
+    """The task that a command line names; its settings are flags, so it must be known first."""
+    values = flags.FlagValues()
+    define_task(values)
+    values(argv, known_only=True)
+    return task_class(values.task)
+
+
+def define_items(values: flags.FlagValues, task: type[Task]) -> None:
+    """The flags of load_items: which items of a task are asked."""
+    define_task(values)
+    for name, help in {
+        "file": "File of items to ask, all of them. Sudoku reads CSV files with the columns puzzle "
+        "and solution, conversations JSONL files.",
+        "generate": "Number of held-out items. Several ranges of --clues take one number each, "
+        "such as 256,64, or one for all.",
+    }.items():
+        flags.DEFINE_string(name, None, help, flag_values=values)
+    flags.DEFINE_alias("puzzles", "file", flag_values=values)
+    for name, default, least, help in (
+        ("limit", None, 1, "Number of items to take from the file, from its start; default: all."),
+        ("seed", 0, 0, "Random seed of the items and of the sampler's noise."),
+    ):
+        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
+    define_fields(values, task, [field.name for field in dataclasses.fields(task)])
+
+
+def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]:
+    """The task and its items as the flags tell; raises ValueError."""
+    cls = task_class(values.task)
+    settings = given_fields(values, [field.name for field in dataclasses.fields(cls)])
+    task = make_task(values.task, settings, "--")
+    if (values.file is None) == (values.generate is None):
+        raise ValueError("give one of --file=FILE (--puzzles=FILE is the same) and --generate=N")
+    if values.file is not None:
+        return task, task.read(values.file, values.limit, check)
+    if values.limit is not None:
+        raise ValueError("--limit is for --file, not for --generate")
+    counts = [part.strip() for part in values.generate.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in counts):
+        raise ValueError(f"--generate={values.generate}: not a number of {task.noun}s, or several")
+    return task, task.held_out(values.seed, [int(part) for part in counts], check)
+
+
+def define_flags(task: type[Task]) -> flags.FlagValues:
     """The command's flags, in a set of their own."""
     values = flags.FlagValues()
 
@@ -115,166 +101,75 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
 
     text("checkpoint", None, "Folder of a checkpoint or an adapter, or a training run's workdir.")
-    text("base", None, "Of an adapter; default: the folder that it names.")
+    text("base", None, "Folder of an adapter's base; default: the folder that the adapter names.")
     text("tokenizer", None, "A tokenizer.json; default: the checkpoint's, else the repository's.")
-    define_puzzles(values)
-    text("out", None, "Folder for the report, made if need be.")
-    number("batch_size", 64, "Puzzles denoised together.")
+    define_items(values, task)
+    text("out", None, "Folder for the report. It is made if need be.")
+    number("batch_size", 64, "Number of items that are denoised together.")
+    number("canvases", 1, "Number of canvases that an answer may take.")
     text("budgets", "1,2,4,8,16,32,48", "Step budgets to compare; empty: none.")
-    number("budget_puzzles", 128, "Puzzles for every step budget.")
-    number("replay", None, "Which puzzle to show step by step, from 0; default: a typical one.", 0)
-    flags.DEFINE_bool(
-        "full_steps", True, "Run all steps without early stopping too.", flag_values=values
-    )
+    number("budget_items", 128, "Number of items that each step budget is tried on.")
+    flags.DEFINE_alias("budget_puzzles", "budget_items", flag_values=values)
+    number("replay", None, "Item to show step by step, from 0; default: a typical one.", 0)
+    help = "Also run all steps, without early stopping."
+    flags.DEFINE_bool("full_steps", True, help, flag_values=values)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     return values
 
 
-def define_puzzles(values: flags.FlagValues) -> None:
-    """The flags of load_puzzles."""
-    texts = {
-        "puzzles": "CSV file with the columns puzzle and solution.",
-        "clues": "Ranges of clues, as 40-50,30-39; default: 40-50, for 4x4 8-10.",
-        "generate": "Generate so many held-out puzzles: for every range of --clues, or as 256,64 "
-        "for the first, the second.",
-    }
-    for name, help in texts.items():
-        flags.DEFINE_string(name, None, help, flag_values=values)
-    for name, default, least, help in (
-        ("limit", None, 1, "Take only the first so many puzzles of the file."),
-        ("seed", 0, 0, "Of the puzzles and of the sampler's noise."),
-    ):
-        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
-    flags.DEFINE_enum("box", "3", ["2", "3"], "3 for 9x9, 2 for 4x4.", flag_values=values)
-
-
-def load_puzzles(values: flags.FlagValues, box: int) -> tuple[np.ndarray, np.ndarray]:
-    """(puzzles, solutions), int8 [N, n*n], as the flags tell; raises ValueError."""
-    if (values.puzzles is None) == (values.generate is None):
-        raise ValueError("give one of --puzzles=FILE.csv and --generate=N")
-    if values.puzzles is not None:
-        if values.clues is not None:
-            raise ValueError("--clues is for --generate, not for --puzzles")
-        return read_csv(values.puzzles, box, limit=values.limit)
-    if values.limit is not None:
-        raise ValueError("--limit is for --puzzles, not for --generate")
-    ranges = []
-    for part in (values.clues or DEFAULT_CLUES[box]).split(","):
-        ends = part.strip().split("-")
-        if len(ends) > 2 or not all(end.isdecimal() for end in ends):
-            raise ValueError(f"--clues={values.clues}: '{part}' is not a range such as 30-39")
-        ranges.append((int(ends[0]), int(ends[-1])))
-    counts = [part.strip() for part in values.generate.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in counts):
-        raise ValueError(f"--generate={values.generate}: not a number of puzzles, or several")
-    if len(counts) not in (1, len(ranges)):
-        raise ValueError(f"--generate={values.generate}: there are {len(ranges)} ranges of --clues")
-    counts = [int(part) for part in counts] * (len(ranges) // len(counts))
-    # Ranges take different items, lest they share solutions.
-    ends = list(itertools.accumulate(counts))
-    sources = [SudokuSource(values.seed, ends[-1], box, r, "test") for r in ranges]
-    parts = zip(sources, counts, ends, strict=True)
-    items = [source[i] for source, count, end in parts for i in range(end - count, end)]
-    return tuple(np.stack([item[name] for item in items]) for name in ("puzzle", "solution"))
-
-
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status, 2 for what the user can put right."""
-    values = define_flags()
+    try:
+        values = define_flags(named_task(argv))
+    except (ValueError, flags.Error) as error:
+        return cli.fail(error)
     return cli.run(values, lambda: _run(values, argv), argv, __doc__)
 
 
 def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
-    out, box, seed = Path(values.out), int(values.box), values.seed
+    out = Path(values.out)
     folder = locate(Path(values.checkpoint))
     # A folder that is not there is named when it is loaded: what is wrong with flags comes first.
     home = companions(folder, values.base) if folder.is_dir() else folder
     sampler = SamplerConfig(**(sampler_defaults(home) | given_fields(values, SAMPLER_FLAGS)))
-    budgets = _budgets(values.budgets)
+    plan = Plan(values.full_steps, _budgets(values.budgets), values.budget_items, values.replay)
     cli.check_out(out)
     compile_cache.enable()
-    puzzles, solutions = load_puzzles(values, box)
-    num = len(puzzles)
-    if values.replay is not None and values.replay >= num:
-        raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
+    task, items = load_items(values, lambda conversation: None)
+    if values.replay is not None and values.replay >= len(items):
+        last = len(items) - 1
+        raise ValueError(f"--replay={values.replay}: there are {task.noun}s 0..{last}")
     model, tokenizer = load(folder, values.tokenizer, base=values.base)
     template = ChatTemplate.load(home, tokenizer)
-    canvas_size = sampler.canvas_size or model.config.canvas_size
-    sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
-
-    def run(title: str, rows: np.ndarray, **changes) -> Outcome:
-        data, config = (
-            (puzzles[rows], solutions[rows], box),
-            dataclasses.replace(sampler, **changes),
-        )
-        with tqdm(total=len(rows), desc=title, unit="puzzle") as bar:
-            return evaluate(model, template, *data, config, seed, values.batch_size, bar.update)
-
-    every = np.arange(num)
-    outcomes = {EARLY: run("early stopping", every)}
-    if values.full_steps:
-        outcomes[ALL] = run("all steps", every, early_stop=False)
-    some = np.unique(np.linspace(0, num - 1, min(num, values.budget_puzzles)).round().astype(int))
-    split = functools.partial(by_clues, puzzles=puzzles[some], box=box)
-    curve = []
-    for steps in budgets:
-        if steps == sampler.max_steps and ALL in outcomes:
-            part = outcomes[ALL].take(some)
-        else:
-            part = run(f"{steps} steps", some, max_steps=steps, early_stop=False)
-        curve.append({"steps": steps, **shares(part), "by_clues": split(part)})
-    early = outcomes[EARLY]
-    shown = typical(early) if values.replay is None else values.replay
-    record = replay(model, template, puzzles[shown], sampler, seed)
-
-    limit = sampler.max_steps
-    files = {
-        "steps.png": plots.steps_histogram(early.steps, early.exact, limit),
-        "replay.png": replay_strip(puzzles[shown], solutions[shown], **record, limit=limit),
-        "answers.csv": _answers(puzzles, solutions, outcomes),
-    }
-    if curve:
-        files["budget.png"] = plots.budget_plot(curve, split(early.take(some)))
-    results = {
+    size = sampler.canvas_size or model.config.canvas_size
+    sampler = dataclasses.replace(sampler, canvas_size=size)
+    evaluation = Evaluation(
+        model,
+        template,
+        task,
+        items,
+        canvases=values.canvases,
+        seed=values.seed,
+        batch_size=values.batch_size,
+    )
+    results, files = measure(evaluation, sampler, plan)
+    results |= {
         "command": shlex.join(["python", "-m", "train.evaluate", *argv[1:]]),
         "checkpoint": str(folder),
-        "puzzles": values.puzzles or f"generated with {values.clues or DEFAULT_CLUES[box]} clues",
-        "puzzles_sha256": hashlib.sha256(np.stack([puzzles, solutions]).tobytes()).hexdigest(),
-        "count": num,
-        "box": box,
-        "seed": seed,
-        "batch_size": min(values.batch_size, num),
-        "sampler": dataclasses.asdict(sampler),
+        "items": values.file or "held out",
         "device": cli.device_line(),
-        "modes": {mode: summarize(o, puzzles, box) for mode, o in outcomes.items()},
-        "paired": paired(*outcomes.values()) if len(outcomes) == 2 else None,
-        "budgets": curve,
-        "replay": {"puzzle": shown, "steps": len(record["digits"])},
     }
     write_report(out, results, files)
     print(f"{headline(results)}\nwrote {out / 'REPORT.md'}")
 
 
-def _budgets(text: str) -> list[int]:
+def _budgets(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"--budgets={text}: not numbers of steps such as 1,2,4,8")
-    return sorted({int(part) for part in parts})
-
-
-def _answers(puzzles: np.ndarray, solutions: np.ndarray, outcomes: dict[str, Outcome]) -> bytes:
-    """CSV: puzzle, solution, then answer (empty if it is no grid) and steps in each mode."""
-    header = ["puzzle", "solution", *(f"{f}_{m}" for m in outcomes for f in ("answer", "steps"))]
-    lines = [",".join(header)]
-    for i, grids in enumerate(zip(puzzles, solutions, strict=True)):
-        row = ["".join(map(str, grid)) for grid in grids]
-        for outcome in outcomes.values():
-            answer = outcome.predictions[i]
-            row += ["".join(map(str, answer)) if answer[0] >= 0 else "", str(outcome.steps[i])]
-        lines.append(",".join(row))
-    return ("\n".join(lines) + "\n").encode()
+    return tuple(sorted({int(part) for part in parts}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Trains a run; started again on the same workdir, it goes on where it stopped.
+"""Trains a run. Started again on the same workdir, it goes on where it stopped.
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku --config.steps=100
 
-Any field of the config can be given on the command line. On several hosts the same command runs on
-each, with --distributed (what Slurm, GKE and the like tell is found in the environment) or with
---coordinator=HOST:PORT --num_processes=N --process_id=I.
+Any field of the config can be given on the command line, also one that the config file leaves at
+its default. On several hosts the same command runs on each, with --distributed (Slurm, GKE and the
+like tell the rest in the environment) or with --coordinator=HOST:PORT --num_processes=N
+--process_id=I.
 """
 
 import sys
@@ -15,20 +16,22 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from sample import cli, compile_cache
-from train.companions import load_tokenizer
-from train.config import RunConfig
+from train.config import DataConfig, RunConfig
 from train.loop import train
 
 
 def define_distributed(values: flags.FlagValues) -> None:
-    flags.DEFINE_boolean("distributed", False, "One of several hosts.", flag_values=values)
+    flags.DEFINE_boolean("distributed", False, "Run as one of several hosts.", flag_values=values)
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.", flag_values=values)
-    for name, help in (("num_processes", "All of them."), ("process_id", "This one's, from 0.")):
+    for name, help in (
+        ("num_processes", "Number of processes of the run."),
+        ("process_id", "Number of this process, from 0."),
+    ):
         flags.DEFINE_integer(name, None, help, lower_bound=0, flag_values=values)
 
 
 def start_distributed(values: flags.FlagValues) -> None:
-    """Joins the other processes; ValueError for flags that do not fit together."""
+    """Joins the other processes; raises ValueError for flags that do not fit together."""
     given = (values.coordinator, values.num_processes, values.process_id)
     if all(value is not None for value in given):
         jax.distributed.initialize(*given)
@@ -38,9 +41,23 @@ def start_distributed(values: flags.FlagValues) -> None:
         jax.distributed.initialize()
 
 
+def define_config(values: flags.FlagValues, argv: list[str]) -> None:
+    """--config=FILE and --config.FIELD=VALUE; names and types are checked by RunConfig."""
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file of the run, configs/*.py.",
+        values,
+        lock_config=False,
+        accept_new_attributes=True,
+        sys_argv=argv,
+    )
+
+
 def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status, 2 for what the user can put right."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "The run's file, configs/*.py.", values)
+    define_config(values, argv)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     define_distributed(values)
 
@@ -50,11 +67,14 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
         compile_cache.enable()
         start_distributed(values)
-        config = RunConfig.from_dict(values.config.to_dict())
+        fields = values.config.to_dict()
+        config = RunConfig.from_dict(fields)
+        for name in DataConfig.unused(fields["data"]):
+            print(f"data.{name} is no setting of task {config.data.name}, and is not used")
         if not jax.distributed.is_initialized():
             # On a CPU, a mesh's devices are threads. Of other backends the number is given.
             jax.config.update("jax_num_cpu_devices", config.mesh.size)
-        print(f"saved {train(config, Path(values.workdir), load_tokenizer(config.init))}")
+        print(f"saved {train(config, Path(values.workdir))}")
 
     return cli.run(values, run, argv, __doc__)
 

@@ -1,35 +1,30 @@
-"""The figures of the reports, as PNG bytes; the only place with matplotlib beside replay_plot.py.
+"""The plots of the reports, as PNG bytes.
 
-Rates come as {"rate", "low", "high"} fractions with their 95 % interval, as train/report.py has
-them. Figures are drawn without pyplot: no display, no global state.
+Rates come as {"rate", "low", "high"} fractions with their 95 % interval, as train/evaluation.py
+makes them.
 """
 
-import io
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from PIL import Image
 
-DPI = 130
-BLUE, ORANGE, GREY, INK = "#2b6cb0", "#dd6b20", "#a0aec0", "#1a202c"
-GREEN = "#1b6b3a"
+from data.plot_style import BLUE, DPI, GREEN, GREY, INK, ORANGE, png
 
 
-def budget_plot(budgets: list[dict], early: dict[str, dict]) -> bytes:
-    """Exact solutions against the number of steps allowed, a line for each group of puzzles.
+def budget_plot(budgets: list[dict], early: dict[str, dict], measure: str) -> bytes:
+    """Right answers against the number of steps allowed, one line for each group of items.
 
     Args:
-      budgets: {"steps", "by_clues": {group: {"exact": rate}}}, ascending; every puzzle takes all
-        its steps.
-      early: group -> {"count", "mean_steps", "exact": rate}, the same puzzles with early stopping.
+      budgets: {"steps", "bins": {group: {"exact": rate}}}, ascending; every item takes all its
+        steps.
+      early: group -> {"count", "mean_steps", "exact": rate}, the same items with early stopping.
+      measure: what is counted, for the axis: "puzzles solved exactly".
     """
     figure, axes = _figure(6.8, 4.2)
     steps = [b["steps"] for b in budgets]
-    colors = dict(zip(early, (BLUE, ORANGE, GREEN), strict=False))
+    colors = dict(zip(early, (BLUE, ORANGE, GREEN, INK, GREY), strict=False))
     for group, color in colors.items():
-        rates = [b["by_clues"][group]["exact"] for b in budgets]
+        rates = [b["bins"][group]["exact"] for b in budgets]
         _line(axes, steps, rates, color, f"{group} ({early[group]['count']})")
     star = {"marker": "*", "markersize": 14, "markeredgecolor": "white", "linestyle": "none"}
     for group, color in colors.items():
@@ -39,31 +34,32 @@ def budget_plot(budgets: list[dict], early: dict[str, dict]) -> bytes:
     axes.set_xticks(steps, [str(s) for s in steps])
     axes.minorticks_off()
     axes.set_xlabel("denoising steps N")
-    _percent(axes, "puzzles solved exactly")
+    _percent(axes, measure)
     axes.set_title("Accuracy against the step budget")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return png(figure)
 
 
-def steps_histogram(steps: np.ndarray, exact: np.ndarray, max_steps: int) -> bytes:
-    """How many steps puzzles took, solved and unsolved ones stacked.
+def steps_histogram(steps: np.ndarray, exact: np.ndarray, max_steps: int, noun: str) -> bytes:
+    """How many steps items took, right and wrong answers stacked.
 
     Args:
       steps: [N] int.
       exact: [N] bool.
       max_steps: the sampler's limit.
+      noun: one item, for the axis: "puzzle".
     """
     figure, axes = _figure(6.4, 3.8)
     bins = np.arange(0.5, max_steps + 1.5)
-    solved, unsolved = steps[exact], steps[~exact]
+    right, wrong = steps[exact], steps[~exact]
     axes.hist(
-        [solved, unsolved],
+        [right, wrong],
         bins=bins,
         stacked=True,
         color=[BLUE, GREY],
         edgecolor="white",
         linewidth=0.6,
-        label=[f"solved ({solved.size})", f"not solved ({unsolved.size})"],
+        label=[f"right ({right.size})", f"wrong ({wrong.size})"],
     )
     mean = steps.mean()
     axes.axvline(mean, color=ORANGE, linewidth=1.6, label=f"mean {mean:.1f}")
@@ -71,18 +67,19 @@ def steps_histogram(steps: np.ndarray, exact: np.ndarray, max_steps: int) -> byt
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"denoising steps taken (at most {max_steps})")
-    axes.set_ylabel("puzzles")
+    axes.set_ylabel(f"{noun}s")
     axes.set_title("Steps until the canvas settles")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return png(figure)
 
 
-def before_after(groups: list[str], bars: dict[str, list[dict | None]]) -> bytes:
-    """Exact solutions of several systems, side by side for each group of puzzles.
+def before_after(groups: list[str], bars: dict[str, list[dict | None]], measure: str) -> bytes:
+    """Right answers of several models, side by side for each group of items.
 
     Args:
       groups: names on the x axis.
-      bars: system -> its rate in every group, None where it has no puzzles.
+      bars: model -> its rate in every group, None where it has no items.
+      measure: what is counted, for the axis.
     """
     figure, axes = _figure(7.2, 4.0)
     width = 0.8 / len(bars)
@@ -98,7 +95,7 @@ def before_after(groups: list[str], bars: dict[str, list[dict | None]]) -> bytes
                 text, (at, rate["high"]), (0, 3), textcoords="offset points", ha="center", size=8.5
             )
     axes.set_xticks(range(len(groups)), groups)
-    _percent(axes, "puzzles solved exactly")
+    _percent(axes, measure)
     axes.set_ylim(0, 1.1)
     figure.legend(loc="outside lower center", ncols=len(bars), frameon=False)
     axes.set_title("Before and after fine-tuning")
@@ -212,14 +209,3 @@ def _percent(axes, label: str) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel(label)
-
-
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    # A palette makes the file three times smaller.
-    small = io.BytesIO()
-    image = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-    image.save(small, format="png", optimize=True)
-    return small.getvalue()

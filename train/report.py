@@ -2,7 +2,8 @@
 
     python -m train.report --base=DIR --tuned=DIR --workdir=DIR --out=DIR
 
---base and --tuned are outputs of train.evaluate, --workdir is the training run between them.
+--base and --tuned are outputs of train.evaluate; --workdir is the training run between them. What a
+report says of its task (title, noun, measures, notes) is in the results.
 """
 
 import csv
@@ -14,38 +15,27 @@ from typing import Any
 
 from absl import flags
 
-from data.metrics import wilson
+from data.measures import wilson
 from sample.cli import check_out, run, write_files
 from train import plots
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"
 EARLY, ALL = "early_stop", "all_steps"
 MODES = {EARLY: "early stopping", ALL: "all steps"}
-MEASURES = {
-    "exact": "solved exactly",
-    "valid": "valid grids",
-    "clues_kept": "all clues kept",
-    "cells_right": "empty cells right",
-}
 IMAGES = {  # in the order of the report
     "before_after.png": "Before and after",
-    "training.png": "The training run: the loss, and puzzles held out of it",
+    "training.png": "The training run: the loss, and the {noun}s held out of it",
     "budget.png": "Accuracy against the number of steps",
-    "steps.png": "Steps that puzzles took with early stopping",
-    "replay.png": "One puzzle, denoised step by step",
+    "steps.png": "Steps that {noun}s took with early stopping",
+    "replay.png": "One {noun}, denoised step by step",
 }
-NOTE = """\
-- Solved exactly: the answer is the puzzle's one solution. Valid: no row, column or box repeats a
-  digit, whatever the clues. Empty cells right: the mean over puzzles; an answer that is no grid has
-  none right.
-- In brackets: 95 % Wilson intervals over puzzles (for cells, wider than need be).
-- Effective denoising steps and tokens per forward are those of the technical report (arXiv
-  2608.00146), over all puzzles; every puzzle takes one canvas.
-- Both modes answer the same puzzles with the same noise. Seconds are a puzzle's share of its batch,
-  without compilation."""
-PUBLISHED = (
-    "For orientation, published of the 26B-A4B model with LoRA of rank 8, on other puzzles (arXiv "
-    "2608.00146): 0.00 % before, 84.40 % after; effective denoising steps 40.65 and 10.72."
+NOTES = (
+    "Brackets hold 95 % Wilson intervals over {noun}s. They are wider than need be for means of "
+    "shares.",
+    "Effective denoising steps and tokens per forward are those of the technical report (arXiv "
+    "2608.00146), over all {noun}s.",
+    "Both modes answer the same {noun}s with the same noise. Seconds are a {noun}'s share of its "
+    "batch, without compilation.",
 )
 
 
@@ -54,20 +44,21 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
 
     Args:
       out: a folder, made if need be.
-      results: as train/evaluate.py makes them: {"command", "checkpoint", "puzzles", "count",
-        "box", "seed", "batch_size", "sampler", "device", "modes": {mode: summarize()}, "paired":
-        paired() or None, "budgets": [{"steps", **shares(), "by_clues"}]}.
+      results: as train/evaluate.py makes them: {"command", "checkpoint", "task": {"title", "noun",
+        "measures", "notes", "settings"}, "items", "count", "seed", "batch_size", "sampler",
+        "device", "modes": {mode: summarize()}, "paired": paired() or None, "budgets": [{"steps",
+        **shares(), "bins": {name: shares()}}]}.
       files: name -> contents.
 
     Raises:
       OSError: as write_files.
     """
-    modes = {MODES[mode]: summary for mode, summary in results["modes"].items()}
-    text = ["# Sudoku evaluation", headline(results), _overall(modes), _paired(results)]
-    text += _bins(modes)
+    modes, task = {MODES[m]: summary for m, summary in results["modes"].items()}, results["task"]
+    text = [f"# Evaluation: {task['title']}", headline(results), _overall(modes, task)]
+    text += [_paired(results), *_bins(modes, task)]
     if results["budgets"]:
-        text += ["## Step budgets", _budgets(results["budgets"])]
-    text += [*_images(files), "## How it was measured", _setting(results), NOTE]
+        text += ["## Step budgets", _budgets(results["budgets"], task)]
+    text += [*_images(files, task), "## How it was measured", _setting(results), _notes(task)]
     contents = {RESULTS: (json.dumps(results, indent=2) + "\n").encode(), **files}
     write_files(out, {**contents, REPORT: _join(text)})
 
@@ -77,7 +68,7 @@ def comparison_report(
 ) -> None:
     """Writes REPORT.md and its images on a model before and after fine-tuning.
 
-    The headline is of the puzzles that both evaluations answered, the tables of each one's own.
+    The headline counts the items that both evaluations asked; the tables count all of each one's.
 
     Args:
       out: a folder, made if need be.
@@ -85,61 +76,69 @@ def comparison_report(
       training: from read_training.
 
     Raises:
-      ValueError: the evaluations have no puzzle in common.
+      ValueError: the evaluations are of different tasks, or have no item in common.
       OSError: as write_files.
     """
-    both = [puzzle for puzzle in base["solved"] if puzzle in tuned["solved"]]
+    task, noun = tuned["task"], tuned["task"]["noun"]
+    both = [item for item in base["solved"] if item in tuned["solved"]]
+    if base["task"]["name"] != task["name"]:
+        raise ValueError(f"the evaluations are of {base['task']['name']} and of {task['name']}")
     if not both:
-        raise ValueError("the two evaluations have no puzzle in common: give both the same --seed")
+        raise ValueError(f"the two evaluations have no {noun} in common: give both the same --seed")
     before, after = (_share(sum(r["solved"][p] for p in both), len(both)) for r in (base, tuned))
     modes = {"base": base["modes"][EARLY]}
     modes |= {f"tuned, {MODES[mode]}": summary for mode, summary in tuned["modes"].items()}
     text = [
-        "# Fine-tuning on Sudoku: before and after",
-        f"Of the {len(both)} puzzles that both answered, the base model solves "
-        f"**{_percent(before)}**, the tuned one **{_percent(after)}**.",
-        _overall(modes),
+        f"# Fine-tuning: {task['title']}, before and after",
+        f"Of the {len(both)} {noun}s that both were asked, **{_percent(before)}** are "
+        f"{task['measures']['exact']} by the base model and **{_percent(after)}** by the "
+        "tuned one.",
+        _overall(modes, task),
     ]
     if not len(both) == base["count"] == tuned["count"]:
-        text.append("The columns are not of the same puzzles; by clues they compare better.")
-    text += [_paired(tuned), *_bins(modes)]
-    groups = list(_union(modes, "by_clues"))
-    found = {
-        name: [mode["by_clues"].get(group, {}).get("exact") for group in groups]
-        for name, mode in modes.items()
-    }
-    images = {"before_after.png": plots.before_after(groups, found)}
+        text.append(f"The columns do not count the same {noun}s; the tables below compare better.")
+    text += [_paired(tuned), *_bins(modes, task)]
+    images = {}
+    if title := next(iter(tuned["modes"][EARLY]["bins"]), None):
+        groups = list(_union(modes, title))
+        found = {
+            name: [mode["bins"][title].get(group, {}).get("exact") for group in groups]
+            for name, mode in modes.items()
+        }
+        images["before_after.png"] = plots.before_after(groups, found, _measure(task))
     if training["losses"]:
         images["training.png"] = plots.training_curve(training["losses"], training["evals"])
     images |= tuned["images"]
-    text += [*_images(images), "## The training", _training(training), "## How it was measured"]
-    text += ["The base model:", _setting(base), "The tuned model:", _setting(tuned)]
-    text += [NOTE, PUBLISHED]
+    text += [*_images(images, task), "## The training", _training(training)]
+    text += ["## How it was measured", "The base model:", _setting(base)]
+    text += ["The tuned model:", _setting(tuned), _notes(task)]
     write_files(out, {**images, REPORT: _join(text)})
 
 
 def headline(results: dict[str, Any]) -> str:
-    """One sentence: how many puzzles were solved, in how many steps."""
-    mode = results["modes"][EARLY]
+    """One sentence: how many answers were right, in how many steps."""
+    mode, task = results["modes"][EARLY], results["task"]
     return (
-        f"Of {results['count']} puzzles {_percent(mode['exact'])} are solved exactly, in "
-        f"{mode['steps']['effective']:.1f} effective denoising steps."
+        f"Of {results['count']} {task['noun']}s {_percent(mode['exact'])} are "
+        f"{task['measures']['exact']}, in {mode['steps']['effective']:.1f} effective denoising "
+        "steps."
     )
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """An evaluation's results, "images" {name: PNG} and "solved" {puzzle: bool, early stopping}.
+    """An evaluation's results, "images" {name: PNG} and "solved" {item: bool, early stopping}.
 
     Raises ValueError if they are no such results, OSError if they cannot be read.
     """
     text, answers = (folder / RESULTS).read_text(), (folder / ANSWERS).read_text()
     try:
         results = json.loads(text)
-        missing = {"modes", "paired", "count", "sampler", "device"}.difference(results)
+        missing = {"modes", "paired", "count", "sampler", "device", "task"}.difference(results)
         if missing:
             raise ValueError(f"{RESULTS} lacks {', '.join(sorted(missing))}")
         rows = csv.DictReader(io.StringIO(answers))
-        solved = {row["puzzle"]: row["solution"] == row[f"answer_{EARLY}"] for row in rows}
+        first = (rows.fieldnames or [""])[0]  # what identifies an item
+        solved = {row[first]: row[f"exact_{EARLY}"] == "1" for row in rows}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder} holds no evaluation: {error}") from None
     images = {name: (folder / name).read_bytes() for name in IMAGES if (folder / name).exists()}
@@ -161,9 +160,9 @@ def read_training(workdir: Path) -> dict[str, Any]:
         raise ValueError(f"{workdir} is no training run: {error}") from None
 
 
-def _overall(modes: dict[str, Any]) -> str:
-    forms = {"puzzles": lambda m: str(m["count"])}
-    forms |= {name: lambda m, key=key: _percent(m[key]) for key, name in MEASURES.items()}
+def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
+    forms = {f"{task['noun']}s": lambda m: str(m["count"])}
+    forms |= {name: lambda m, key=key: _percent(m[key]) for key, name in task["measures"].items()}
     forms |= {
         "denoising steps, mean": lambda m: f"{m['steps']['mean']:.2f}",
         "denoising steps, quartiles": lambda m: " / ".join(
@@ -171,38 +170,48 @@ def _overall(modes: dict[str, Any]) -> str:
         ),
         "effective denoising steps": lambda m: f"{m['steps']['effective']:.2f}",
         "tokens per forward": lambda m: f"{m['tokens_per_forward']:.2f}",
-        "seconds a puzzle": lambda m: f"{m['seconds_per_puzzle']:.3g}",
+        f"seconds a {task['noun']}": lambda m: f"{m['seconds_per_item']:.3g}",
         "seconds of compilation": lambda m: f"{m['compile_seconds']:.3g}",
     }
     rows = [[name, *(form(mode) for mode in modes.values())] for name, form in forms.items()]
     return _table(["", *modes], rows)
 
 
-def _bins(modes: dict[str, Any]) -> list[str]:
-    text = []
-    for title, key in (("clues", "by_clues"), ("difficulty for people", "by_difficulty")):
+def _bins(modes: dict[str, Any], task: dict[str, Any]) -> list[str]:
+    text, measures = [], task["measures"]
+    for title in next(iter(modes.values()))["bins"]:
         rows = []
-        for name in _union(modes, key):
+        for name in _union(modes, title):
             for label, mode in modes.items():
-                if name in mode[key]:
-                    part = mode[key][name]
-                    shares = [_percent(part[measure]) for measure in MEASURES]
+                if name in mode["bins"][title]:
+                    part = mode["bins"][title][name]
+                    shares = [_percent(part[measure]) for measure in measures]
                     rows.append([name, label, part["count"], *shares, f"{part['mean_steps']:.1f}"])
-        header = ["", "", "puzzles", *MEASURES.values(), "mean steps"]
+        header = ["", "", f"{task['noun']}s", *measures.values(), "mean steps"]
         text += [f"## By {title}", _table(header, rows)]
     return text
 
 
-def _union(modes: dict[str, Any], key: str) -> dict[str, None]:
-    """Names of the bins of any mode. The last mode's come first: it has the most puzzles."""
-    return {name: None for mode in reversed(modes.values()) for name in mode[key]}
+def _union(modes: dict[str, Any], title: str) -> dict[str, None]:
+    """Names of the bins of any mode. The last mode's come first: it has the most items."""
+    return {name: None for mode in reversed(modes.values()) for name in mode["bins"][title]}
 
 
-def _budgets(budgets: list[dict[str, Any]]) -> str:
-    bins = {name: part["count"] for name, part in budgets[0]["by_clues"].items()}
-    header = ["steps", *(f"{name} ({count} puzzles)" for name, count in bins.items())]
-    rows = [[b["steps"], *(_percent(b["by_clues"][n]["exact"]) for n in bins)] for b in budgets]
-    return f"Solved exactly, each puzzle taking all steps.\n\n{_table(header, rows)}"
+def _budgets(budgets: list[dict[str, Any]], task: dict[str, Any]) -> str:
+    bins = {name: part["count"] for name, part in budgets[0]["bins"].items()}
+    header = ["steps", *(f"{name} ({count} {task['noun']}s)" for name, count in bins.items())]
+    rows = [[b["steps"], *(_percent(b["bins"][n]["exact"]) for n in bins)] for b in budgets]
+    return f"{_measure(task).capitalize()}; each takes all steps.\n\n{_table(header, rows)}"
+
+
+def _measure(task: dict[str, Any]) -> str:
+    """What is counted: "puzzles solved exactly"."""
+    return f"{task['noun']}s {task['measures']['exact']}"
+
+
+def _notes(task: dict[str, Any]) -> str:
+    notes = [*task["notes"], *(note.format(noun=task["noun"]) for note in NOTES)]
+    return "\n".join(f"- {note}" for note in notes)
 
 
 def _paired(results: dict[str, Any]) -> str:
@@ -211,9 +220,9 @@ def _paired(results: dict[str, Any]) -> str:
         return ""
     return (
         f"With and without early stopping, {pairs['same_answer']} of {results['count']} answers "
-        f"are the same; {pairs['both']} puzzles are solved by both, {pairs['only_early_stop']} "
-        f"only with early stopping, {pairs['only_all_steps']} only without, {pairs['neither']} by "
-        "neither."
+        f"are the same. Both answers are right for {pairs['both']} {results['task']['noun']}s, "
+        f"only the one with early stopping for {pairs['only_early_stop']}, only the one without "
+        f"for {pairs['only_all_steps']}, and neither for {pairs['neither']}."
     )
 
 
@@ -235,9 +244,11 @@ def _training(training: dict[str, Any]) -> str:
 
 def _setting(results: dict[str, Any]) -> str:
     sampler = ", ".join(f"{k} {v}" for k, v in results["sampler"].items() if v is not None)
+    task = results["task"]
+    told = "".join(f", {k} {v}" for k, v in task["settings"].items() if v != "")
     return (
         f"- `{results['command']}`\n- checkpoint `{results['checkpoint']}`; {results['count']} "
-        f"puzzles, {results['puzzles']}; seed {results['seed']}; batches of "
+        f"{task['noun']}s, {results['items']}{told}; seed {results['seed']}; batches of "
         f"{results['batch_size']}\n- sampler: {sampler}\n- {results['device']}"
     )
 
@@ -257,13 +268,9 @@ def _table(header: list[str], rows: list[list]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def _images(files: dict[str, bytes]) -> list[str]:
-    return [
-        part
-        for name, title in IMAGES.items()
-        if name in files
-        for part in (f"## {title}", f"![{title}]({name})")
-    ]
+def _images(files: dict[str, bytes], task: dict[str, Any]) -> list[str]:
+    titles = {n: title.format(noun=task["noun"]) for n, title in IMAGES.items() if n in files}
+    return [part for n, title in titles.items() for part in (f"## {title}", f"![{title}]({n})")]
 
 
 def _join(parts: list[str]) -> bytes:
@@ -274,10 +281,10 @@ def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status, 2 for what the user can put right."""
     values = flags.FlagValues()
     for name, help in {
-        "base": "Output of train.evaluate on the model before training.",
-        "tuned": "Output of train.evaluate on the model after it.",
-        "workdir": "The training run.",
-        "out": "Folder for the report, made if need be.",
+        "base": "Output folder of train.evaluate on the model before training.",
+        "tuned": "Output folder of train.evaluate on the model after training.",
+        "workdir": "Workdir of the training run.",
+        "out": "Folder for the report. It is made if need be.",
     }.items():
         flags.DEFINE_string(name, None, help, flag_values=values)
 

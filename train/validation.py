@@ -1,18 +1,19 @@
-"""Periodic evaluation while training: losses, and answers by the very sampler of sample/."""
+"""Evaluation while training: losses on held-out items, and answers by the sampler of sample/."""
 
 import collections
 import dataclasses
 import functools
 import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from data.metrics import effective_steps
-from data.pipeline import stack
-from data.sources import Sources
-from data.text.tokenizer import Tokenizer
+from data.measures import effective_steps
+from data.pipeline import Packer, stack
+from data.text.chat import answer_text
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather
 from sample.command.canvas_view import printable
@@ -24,25 +25,25 @@ SHOWN = 200  # characters of an answer
 
 
 class HeldOut:
-    """A fixed set of the data's held-out examples, made rows once.
+    """The first held-out items of a run's task, made rows once.
 
-    Of conversations a batch is answered, to be looked at; of the other kinds everything is, and an
-    answer is right if its tokens up to the turn's end are the expected ones.
+    All of them are answered and scored; of a task that is not scored while training, one batch is
+    answered, to be looked at.
 
     Args:
-      config: the run; without eval.every nothing is evaluated.
-      sources: with a test split.
-      tokenizer: of the answers.
+      config: the run; with eval.every = 0 nothing is evaluated.
+      items: the task's held-out items; None if nothing is evaluated.
+      packer: makes a conversation a row.
     """
 
-    def __init__(self, config: RunConfig, sources: Sources, tokenizer: Tokenizer):
-        self.config, self.tokenizer = config, tokenizer
+    def __init__(self, config: RunConfig, items: Sequence[Any] | None, packer: Packer):
+        self.config, self.tokenizer = config, packer.template.tokenizer
         if not config.eval.every:
             return
-        num = min(config.eval.num, len(sources.test))
-        self.rows = stack([sources.to_row(sources.test[i]) for i in range(num)])
+        self.task, num = config.data.task, min(config.eval.num, len(items))
+        self.items = [items[i] for i in range(num)]
+        self.rows = stack([packer(self.task.conversation(item)) for item in self.items])
         self.num, self.batch_size = num, min(config.eval.batch_size, num)
-        self.scored = config.data.kind != "chat"
         length = config.loss.num_canvases * config.loss.canvas_size
         limit = config.sampler.max_new_tokens or length
         self.sampler = dataclasses.replace(config.sampler, max_new_tokens=limit)
@@ -50,43 +51,37 @@ class HeldOut:
     def evaluate(self, model: DiffusionGemma) -> tuple[dict[str, float], str]:
         """Figures, and the beginning of the first answer.
 
-        "eval/denoise_loss" and "eval/encoder_loss": of sft_loss, if it has them, with the same
-        noise every time, over whole batches. "eval/steps": effective denoising steps.
-        "eval/exact": fraction right; for conversations "eval/tokens" instead, the mean number in
-        an answer.
+        "eval/denoise_loss" and "eval/encoder_loss" are those of sft_loss, if it has them, with the
+        same noise every time, over whole batches. "eval/steps" are effective denoising steps.
+        "eval/exact" is the fraction of right answers; a task that is not scored has "eval/tokens"
+        instead, the mean length of an answer.
         """
         figures = self._losses(model)
         right, steps, valid, first = [], [], [], ""
-        for at in range(0, self.num if self.scored else self.batch_size, self.batch_size):
-            rows = np.arange(at, at + self.batch_size) % self.num  # the last batch is filled up
+        scored = self.task.scored
+        for start in range(0, self.num if scored else self.batch_size, self.batch_size):
+            # The last batch is filled up with repeats.
+            rows = np.arange(start, start + self.batch_size) % self.num
             lengths = self.rows["prompt_len"][rows]
             prompts = self.rows["tokens"][rows, : self.config.data.prompt_length]
             mask = np.arange(prompts.shape[1]) < lengths[:, None]
             key = jax.random.key(self.config.seed)
             prompts = np.where(mask, prompts, self.tokenizer.pad_id)
             out = generate(model, prompts, mask, key, self.sampler)
-            for i, row in enumerate(rows[: self.num - at]):
-                answer = self._answer(row)
-                right.append(np.array_equal(out.tokens[i, : len(answer)], answer))
+            for i, row in enumerate(rows[: self.num - start]):
+                answer = answer_text(self.tokenizer, out.tokens[i, : out.valid_tokens[i].sum()])
+                right.append(self.task.score(self.items[row], answer)["exact"])
                 steps.append(out.steps[i])
                 valid.append(out.valid_tokens[i])
-            if not at:
+            if not start:
                 text = self.tokenizer.decode(out.tokens[0, : valid[0].sum()])
                 first = textwrap.shorten(printable(text), SHOWN, placeholder=" ...")
         figures["eval/steps"] = effective_steps(np.concatenate(steps), np.concatenate(valid))
-        if self.scored:
+        if scored:
             figures["eval/exact"] = float(np.mean(right))
         else:
             figures["eval/tokens"] = float(np.mean([tokens.sum() for tokens in valid]))
         return figures, first
-
-    def _answer(self, row: int) -> np.ndarray:
-        """The expected tokens, the turn's end the last."""
-        start = self.rows["prompt_len"][row]
-        used = self.rows["num_canvases"][row] * self.config.loss.canvas_size
-        answer = self.rows["tokens"][row, start : start + used]
-        ends = np.flatnonzero(np.isin(answer, self.tokenizer.stop_ids))
-        return answer[: ends[0] + 1]
 
     def _losses(self, model: DiffusionGemma) -> dict[str, float]:
         graphdef, state = nnx.split(model)

@@ -23,7 +23,7 @@ def unit_table(box):
     """The row, column and box of each cell.
 
     Returns:
-        int64 [n*n, 3]; rows are numbered 0..n-1, columns n..2n-1, boxes 2n..3n-1.
+      int64 [n*n, 3]; rows are numbered 0..n-1, columns n..2n-1, boxes 2n..3n-1.
     """
     if box not in (2, 3):
         raise SudokuError(f"box size {box!r} is not supported: use 2 (4x4) or 3 (9x9)")
@@ -36,7 +36,7 @@ def as_grids(grids, box, ndim=1):
     """A checked, contiguous and writable int8 copy, the one type the compiled functions take.
 
     Args:
-        grids: integers 0..n, [n*n] for ndim 1 or [N, n*n] for ndim 2.
+      grids: integers 0..n, [n*n] for ndim 1 or [N, n*n] for ndim 2.
     """
     n = box * box
     cells = len(unit_table(box))
@@ -66,11 +66,11 @@ def _search(grid, units, first, first_set, limit, state, found):
     arguments makes numba compile another copy.
 
     Args:
-        grid: int8 [n*n], left as it is.
-        units: from unit_table.
-        first, first_set: the empty cell to branch on first and the digits to try there; -1: any.
-        state: uint64 [1], the random state of _next.
-        found: int8 [n*n], receives the first solution.
+      grid: int8 [n*n], left as it is.
+      units: from unit_table.
+      first, first_set: the empty cell to branch on first and the digits to try there; -1: any.
+      state: uint64 [1], the random state of _next.
+      found: int8 [n*n], receives the first solution.
     """
     cells = len(grid)
     n = 4 if cells == 16 else 9
@@ -241,10 +241,10 @@ def count_many(puzzles, box, limit=2):
     """The number of solutions of each puzzle, or limit where there are at least that many.
 
     Args:
-        puzzles: integers 0..n, [N, n*n].
+      puzzles: integers 0..n, [N, n*n].
 
     Returns:
-        int64 [N]; 0 also where two clues contradict each other.
+      int64 [N]; 0 also where two clues contradict each other.
     """
     puzzles = as_grids(puzzles, box, ndim=2)
     return _count(puzzles, unit_table(box), int(limit), np.empty(puzzles.shape[1], np.int8))
@@ -270,13 +270,13 @@ def generate(rng, box, clues):
     (9x9) upwards; below 23 most grids fail.
 
     Args:
-        rng: np.random.Generator; one integer is drawn.
+      rng: np.random.Generator; one integer is drawn.
 
     Returns:
-        (puzzle, solution), int8 [n*n] each.
+      (puzzle, solution), int8 [n*n] each.
 
     Raises:
-        SudokuError: a clue count outside 0..n*n, or one that GENERATE_TRIES grids did not reach.
+      SudokuError: a clue count outside 0..n*n, or one that GENERATE_TRIES grids did not reach.
     """
     units = unit_table(box)
     if not 0 <= clues <= len(units):

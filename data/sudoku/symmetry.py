@@ -28,8 +28,8 @@ class Symmetry:
     """One symmetry; calling it maps grids [..., n*n] of integers 0..n to grids of the same shape.
 
     Attributes:
-        cells: int [n*n], the cell each new cell is taken from.
-        digits: int8 [n+1], the new name of each digit, with digits[0] = 0.
+      cells: int [n*n], the cell each new cell is taken from.
+      digits: int8 [n+1], the new name of each digit, with digits[0] = 0.
     """
 
     cells: np.ndarray
@@ -171,14 +171,14 @@ def split_keys(puzzles, solutions, box):
     """The split keys of puzzles.
 
     Args:
-        puzzles, solutions: integers 0..n, [N, n*n]; the solutions must be valid grids (box size 3
-            reads only them, box size 2 only the puzzles).
+      puzzles, solutions: integers 0..n, [N, n*n]; the solutions must be valid grids (box size 3
+          reads only them, box size 2 only the puzzles).
 
     Returns:
-        uint64 [N], equal for puzzles that a symmetry turns into each other.
+      uint64 [N], equal for puzzles that a symmetry turns into each other.
 
     Raises:
-        SudokuError: another shape, a value outside 0..n, or an empty cell in a 9x9 solution.
+      SudokuError: another shape, a value outside 0..n, or an empty cell in a 9x9 solution.
     """
     if box == 2:
         return _canonical_keys(as_grids(puzzles, box, ndim=2), cell_symmetries(box))

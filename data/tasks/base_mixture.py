@@ -6,14 +6,19 @@ data/tasks/grid_tasks.py.
 
 A grid is written as in data/sudoku/grids.py: single spaces, a line for each row, 0 for an empty
 cell, and it always ends the prompt. A Sudoku puzzle is a grid without a repeated digit in any row,
-column or box: whatever looks like one (`grid_tasks.looks_like_sudoku`) is drawn again, as a
+column or box. Whatever looks like one (`grid_tasks.looks_like_sudoku`) is drawn again, both as a
 prompt's grid and as an answer. Hence neither puzzles nor solutions can occur.
 """
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from data.tasks.grid_tasks import FEWEST_CLUES, GRID_TASKS, board, looks_like_sudoku
 from data.tasks.seeded import SeededSource
+from data.tasks.task import UNBOUNDED, Check, Splits, Task
 from data.text.digit_grid import render
 
 _WORDS = (
@@ -36,45 +41,45 @@ def _line(digits: np.ndarray) -> str:
     return render(digits, len(digits))
 
 
-def _words(rng, low: int = 2, high: int = 24) -> list[str]:
+def _words(rng: np.random.Generator, low: int = 2, high: int = 24) -> list[str]:
     return [WORDS[i] for i in rng.integers(0, len(WORDS), int(rng.integers(low, high + 1)))]
 
 
-# Tasks without a grid: rng -> (material, answer)
+# Items without a grid: rng -> (material, answer).
 
 
-def _copy_words(rng):
+def _copy_words(rng: np.random.Generator) -> tuple[str, str]:
     text = " ".join(_words(rng, high=40))
     return text, text
 
 
-def _reverse_words(rng):
+def _reverse_words(rng: np.random.Generator) -> tuple[str, str]:
     words = _words(rng)
     return " ".join(words), " ".join(reversed(words))
 
 
-def _count_words(rng):
+def _count_words(rng: np.random.Generator) -> tuple[str, str]:
     words = _words(rng, high=20)
     return " ".join(words), _number(len(words))
 
 
-def _sort_digits(rng):
+def _sort_digits(rng: np.random.Generator) -> tuple[str, str]:
     digits = rng.integers(0, 10, int(rng.integers(2, 31)))
     return _line(digits), _line(np.sort(digits))
 
 
-def _add(rng):
+def _add(rng: np.random.Generator) -> tuple[str, str]:
     a, b = (int(x) for x in rng.integers(0, 10 ** rng.integers(1, 5, 2)))
     return f"{_number(a)} and {_number(b)}", _number(a + b)
 
 
-def _compare(rng):
+def _compare(rng: np.random.Generator) -> tuple[str, str]:
     a, b = (int(x) for x in rng.integers(0, 10 ** rng.integers(1, 5, 2)))
     return f"{_number(a)} and {_number(b)}", _number(max(a, b))
 
 
-# name: (weight in percent, task, instructions)
-WORD_TASKS = {
+# name: (weight in percent, what draws an item, instructions)
+WORD_TASKS: dict[str, tuple[int, Callable, tuple[str, ...]]] = {
     "copy_words": (25, _copy_words, ("Copy the words", "Write the same words again")),
     "reverse_words": (20, _reverse_words, ("Reverse the words", "Write the words from the end")),
     "count_words": (10, _count_words, ("Count the words", "How many words")),
@@ -85,7 +90,7 @@ WORD_TASKS = {
 
 
 class _Mixture:
-    """Draws a task's name by weight."""
+    """Draws the name of a kind of item by its weight."""
 
     def __init__(self, tasks: dict):
         self.tasks = tasks
@@ -94,20 +99,20 @@ class _Mixture:
         self.cumulative = np.cumsum(weights / weights.sum())
         self.cumulative[-1] = 1.0
 
-    def draw(self, rng) -> str:
+    def draw(self, rng: np.random.Generator) -> str:
         return self.names[int(np.searchsorted(self.cumulative, rng.random(), side="right"))]
 
 
-class TaskSource(SeededSource):
+class MixtureSource(SeededSource):
     """Random-access source of the base mixture; item i depends on (seed, i) only.
 
     Args:
-        seed, size: as SeededSource's.
-        shares: pairs (box size, share of all items); the rest are tasks without a grid. Box size 3
-            is a 9x9 grid, 2 is 4x4.
+      seed, size: as SeededSource's.
+      shares: pairs (box size, share of all items); the other items have no grid. Box size 3 is a
+        9x9 grid, 2 is 4x4.
 
     Raises:
-        ValueError: another box size, or shares of more than 1 in all.
+      ValueError: another box size, or shares of more than 1 in all.
     """
 
     def __init__(
@@ -124,8 +129,8 @@ class TaskSource(SeededSource):
         self.shares = shares
         self._grids, self._texts = _Mixture(GRID_TASKS), _Mixture(WORD_TASKS)
 
-    def draw(self, rng) -> dict[str, str]:
-        """{"prompt", "answer", "task"}."""
+    def draw(self, rng: np.random.Generator) -> dict[str, str]:
+        """{"prompt", "answer", "task"}; "task" is the kind of item."""
         draw = rng.random()
         for box, share in self.shares:
             if draw < share:
@@ -133,7 +138,7 @@ class TaskSource(SeededSource):
             draw -= share
         return self._text_item(rng)
 
-    def _grid_item(self, rng, box: int) -> dict[str, str]:
+    def _grid_item(self, rng: np.random.Generator, box: int) -> dict[str, str]:
         name, b = self._grids.draw(rng), board(box)
         _, task, instructions = GRID_TASKS[name]
         while True:
@@ -147,7 +152,7 @@ class TaskSource(SeededSource):
         prompt = f"{text[0].upper()}{text[1:]}:\n{render(grid, b.n)}"
         return {"prompt": prompt, "answer": render(answer, b.n), "task": f"{name}_{b.n}x{b.n}"}
 
-    def _text_item(self, rng) -> dict[str, str]:
+    def _text_item(self, rng: np.random.Generator) -> dict[str, str]:
         name = self._texts.draw(rng)
         _, task, instructions = WORD_TASKS[name]
         material, answer = task(rng)
@@ -155,6 +160,20 @@ class TaskSource(SeededSource):
         return {"prompt": f"{text}:\n{material}", "answer": answer, "task": name}
 
 
-def task_to_text(item: dict[str, str]) -> tuple[str, str]:
-    """(user text, answer text) of a TaskSource item, for `pipeline.make_dataset`."""
-    return item["prompt"], item["answer"]
+@dataclasses.dataclass(frozen=True)
+class BaseMixtureTask(Task):
+    """The base mixture. Training items have even seeds and held-out ones odd seeds."""
+
+    name: ClassVar[str] = "base_mixture"
+    title: ClassVar[str] = "the base mixture"
+
+    def open(self, seed: int, check: Check, test: bool = True) -> Splits:
+        train = MixtureSource(2 * seed, UNBOUNDED)
+        return Splits(train, MixtureSource(2 * seed + 1, UNBOUNDED) if test else None)
+
+    def text(self, item: dict[str, str]) -> tuple[str, str]:
+        return item["prompt"], item["answer"]
+
+    def bins(self, items: Sequence[dict[str, str]]) -> dict[str, dict[str, np.ndarray]]:
+        names = np.array([item["task"] for item in items])
+        return {"kind of item": {name: names == name for name in sorted(set(names.tolist()))}}

@@ -1,16 +1,20 @@
 """The needle task: one number in a long text, asked for at its end.
 
 The needle is a word and the five digits after it. All around is filler: random words, some of them
-with five digits of their own. The question names the needle's word, which occurs nowhere else: the
-numbers look alike, and only the name tells which one is asked for.
+with five digits of their own. The question names the needle's word. That word occurs nowhere else,
+so it alone tells which number is asked for.
 """
 
+import dataclasses
 import itertools
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from data.tasks.base_mixture import WORDS
 from data.tasks.seeded import SeededSource
+from data.tasks.task import UNBOUNDED, Check, Splits, Task
 
 DIGITS = 5
 NUMBERS = 0.04  # of the filler's words have digits, or of a dense filler's at least
@@ -26,14 +30,14 @@ class NeedleSource(SeededSource):
     drawn log-uniformly: between any length and its double lie equally many.
 
     Args:
-        seed, size: as SeededSource's.
-        longest, shortest: ends of the range, both included; at least SHORTEST.
-        anywhere: the needle lies anywhere in the text, else at its start.
-        dense: more of the filler's words have digits, up to all of them, in shares drawn
-            log-uniformly; short texts are as hard then as much longer ones.
+      seed, size: as SeededSource's.
+      longest, shortest: ends of the range, both included; at least SHORTEST.
+      anywhere: the needle lies anywhere in the text, else at its start.
+      dense: more of the filler's words have digits, up to all of them, in shares drawn
+          log-uniformly; short texts are as hard then as much longer ones.
 
     Raises:
-        ValueError: an empty range, or one that begins below SHORTEST.
+      ValueError: an empty range, or one that begins below SHORTEST.
     """
 
     def __init__(
@@ -78,3 +82,48 @@ def _filler(rng, without: str, length: int, share: float) -> list[str]:
             text[at + 1 : at + 1 + DIGITS] = rng.integers(0, 10, DIGITS)
             free = at + 1 + DIGITS
     return text.tolist()
+
+
+@dataclasses.dataclass(frozen=True)
+class NeedleTask(Task):
+    """One number in a text. Training items have even seeds and held-out ones odd seeds.
+
+    Attributes:
+      longest, shortest: lengths of prompts in tokens, both included; see NeedleSource.
+      dense: put more numbers into the filler.
+    """
+
+    longest: int = 128
+    shortest: int = SHORTEST
+    dense: bool = False
+
+    name: ClassVar[str] = "needle"
+    title: ClassVar[str] = "one number in a long text"
+    noun: ClassVar[str] = "prompt"
+    measures: ClassVar[dict[str, str]] = {
+        "exact": "found exactly",
+        "valid": "answers that are not blank",
+        "parts": "digits right",
+    }
+
+    def __post_init__(self):
+        self._source(0)
+
+    def open(self, seed: int, check: Check, test: bool = True) -> Splits:
+        return Splits(self._source(2 * seed), self._source(2 * seed + 1) if test else None)
+
+    def text(self, item: dict[str, str]) -> tuple[str, str]:
+        return item["prompt"], item["answer"]
+
+    def bins(self, items: Sequence[dict[str, str]]) -> dict[str, dict[str, np.ndarray]]:
+        """By length, doubling from bin to bin."""
+        lengths = np.array([len(item["prompt"].split()) for item in items])
+        bins, most = {}, 64
+        while most // 2 < lengths.max():
+            bins[f"up to {most:,} words"] = (lengths > most // 2) & (lengths <= most)
+            most *= 2
+        bins["up to 64 words"] = lengths <= 64
+        return {"length": bins}
+
+    def _source(self, seed: int) -> NeedleSource:
+        return NeedleSource(seed, UNBOUNDED, self.longest, self.shortest, dense=self.dense)

@@ -10,8 +10,8 @@ class SeededSource(abc.ABC):
     """Random-access source; item i depends on (seed, i) and on what draw() knows only.
 
     Args:
-        seed: the stream's seed, 0 <= seed < 2**63.
-        size: number of items; nothing is generated before it is asked for.
+      seed: the stream's seed, 0 <= seed < 2**63.
+      size: number of items; nothing is generated before it is asked for.
     """
 
     def __init__(self, seed: int, size: int):

@@ -9,7 +9,9 @@ folder, through `turns`.
 import re
 from typing import Any, NamedTuple
 
-from data.text.tokenizer import STOP_TOKENS
+import numpy as np
+
+from data.text.tokenizer import STOP_TOKENS, Tokenizer
 
 Message = dict[str, Any]
 
@@ -28,9 +30,9 @@ class ModelTurn(NamedTuple):
     """What a model wrote in its turn.
 
     Attributes:
-        thoughts: the text of its thought channels, without outer white space; "" for none.
-        answer: all that is neither a thought nor a call, to the character.
-        tool_calls: the text between <|tool_call> and <tool_call|> of each call, not parsed.
+      thoughts: the text of its thought channels, without outer white space; "" for none.
+      answer: all that is neither a thought nor a call, to the character.
+      tool_calls: the text between <|tool_call> and <tool_call|> of each call, not parsed.
     """
 
     thoughts: str
@@ -42,9 +44,9 @@ def checked(messages: list[Message]) -> list[Message]:
     """The messages, the role "model" by its usual name "assistant".
 
     Raises:
-        ValueError: there are none; one is not a dict, has another role, content that is not text
-            (only a model's tool call needs none), or is a user's and blank. It names the message by
-            its number, from 1.
+      ValueError: there are none; one is not a dict, has another role, content that is not text
+          (only a model's tool call needs none), or is a user's and blank. It names the message by
+          its number, from 1.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("expected a list of messages, at least one")
@@ -76,13 +78,13 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
     Earlier turns of the model are written without the thoughts they had.
 
     Args:
-        messages: as `checked` returns them; the content of the model's is its answer alone.
-        thinking: asks for thoughts before the answer.
-        generation: end with the start of the model's turn.
+      messages: as `checked` returns them; the content of the model's is its answer alone.
+      thinking: asks for thoughts before the answer.
+      generation: end with the start of the model's turn.
 
     Raises:
-        ValueError: a system message that is not the first, two turns of the model in a row, or
-            tools, whose text this format leaves to a template.
+      ValueError: a system message that is not the first, two turns of the model in a row, or
+          tools, whose text this format leaves to a template.
     """
     messages = list(messages)
     if thinking:
@@ -110,9 +112,9 @@ def split_turn(text: str) -> ModelTurn:
     """Takes thoughts, answer and tool calls of a model's turn apart.
 
     Args:
-        text: what the model generated, decoded with its special tokens; all after the first of
-            <turn|>, <eos>, <|tool_response> is left out. A thought or a call that the token limit
-            cut short counts as one, a closing token without its opening as nothing.
+      text: what the model generated, decoded with its special tokens; all after the first of
+          <turn|>, <eos>, <|tool_response> is left out. A thought or a call that the token limit
+          cut short counts as one, a closing token without its opening as nothing.
     """
     text = STOP.split(text, maxsplit=1)[0]
     thoughts = [body.strip() for body in _THOUGHT.findall(text)]
@@ -120,3 +122,11 @@ def split_turn(text: str) -> ModelTurn:
     calls = tuple(_CALL.findall(rest))
     answer = _STRAY.sub("", _CALL.sub("", rest))
     return ModelTurn("\n".join(t for t in thoughts if t), answer, calls)
+
+
+def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
+    """The answer in a model's turn [T] of token ids, without thoughts and special tokens."""
+    answer = split_turn(tokenizer.decode(tokens, skip_special=False)).answer
+    for special in tokenizer.special_tokens_in(answer):
+        answer = answer.replace(special, "")
+    return answer

@@ -35,7 +35,7 @@ class ChatTemplate:
     """How messages become text: a folder's template, or the turn format.
 
     Attributes:
-        tokenizer: what the text is for.
+      tokenizer: what the text is for.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class ChatTemplate:
         """Compiles the template.
 
         Args:
-            tokenizer: knows the special tokens.
-            source: the template; None for the built-in turn format.
-            name: how errors call it, its file.
-            variables: texts that it may name, such as bos_token.
+          tokenizer: knows the special tokens.
+          source: the template; None for the built-in turn format.
+          name: how errors call it, its file.
+          variables: texts that it may name, such as bos_token.
 
         Raises:
-            ValueError: the template has a syntax error.
+          ValueError: the template has a syntax error.
         """
         self.tokenizer, self._name = tokenizer, name
         self._variables = SPECIAL_TOKENS | (variables or {})
@@ -74,7 +74,7 @@ class ChatTemplate:
         the template. A folder with neither file gets the built-in turn format.
 
         Raises:
-            ValueError: a file cannot be read as what it should be, or a template is at fault.
+          ValueError: a file cannot be read as what it should be, or a template is at fault.
         """
         file = Path(folder) / "chat_template.jinja"
         config_file = Path(folder) / "tokenizer_config.json"
@@ -112,16 +112,16 @@ class ChatTemplate:
         """The text of a prompt, special tokens and <bos> included: encode it as it is.
 
         Args:
-            messages: see `data.chat`.
-            tools: declarations (JSON schemas), handed to the template as they are.
-            thinking: asks for thoughts before the answer; `enable_thinking` in a template.
-            generation: end with the start of the model's turn; `add_generation_prompt`.
-            allow_special: let special tokens in messages and tools stand, and act.
+          messages: see `data.chat`.
+          tools: declarations (JSON schemas), handed to the template as they are.
+          thinking: asks for thoughts before the answer; `enable_thinking` in a template.
+          generation: end with the start of the model's turn; `add_generation_prompt`.
+          allow_special: let special tokens in messages and tools stand, and act.
 
         Raises:
-            ValueError: a message is malformed, holds a special token, or asks of the built-in
-                format what it does not have; the template fails, refuses the messages, or reaches
-                out of the sandbox.
+          ValueError: a message is malformed, holds a special token, or asks of the built-in
+              format what it does not have; the template fails, refuses the messages, or reaches
+              out of the sandbox.
         """
         messages = checked(messages)
         if not allow_special:
@@ -140,12 +140,12 @@ class ChatTemplate:
         Gemma 4 templates do, or begin a thought when one is. The conversation has no trace of it.
 
         Args:
-            messages: the last is the assistant's.
-            tools: as of `render`.
+          messages: the last is the assistant's.
+          tools: as of `render`.
 
         Raises:
-            ValueError: as of `render`; or the prompt is not how the conversation begins, or nothing
-                or no turn end is written for the last message.
+          ValueError: as of `render`; or the prompt is not how the conversation begins, or nothing
+              or no turn end is written for the last message.
         """
         *asked, last = messages = checked(messages)
         thoughts = last.get("reasoning") or last.get("reasoning_content")

@@ -115,8 +115,8 @@ class ChatSource:
     """The conversations of some lines of a file by index, for grain; each is read when asked for.
 
     Args:
-        path: the file.
-        places: int64 [N, 2], where a line begins and how long it is, in bytes.
+      path: the file.
+      places: int64 [N, 2], where a line begins and how long it is, in bytes.
     """
 
     def __init__(self, path: Path, places: np.ndarray):
@@ -146,13 +146,13 @@ def open_conversations(
     """The two splits of a JSONL file, in its order; TEST_SHARE says how large. They may be empty.
 
     Args:
-        path: the file. Only the places of its lines are kept.
-        check: is called with each conversation; it raises ValueError if it cannot be trained on.
+      path: the file. Only the places of its lines are kept.
+      check: is called with each conversation; it raises ValueError if it cannot be trained on.
 
     Raises:
-        ValueError: there is no line, or lines that are no conversations or fail the check: how
-            many, the first NAMED of them with what is wrong, and what would fit the longest.
-        OSError: the file cannot be read.
+      ValueError: there is no line, or lines that are no conversations or fail the check: how
+          many, the first NAMED of them with what is wrong, and what would fit the longest.
+      OSError: the file cannot be read.
     """
     path = Path(path)
     places = {"train": array("q"), "test": array("q")}

@@ -29,15 +29,15 @@ def pack(
     of the row is pad. An empty answer takes one canvas of eos.
 
     Args:
-        prompt_ids: at most `prompt_length` tokens.
-        answer_ids: at most `num_canvases * canvas_size` tokens.
+      prompt_ids: at most `prompt_length` tokens.
+      answer_ids: at most `num_canvases * canvas_size` tokens.
 
     Returns:
-        {"tokens": int32 [T], "prompt_len": int32 [], "num_canvases": int32 []}, the last being the
-        number of canvases used, at least 1.
+      {"tokens": int32 [T], "prompt_len": int32 [], "num_canvases": int32 []}, the last being the
+      number of canvases used, at least 1.
 
     Raises:
-        TooLong: the prompt or the answer is.
+      TooLong: the prompt or the answer is.
     """
     prompt, answer = len(prompt_ids), len(answer_ids)
     room, used = num_canvases * canvas_size, max(1, -(-answer // canvas_size))

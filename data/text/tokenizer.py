@@ -13,10 +13,10 @@ class Tokenizer:
     """A tokenizer.json, with the special ids looked up by the token's text.
 
     Attributes:
-        vocab_size: number of ids, those of special tokens included.
-        pad_id, eos_id, bos_id: ids of <pad>, <eos>, <bos>.
-        turn_start_id, turn_end_id: ids of <|turn> and <turn|>.
-        stop_ids: ids of STOP_TOKENS.
+      vocab_size: number of ids, those of special tokens included.
+      pad_id, eos_id, bos_id: ids of <pad>, <eos>, <bos>.
+      turn_start_id, turn_end_id: ids of <|turn> and <turn|>.
+      stop_ids: ids of STOP_TOKENS.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
@@ -46,8 +46,8 @@ class Tokenizer:
         """Reads a tokenizer.json, or the one in a folder.
 
         Raises:
-            FileNotFoundError: there is none at `path`.
-            ValueError: the file is no tokenizer, or lacks a special token.
+          FileNotFoundError: there is none at `path`.
+          ValueError: the file is no tokenizer, or lacks a special token.
         """
         file = Path(path)
         if file.is_dir():

@@ -61,6 +61,7 @@ def define_fields(values: flags.FlagValues, cls: type, names: typing.Iterable[st
             bool: flags.DEFINE_bool,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
+            str: flags.DEFINE_string,
             tuple[int, ...]: flags.DEFINE_list,
         }.get(hint)
         if define is None or rest:

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.sudoku.grids import SudokuSource, prompt, read_csv, render, write_csv
+from data.sudoku import replay_strip
+from data.sudoku.csv_file import read_csv, write_csv
+from data.sudoku.grids import digits, prompt, render
+from data.sudoku.sources import SudokuSource
+from data.tasks.sudoku import SudokuTask
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
@@ -21,8 +25,7 @@ from sample.generation_config import save_sampler_defaults
 from tests.data.text.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.formats.folders import make_adapter
 from train import evaluate as command
-from train.evaluate import evaluate
-from train.replay import replay, typical
+from train.evaluation import Evaluation, typical
 
 BOX, CANVAS = 2, 24
 CONFIG = ModelConfig.preset(
@@ -46,8 +49,7 @@ def template(tokenizer):
 
 @pytest.fixture(scope="module")
 def puzzles():
-    items = [SudokuSource(0, 5, BOX, (7, 9), "test")[i] for i in range(5)]
-    return tuple(np.stack([item[name] for item in items]) for name in ("puzzle", "solution"))
+    return [SudokuSource(0, 5, BOX, (7, 9), "test")[i] for i in range(5)]
 
 
 class Oracle(nnx.Module):
@@ -72,7 +74,7 @@ class Oracle(nnx.Module):
 @pytest.fixture(scope="module")
 def oracle(tokenizer, puzzles):
     """Answers: right; another valid grid; a cell wrong; no grid; right but for a missing stop."""
-    grids, solutions = puzzles
+    grids, solutions = ([item[name] for item in puzzles] for name in ("puzzle", "solution"))
     relabelled = solutions[1] % 4 + 1
     wrong = solutions[2].copy()
     empty = np.flatnonzero(grids[2] == 0)[0]
@@ -87,54 +89,79 @@ def oracle(tokenizer, puzzles):
     return Oracle(prompts, answers)
 
 
-def test_known_answers_are_scored(oracle, template, puzzles):
-    grids, solutions = puzzles
+@pytest.fixture(scope="module")
+def evaluation(oracle, template, puzzles):
+    return Evaluation(oracle, template, SudokuTask(box=BOX), puzzles, batch_size=2)
+
+
+def test_known_answers_are_scored(evaluation, puzzles):
     done = []
-    got = evaluate(oracle, template, *puzzles, BOX, SamplerConfig(), 0, 2, done.append)
+    got = evaluation.run(SamplerConfig(), progress=done.append)
     assert got.exact.tolist() == [True, False, False, False, True]
-    assert got.valid.tolist() == [True, True, False, False, True]
-    assert got.clues_kept.tolist() == [True, False, True, False, True]
-    empty = np.sum(grids[2] == 0)
-    np.testing.assert_allclose(got.cells_right, [1, 0, (empty - 1) / empty, 0, 1])
-    assert (got.predictions[[0, 4]] == solutions[[0, 4]]).all()
-    assert (got.predictions[3] == -1).all()
-    assert got.steps.tolist() == [2] * 5
-    # With the end of the turn, or where that lacks the first token of the fill.
-    length = len(template.tokenizer.encode(render(solutions[0]))) + 1
-    assert got.valid_tokens[[0, 4]].tolist() == [length, length]
+    assert got.scores["valid"].tolist() == [True, True, False, False, True]
+    assert got.scores["clues_kept"].tolist() == [True, False, True, False, True]
+    empty = np.sum(puzzles[2]["puzzle"] == 0)
+    np.testing.assert_allclose(got.scores["parts"], [1, 0, (empty - 1) / empty, 0, 1])
+    solutions = [item["solution"] for item in puzzles]
+    assert got.answers[0] == render(solutions[0]) and got.answers[4] == render(solutions[4])
+    assert got.answers[3] == "Solve it: 1 2 3"
+    assert got.steps.tolist() == [[2]] * 5
+    # The end of the turn counts, or where it is missing the first token of the fill.
+    length = len(evaluation.template.tokenizer.encode(render(solutions[0]))) + 1
+    assert got.valid_tokens[[0, 4]].tolist() == [[length], [length]]
     assert done == [2, 2, 1]
     assert (got.seconds > 0).all()
 
 
+def test_some_items_get_what_they_get_among_all(evaluation):
+    rows = np.array([4, 1, 3])
+    some, every = evaluation.run(SamplerConfig(), rows), evaluation.run(SamplerConfig())
+    assert some.answers.tolist() == every.answers[rows].tolist()
+    assert all((some.scores[name] == every.scores[name][rows]).all() for name in every.scores)
+    taken = every.take(rows)
+    assert taken.answers.tolist() == some.answers.tolist()
+    assert taken.compile_seconds == every.compile_seconds
+
+
 def test_time_without_compilation(oracle, template, puzzles):
-    sampler = SamplerConfig(max_steps=47)
-    first, second = (
-        evaluate(oracle, template, *puzzles, BOX, sampler, 0, 5, None) for _ in range(2)
-    )
+    evaluation = Evaluation(oracle, template, SudokuTask(box=BOX), puzzles)
+    first, second = (evaluation.run(SamplerConfig(max_steps=47)) for _ in range(2))
     assert first.compile_seconds > 0.05
     assert second.compile_seconds < first.compile_seconds / 5
     assert first.seconds.sum() < first.compile_seconds
 
 
-def test_replay_shows_every_step(oracle, template, puzzles):
-    grids, solutions = puzzles
-    sampler = SamplerConfig(max_steps=4)
-    got = replay(oracle, template, grids[0], sampler, 0)
-    assert {x.shape for x in got.values()} == {(2, 16)}  # it stops at the second step
-    assert (got["digits"] == solutions[0]).all()
-    assert got["accepted"].tolist() == [[True] * 16, [False] * 16]
-    assert got["entropy"].min() >= 0 and got["entropy"].max() < 1e-3
+def test_replay_shows_every_step(evaluation, puzzles, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(replay_strip, "replay_strip", lambda *arrays: drawn.append(arrays))
+    task, sampler = SudokuTask(box=BOX), SamplerConfig(max_steps=4)
+    got = evaluation.replay(0, sampler)
+    assert got.accepted.shape == got.entropy.shape == (2, CANVAS)  # it stops at the second step
+    assert [len(step) for step in got.pieces] == [CANVAS, CANVAS] and got.limit == 4
+    task.picture(puzzles[0], got)
+    puzzle, solution, shown, accepted, entropy, limit = drawn.pop()
+    assert (puzzle == puzzles[0]["puzzle"]).all() and limit == 4
+    assert (shown == solution).all() and shown.shape == (2, 16)
+    assert accepted.tolist() == [[True] * 16, [False] * 16]
+    assert entropy.min() >= 0 and entropy.max() < 1e-3
     # "Solve it: 1 2 3" has digits where it has them, 0 elsewhere.
-    got = replay(oracle, template, grids[3], sampler, 0)
-    assert 0 < np.mean(got["digits"] == 0) < 1 and got["digits"].max() <= 3
+    task.picture(puzzles[3], evaluation.replay(3, sampler))
+    shown = drawn.pop()[2]
+    assert 0 < np.mean(shown == 0) < 1 and shown.max() <= 3
 
 
-def test_typical_puzzle(oracle, template, puzzles):
-    outcome = evaluate(oracle, template, *puzzles, BOX, SamplerConfig(), 0, 5)
-    steps = np.array([9, 1, 1, 1, 4], np.int32)
-    solved = np.array([True, False, False, True, True])
-    assert typical(dataclasses.replace(outcome, steps=steps, exact=solved)) == 4
-    assert typical(dataclasses.replace(outcome, steps=steps, exact=np.zeros(5, bool))) == 1
+def test_a_tokenizer_that_joins_digits_has_no_picture(evaluation, puzzles):
+    got = evaluation.replay(0, SamplerConfig(max_steps=4))
+    with pytest.raises(ValueError, match="every digit a token"):
+        SudokuTask(box=BOX).picture(puzzles[0], got._replace(expected=got.expected[2:]))
+
+
+def test_typical_puzzle(evaluation):
+    outcome = evaluation.run(SamplerConfig())
+    steps = np.array([[9], [1], [1], [1], [4]], np.int32)
+    for exact, row in (([1, 0, 0, 1, 1], 4), ([0] * 5, 1)):
+        scores = outcome.scores | {"exact": np.array(exact, float)}
+        assert typical(dataclasses.replace(outcome, steps=steps, scores=scores)) == row
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +184,8 @@ def checkpoint(tmp_path_factory):
 
 
 def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
-    write_csv(tmp_path / "mine.csv", *puzzles)
+    grids = [np.stack([item[name] for item in puzzles]) for name in ("puzzle", "solution")]
+    write_csv(tmp_path / "mine.csv", *grids)
     out = tmp_path / "new" / "report"
     arguments = [
         "evaluate",
@@ -185,11 +213,11 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
     assert settings == [0.85, 0.9] and results["sampler"]["entropy_bound"] == 50
     assert results["modes"]["all_steps"]["steps"]["mean"] == 12
     assert [(b["steps"], b["count"]) for b in results["budgets"]] == [(1, 2), (12, 2)]
-    clues = (puzzles[0][[0, 3]] > 0).sum(axis=1)  # the two of the budgets
+    clues = (grids[0][[0, 3]] > 0).sum(axis=1)  # the two of the budgets
     bins = {"8 or more clues": (clues >= 8).sum(), "6-7 clues": (clues < 8).sum()}
     bins = {name: count for name, count in bins.items() if count}
     for budget in results["budgets"]:
-        assert {name: part["count"] for name, part in budget["by_clues"].items()} == bins
+        assert {name: part["count"] for name, part in budget["bins"].items()} == bins
     assert sum(results["paired"][k] for k in ("both", "neither")) == 4
     assert results["command"].startswith("python -m train.evaluate --checkpoint=")
     for image in out.glob("*.png"):
@@ -200,28 +228,32 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
         rows = list(csv.DictReader(file))
     steps = [int(row["steps_early_stop"]) for row in rows]
     assert np.mean(steps) == results["modes"]["early_stop"]["steps"]["mean"]
-    assert steps[results["replay"]["puzzle"]] == results["replay"]["steps"]
+    assert steps[results["replay"]["item"]] == results["replay"]["steps"]
+    exact = [row["exact_early_stop"] == "1" for row in rows]
+    assert np.mean(exact) == results["modes"]["early_stop"]["exact"]["rate"]
+    assert exact == [row["answer_early_stop"] == row["solution"] for row in rows]
     # The answers are puzzles that can be given again.
-    np.testing.assert_array_equal(read_csv(out / "answers.csv", BOX)[0], puzzles[0][:4])
+    np.testing.assert_array_equal(read_csv(out / "answers.csv", BOX)[0], grids[0][:4])
 
 
 @pytest.mark.parametrize(("counts", "second"), [("3", 3), ("3,2", 2)])
 def test_generated_ranges(counts, second):
-    values = command.define_flags()
+    values = command.define_flags(SudokuTask)
     values(["evaluate", f"--generate={counts}", "--clues=8-9,6", "--box=2", "--seed=7"])
-    puzzles, solutions = command.load_puzzles(values, BOX)
-    clues = (puzzles > 0).sum(axis=1)
+    task, items = command.load_items(values, print)
+    assert task == SudokuTask(box=2, clues="8-9,6")
+    clues = np.array([np.sum(item["puzzle"] > 0) for item in items])
     assert set(clues[:3]) <= {8, 9} and clues[3:].tolist() == [6] * second
     for row, clues in ((1, (8, 9)), (3, (6, 6))):
         expected = SudokuSource(7, 3 + second, BOX, clues, "test")[row]
-        assert (puzzles[row] == expected["puzzle"]).all()
-    assert solutions.min() == 1
+        assert digits(items[row]["puzzle"]) == digits(expected["puzzle"])
+    assert min(item["solution"].min() for item in items) == 1
 
 
 NEEDED = ["--checkpoint=nowhere", "--out={out}"]
 ERRORS = {
     "": "--checkpoint=DIR and --out=DIR are needed",
-    "--checkpoint=nowhere --out={out}": "give one of --puzzles=FILE.csv and --generate=N",
+    "--checkpoint=nowhere --out={out}": "give one of --file=FILE (--puzzles=FILE is the same)",
     "{all} --generate=2 --puzzles=a.csv": "give one of",
     "{all} --generate=2": "nowhere: no such folder",
     "{all} --generate=two": "generate",
@@ -229,9 +261,14 @@ ERRORS = {
     "{all} --generate=2 --clues=90-91": "clues 90..91",
     "{all} --generate=2 --clues=40-": "is not a range such as 30-39",
     "{all} --generate=2 --clues=50-40": "clues 50..40",
-    "{all} --generate=2 --box=4": "box",
-    "{all} --generate=2,3": "there are 1 ranges of --clues",
-    "{all} --generate=2 --limit=1": "--limit is for --puzzles",
+    "{all} --generate=2 --box=4": "box 4: take 3 for 9x9 or 2 for 4x4",
+    "{all} --generate=2,3": "2 numbers of puzzles for 1 ranges of clues",
+    "{all} --generate=2 --limit=1": "--limit is for --file",
+    "{all} --task=sudoko --generate=2": "no task 'sudoko': take one of sudoku, base_mixture",
+    "{all} --task=needle --generate=2 --clues=3": "clues",
+    "{all} --task=needle --generate=2 --longest=20": "a needle takes 32 or more",
+    "{all} --task=needle --file=a.csv": "task needle has no files: its prompts are generated",
+    "{all} --task=conversations --generate=2": "task conversations needs a file",
     "{all} --generate=2 --replay=2": "there are puzzles 0..1",
     "{all} --generate=2 --budgets=1,x": "not numbers of steps",
     "{all} --generate=2 --max_steps=0": "max_steps must be at least 1",

@@ -1,28 +1,35 @@
 """Figures of hand-made outcomes, and the report before and after fine-tuning."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from data.metrics import wilson
-from data.sudoku.grids import SudokuSource
+from data.measures import wilson
+from data.sudoku.grids import digits
+from data.sudoku.sources import SudokuSource
+from data.tasks.sudoku import SudokuTask
 from train import report
-from train.outcome import Outcome, by_clues, paired, shares, summarize
+from train.evaluation import Outcome, by_bin, paired, shares, summarize
+
+TASK = SudokuTask()
 
 
 def outcome(exact, steps=2, valid_tokens=10) -> Outcome:
-    """Puzzles solved or without a right cell."""
-    exact = np.array(exact, bool)
+    """Puzzles solved, or with a quarter of their cells right; each takes one canvas."""
+    exact = np.array(exact, float)
     num = len(exact)
     return Outcome(
-        predictions=np.where(exact, 1, -1)[:, None] * np.ones(81, np.int8),
-        exact=exact,
-        valid=exact,
-        clues_kept=np.ones(num, bool),
-        cells_right=np.where(exact, 1.0, 0.25),
-        steps=np.broadcast_to(np.int32(steps), num),
-        valid_tokens=np.broadcast_to(np.int32(valid_tokens), num),
+        answers=np.where(exact, "right", "wrong").astype(object),
+        scores={
+            "exact": exact,
+            "valid": exact,
+            "clues_kept": np.ones(num),
+            "parts": np.where(exact, 1.0, 0.25),
+        },
+        steps=np.broadcast_to(np.int32(steps), num)[:, None],
+        valid_tokens=np.broadcast_to(np.int32(valid_tokens), num)[:, None],
         seconds=np.full(num, 0.5),
         compile_seconds=3.0,
     )
@@ -32,24 +39,40 @@ def outcome(exact, steps=2, valid_tokens=10) -> Outcome:
 def puzzles():
     """Three with 40 clues or more, two with 30 to 39."""
     ranges = [(40, 40), (41, 41), (50, 50), (39, 39), (30, 30)]
-    return np.stack([SudokuSource(0, 1, 3, r, "test")[0]["puzzle"] for r in ranges])
+    return [SudokuSource(0, 1, 3, r, "test")[0] for r in ranges]
 
 
 def test_summary_of_known_outcome(puzzles):
-    got = summarize(outcome([1, 1, 0, 1, 0], [2, 4, 6, 8, 40], [10, 10, 10, 10, 40]), puzzles, 3)
+    found = outcome([1, 1, 0, 1, 0], [2, 4, 6, 8, 40], [10, 10, 10, 10, 40])
+    got = summarize(found, TASK.bins(puzzles))
     low, high = wilson(3, 5)
     assert got["exact"] == {"rate": 0.6, "low": low, "high": high, "count": 5}
-    assert got["cells_right"]["rate"] == pytest.approx(0.7)
+    assert got["parts"]["rate"] == pytest.approx(0.7)
     assert got["clues_kept"]["rate"] == got["clues_kept"]["high"] == 1
     assert got["steps"]["mean"] == 12 and got["steps"]["quartiles"] == [4, 6, 8]
     assert got["steps"]["effective"] == (20 + 40 + 60 + 80 + 1600) / 80
     assert got["tokens_per_forward"] == 80 / 60
-    assert got["seconds_per_puzzle"] == 0.5 and got["compile_seconds"] == 3
-    bins = {name: (b["count"], b["exact"]["rate"]) for name, b in got["by_clues"].items()}
+    assert got["seconds_per_item"] == 0.5 and got["compile_seconds"] == 3
+    by_clues, by_technique = got["bins"]["clues"], got["bins"]["technique"]
+    bins = {name: (b["count"], b["exact"]["rate"]) for name, b in by_clues.items()}
     assert bins == {"40 or more clues": (3, 2 / 3), "30-39 clues": (2, 0.5)}
-    assert got["by_clues"]["30-39 clues"]["mean_steps"] == 24
-    assert sum(b["count"] for b in got["by_difficulty"].values()) == 5
+    assert by_clues["30-39 clues"]["mean_steps"] == 24
+    assert sum(b["count"] for b in by_technique.values()) == 5
     json.dumps(got, allow_nan=False)
+
+
+def test_canvases_are_summed_up_by_answer():
+    """Two canvases for the first answer, one for the second: a canvas not begun does not count."""
+    found = dataclasses.replace(
+        outcome([1, 0]),
+        steps=np.array([[3, 5], [4, 0]], np.int32),
+        valid_tokens=np.array([[10, 2], [6, 0]], np.int32),
+    )
+    got = summarize(found, {})
+    assert got["steps"]["mean"] == got["mean_steps"] == 6
+    assert got["steps"]["effective"] == (30 + 10 + 24) / 18
+    assert got["tokens_per_forward"] == 18 / (12 + 3 - 2)  # one commit, between the two
+    assert got["bins"] == {}
 
 
 def test_pairs_are_counted():
@@ -61,25 +84,38 @@ def test_pairs_are_counted():
 
 def evaluation(folder, puzzles, early, full=None):
     """A folder as train.evaluate leaves it."""
+    bins = TASK.bins(puzzles)
     outcomes = {"early_stop": outcome(early)} | ({"all_steps": outcome(full, 48)} if full else {})
     results = {
         "command": "python -m train.evaluate --out=x",
         "checkpoint": "x/model",
-        "puzzles": "generated with 40-50 clues",
+        "task": {
+            "name": "sudoku",
+            "title": "Sudoku",
+            "noun": "puzzle",
+            "measures": TASK.measures,
+            "notes": ["A note of the task."],
+            "settings": {"box": 3, "path": ""},
+        },
+        "items": "held out",
         "count": len(puzzles),
         "seed": 3,
         "batch_size": 2,
         "sampler": {"max_steps": 48, "stop_ids": None},
         "device": "CPU",
-        "modes": {mode: summarize(o, puzzles, 3) for mode, o in outcomes.items()},
+        "modes": {mode: summarize(o, bins) for mode, o in outcomes.items()},
         "paired": paired(*outcomes.values()) if full else None,
         "budgets": [
-            {"steps": 1, **shares(outcome(early)), "by_clues": by_clues(outcome(early), puzzles, 3)}
+            {
+                "steps": 1,
+                **shares(outcome(early)),
+                "bins": by_bin(outcome(early), bins["clues"]),
+            }
         ],
     }
-    lines = ["puzzle,solution,answer_early_stop,steps_early_stop"]
-    for puzzle, right in zip(puzzles, early, strict=True):
-        lines.append(f"{''.join(map(str, puzzle))},12,{12 if right else ''},2")
+    lines = ["puzzle,solution,answer_early_stop,exact_early_stop,steps_early_stop"]
+    for item, right in zip(puzzles, early, strict=True):
+        lines.append(f"{digits(item['puzzle'])},12,{12 if right else ''},{right},2")
     files = {"answers.csv": "\n".join(lines).encode(), "replay.png": b"a picture"}
     report.write_report(folder, results, files)
     return folder
@@ -101,6 +137,12 @@ def folders(tmp_path, puzzles):
     }
 
 
+def rename_task(folder):
+    results = json.loads((folder / "results.json").read_text())
+    results["task"]["name"] = "needle"
+    (folder / "results.json").write_text(json.dumps(results))
+
+
 def arguments(folders):
     return ["report", *(f"--{name}={folder}" for name, folder in folders.items())]
 
@@ -111,10 +153,10 @@ def test_before_and_after(folders):
     text = (out / "REPORT.md").read_text()
     # The puzzles of both are the first three.
     assert (
-        "Of the 3 puzzles that both answered, the base model solves **0.0 % [0.0, 56.1]**, "
-        "the tuned one **66.7 % [20.8, 93.9]**." in text
+        "Of the 3 puzzles that both were asked, **0.0 % [0.0, 56.1]** are solved exactly by the "
+        "base model and **66.7 % [20.8, 93.9]** by the tuned one." in text
     )
-    assert "not of the same puzzles" in text
+    assert "do not count the same puzzles" in text
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     assert rows[0] == ["", "base", "tuned, early stopping", "tuned, all steps"]
     cells = {row[0]: row[1:] for row in rows[:14]}
@@ -126,7 +168,12 @@ def test_before_and_after(folders):
         "tuned, early stopping",
         "2",
     ]
-    assert "3 puzzles are solved by both, 1 only with early stopping, 1 only without" in text
+    assert (
+        "Both answers are right for 3 puzzles, only the one with early stopping for 1, only the "
+        "one without for 1, and neither for 0." in text
+    )
+    assert "- A note of the task." in text and "- Brackets hold 95 % Wilson intervals" in text
+    assert "puzzles, held out, box 3; seed 3" in text
     assert "loss 0.1500 at step 20 after 2.0 minutes" in text
     assert "75.0 % of held-out" in text
     images = {"before_after.png", "training.png", "replay.png"}
@@ -153,6 +200,7 @@ def test_before_and_after(folders):
         (lambda f: (f["base"] / "results.json").write_text("{}"), "lacks count"),
         (lambda f: (f["tuned"] / "answers.csv").write_text("puzzle\n1"), "holds no evaluation"),
         (lambda f: (f["tuned"] / "answers.csv").write_text(""), "no puzzle in common"),
+        (lambda f: rename_task(f["base"]), "the evaluations are of needle and of sudoku"),
         (lambda f: (f["workdir"] / "metrics.jsonl").write_text("{"), "is no training run"),
         (lambda f: (f["workdir"] / "metrics.jsonl").unlink(), "metrics.jsonl: No such file"),
         (lambda f: f.update(out=f["base"] / "results.json"), "not a folder"),

@@ -1,40 +1,54 @@
-"""Periodic evaluation: the same figures for the same model, right answers, whole batches."""
+"""Evaluation while training: the same figures for the same model, scored answers, whole batches."""
+
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from data.sources import Sources
-from data.text.packing import pack
+from data.pipeline import Packer
+from data.tasks.task import Splits, Task
+from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from sample.sampler import Generation
 from train import validation
 from train.config import RunConfig
 from train.validation import HeldOut
 
-EOS, TURN, P, C, K = 1, 106, 6, 4, 2
-ANSWERS = [[20, 21, TURN], [22, 23, 24, 25, TURN], [26, TURN], [27, TURN], [28, TURN]]
+P, C, K = 16, 4, 2
+ANSWERS = ["sun moon", "sun moon star sky", "sea", "lake", "hill"]
 
 
-def held_out(kind: str) -> HeldOut:
+@dataclasses.dataclass(frozen=True)
+class Words(Task):
+    name, title = "words", "words"
+
+    def open(self, seed, check, test=True):
+        return Splits(range(9), range(9))
+
+    def text(self, item):
+        return "red " * (item % 3 + 1), ANSWERS[item]
+
+
+class Unscored(Words):
+    scored = False
+
+
+def held_out(cls: type[Task] = Words) -> HeldOut:
     config = RunConfig.from_dict(
         {
             "seed": 3,
             "steps": 1,
             "batch_size": 2,
             "preset": "tiny",
-            "data": {"kind": kind, "prompt_length": P},
+            "data": {"task": f"{__name__}:{cls.__name__}", "prompt_length": P},
             "loss": {"canvas_size": C, "num_canvases": K},
             "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 0},
             "eval": {"every": 1, "num": 5, "batch_size": 2},
         }
     )
-
-    def to_row(index):
-        return pack(range(3, 6 + index % 3), ANSWERS[index], P, C, K, EOS, 0)
-
-    return HeldOut(config, Sources(None, range(9), to_row), Tokenizer.load())
+    return HeldOut(config, range(9), Packer(ChatTemplate(Tokenizer.load()), P, C, K))
 
 
 @pytest.fixture
@@ -45,23 +59,24 @@ def model() -> nnx.Module:
 
 @pytest.fixture
 def asked(monkeypatch) -> list[np.ndarray]:
-    """The prompts of every call of generate, which gives some right answers."""
-    calls = []
+    """The prompts of every call of generate; of its five answers the second is wrong."""
+    calls, tokenizer = [], Tokenizer.load()
 
     def generate(model, tokens, mask, key, config):
         assert config.max_new_tokens == K * C
-        rows = [int(n) - 3 for n in mask.sum(axis=1)]
-        assert (tokens[~mask] == 0).all() and (tokens[:, :3] == [3, 4, 5]).all()
+        assert (tokens[~mask] == tokenizer.pad_id).all() and (tokens[mask] > 0).all()
         first = sum(map(len, calls))
         calls.append(tokens)
-        out = np.full((len(rows), K * C), EOS)
-        for i in range(len(rows)):
-            answer = list(ANSWERS[(first + i) % 5])
+        out = np.full((len(tokens), K * C), tokenizer.eos_id)
+        for i in range(len(tokens)):
+            row = (first + i) % 5
+            answer = tokenizer.encode(ANSWERS[row])
+            if row == 1:
+                answer[3] = answer[0]
+            if row != 2:  # an answer may end with <eos> as well
+                answer.append(tokenizer.turn_end_id)
             out[i, : len(answer)] = answer
-            if (first + i) % 5 == 1:
-                out[i, 4] = EOS  # the end of the turn is missing
-        valid = np.array([[3, 1], [4, 2]])
-        return Generation(out, np.array([[2, 4], [3, 1]]), valid)
+        return Generation(out, np.array([[2, 4], [3, 1]]), np.array([[3, 1], [4, 2]]))
 
     monkeypatch.setattr(validation, "generate", generate)
     return calls
@@ -81,20 +96,20 @@ def measured(monkeypatch) -> list[tuple]:
     return calls
 
 
-def test_answers_are_right_to_the_turns_end(model, asked, measured):
-    figures, first = held_out("csv").evaluate(model)
+def test_answers_are_scored_by_the_task(model, asked, measured):
+    figures, first = held_out().evaluate(model)
     assert set(figures) == {f"eval/{n}" for n in ("denoise_loss", "encoder_loss", "steps", "exact")}
-    # Five in three batches; that which fills up the last one does not count.
+    # Five in three batches; the repeat that fills up the last one does not count.
     assert [len(tokens) for tokens in asked] == [2, 2, 2]
     assert figures["eval/exact"] == 4 / 5
     steps = np.array([2, 4, 3, 1, 2, 4, 3, 1, 2, 4])
     valid = np.array([3, 1, 4, 2, 3, 1, 4, 2, 3, 1])
     np.testing.assert_allclose(figures["eval/steps"], (steps * valid).sum() / valid.sum())
-    assert first == "\ufffd\ufffd"  # 20 and 21 are control characters
+    assert first == "sun moon"
 
 
 def test_losses_are_of_whole_batches_with_the_same_noise(model, asked, measured):
-    evaluation = held_out("csv")
+    evaluation = held_out()
     figures, _ = evaluation.evaluate(model)
     asked.clear()
     assert evaluation.evaluate(model)[0] == figures
@@ -106,8 +121,8 @@ def test_losses_are_of_whole_batches_with_the_same_noise(model, asked, measured)
     np.testing.assert_allclose(figures["eval/encoder_loss"], (noise + other_noise) / 2)
 
 
-def test_a_batch_of_conversations_is_answered_and_not_scored(model, asked, measured):
-    figures, first = held_out("chat").evaluate(model)
+def test_a_batch_of_a_task_that_is_not_scored_is_answered(model, asked, measured):
+    figures, first = held_out(Unscored).evaluate(model)
     assert len(asked) == 1
     assert set(figures) == {
         f"eval/{n}" for n in ("denoise_loss", "encoder_loss", "steps", "tokens")

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from data.sources import DataConfig, open_sources
 
 from data.pipeline import Packer
-from data.sources import DataConfig, open_sources
 from data.tasks.needle import DIGITS, NUMBERS, SHORTEST, NeedleSource
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
+from data.sources import DataConfig, open_sources
 
 from data.pipeline import Packer, make_dataset
-from data.sources import DataConfig, open_sources
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation, open_conversations, parse_conversation, split_of
 from data.text.tokenizer import Tokenizer

@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-
 from data.metrics import effective_steps, sudoku_metrics, tokens_per_forward, wilson
+
 from data.sudoku.engine import count_solutions, generate
 from data.sudoku.grids import check, is_valid_solution
 

@@ -1,11 +1,12 @@
-"""The picture of one puzzle's denoising, as PNG bytes."""
+"""The picture of one puzzle's denoising: a strip of grids, as PNG bytes."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from train.plots import DPI, GREEN, INK, png
+from data.plot_style import DPI, GREEN, INK, png
 
 RED, PALE, PALE_RED = "#c9184a", "#98a2b3", "#e07a94"
 CLUE_FILL, GREEN_FILL, RED_FILL, ORANGE_FILL = "#dfe3e8", "#b7e4c7", "#ffccd7", (0.98, 0.81, 0.62)
@@ -20,14 +21,14 @@ def replay_strip(
     entropy: np.ndarray,
     limit: int,
 ) -> bytes:
-    """One puzzle's denoising as a strip of grids: every step, or MAX_PANELS spread over them.
+    """Draws every step as a grid, or MAX_PANELS steps spread over all of them.
 
     Args:
       puzzle, solution: [n*n] int, 0 for an empty cell of the puzzle.
       digits: [S, n*n] int, the most probable digits of every step, 0 where that is no digit.
-      accepted: [S, n*n] bool, accepted cells, which keep their draw.
+      accepted: [S, n*n] bool, the cells that keep their draw.
       entropy: [S, n*n] float, nats.
-      limit: the sampler's most steps.
+      limit: the steps that the sampler may take at most.
     """
     num_steps, empty = len(digits), puzzle == 0
     shown = np.unique(np.linspace(0, num_steps - 1, min(num_steps, MAX_PANELS)).round().astype(int))
@@ -67,8 +68,15 @@ def replay_strip(
     return png(figure)
 
 
-def _grid(axes, puzzle, solution, digits, kept, entropy) -> None:
-    """A panel of replay_strip; arguments are [n*n] of one step."""
+def _grid(
+    axes: Axes,
+    puzzle: np.ndarray,
+    solution: np.ndarray,
+    digits: np.ndarray,
+    kept: np.ndarray,
+    entropy: np.ndarray,
+) -> None:
+    """Draws one panel of replay_strip; the arrays are [n*n] of one step."""
     n = int(len(puzzle) ** 0.5)
     box = int(n**0.5)
     for cell in range(n * n):

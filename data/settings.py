@@ -1,0 +1,78 @@
+"""Frozen dataclasses of settings, built from plain mappings with names and types checked."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown, missing, of a wrong type or out of range; one line."""
+
+
+def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
+    """The dataclass `cls` with these fields; nested dataclasses are given as mappings.
+
+    Args:
+      cls: a dataclass. Its own checks (ValueError in __post_init__) are part of this one.
+      fields: name -> value. Lists become tuples, and whole numbers become floats or text where the
+        field is one.
+      path: what stands before a name in messages, such as "optimizer.".
+
+    Raises:
+      SettingsError: the first field that is unknown, missing, of another type or out of range.
+    """
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    built = {}
+    for name, value in fields.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean '{path}{close[0]}'? " if close else ""
+            raise SettingsError(
+                f"no config field '{path}{name}': {hint}there are {', '.join(sorted(known))}"
+            )
+        built[name] = _typed(hints[name], value, f"{path}{name}")
+    missing = [
+        f"{path}{field.name}"
+        for field in known.values()
+        if field.name not in built
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise SettingsError(f"config field missing: {', '.join(missing)}")
+    try:
+        return cls(**built)
+    except SettingsError:
+        raise
+    except ValueError as error:
+        raise SettingsError(f"config {path.rstrip('.') or 'run'}: {error}") from None
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    """The value as the field wants it; raises SettingsError if it is of another type."""
+    if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(value):
+            return value
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"config {name}: expected fields, got {value!r}")
+        return build(hint, value, f"{name}.")
+    if isinstance(value, list):
+        value = tuple(value)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        if value is None or len(kinds) != 1:
+            return value
+        hint = kinds[0]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a command line gives 40 for what may be 40-50
+    expected = {bool: bool, int: int, float: float, str: str}.get(hint)
+    wrong = expected and not isinstance(value, expected)
+    if wrong or (hint in (int, float) and isinstance(value, bool)):
+        raise SettingsError(f"config {name}: expected {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,65 @@
+"""Finds tasks by name. A new task is one file and one line here, or no line at all:
+
+any name of the form MODULE:CLASS names a task's class that lies elsewhere.
+"""
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from data.settings import build
+from data.tasks.task import Task, TaskError
+
+# Imported when asked for: Sudoku loads numba.
+TASKS = {
+    "sudoku": "data.tasks.sudoku:SudokuTask",
+    "base_mixture": "data.tasks.base_mixture:BaseMixtureTask",
+    "needle": "data.tasks.needle:NeedleTask",
+    "conversations": "data.tasks.conversations:ConversationsTask",
+}
+
+
+@functools.cache
+def task_class(name: str) -> type[Task]:
+    """The class of a task by its name in TASKS, or by MODULE:CLASS.
+
+    Raises:
+      TaskError: there is none of that name.
+    """
+    module, _, attribute = TASKS.get(name, name).partition(":")
+    if not attribute:
+        raise TaskError(f"no task '{name}': take one of {', '.join(TASKS)}, or name MODULE:CLASS")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise TaskError(f"task '{name}' cannot be imported: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise TaskError(f"task '{name}': {attribute} in {module} is no subclass of Task")
+    return found
+
+
+def make_task(name: str, settings: Mapping[str, Any], path: str = "") -> Task:
+    """A task with settings; those not given have their defaults.
+
+    Args:
+      name: of the task.
+      settings: name -> value.
+      path: what stands before a setting's name in messages.
+
+    Raises:
+      TaskError: there is no such task.
+      SettingsError: the task has no such setting, or refuses its value.
+    """
+    return build(task_class(name), settings, path)
+
+
+def is_setting_of_another(setting: str, name: str) -> bool:
+    """Whether any task in TASKS but `name` has a setting of this name."""
+    return any(
+        setting == field.name
+        for other in TASKS
+        if other != name
+        for field in dataclasses.fields(task_class(other))
+    )

@@ -1,0 +1,150 @@
+"""The house holds: imports run one way and in no circle, rooms stay small, prose stays narrow."""
+
+import ast
+import graphlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Room -> the rooms whose files it may import. A room is a folder; "train" is train/ alone.
+ROOMS = {
+    "configs": {"configs"},
+    "data": {"data", "data.text"},
+    "data.text": {"data.text"},
+    "data.sudoku": {"data", "data.text", "data.sudoku"},
+    "data.tasks": {"data", "data.text", "data.sudoku", "data.tasks"},
+    "diffusiongemma": {"diffusiongemma", "diffusiongemma.ops", "diffusiongemma.kernels"},
+    "diffusiongemma.ops": {"diffusiongemma.ops"},
+    "diffusiongemma.kernels": {"diffusiongemma.ops", "diffusiongemma.kernels"},
+    "diffusiongemma.formats": {
+        "diffusiongemma",
+        "diffusiongemma.ops",
+        "diffusiongemma.formats",
+    },
+}
+BELOW_SAMPLE = set(ROOMS) - {"configs"}
+ROOMS["sample"] = BELOW_SAMPLE | {"sample"}
+ROOMS["sample.command"] = ROOMS["sample"] | {"sample.command"}
+ROOMS["train"] = ROOMS["sample"] | {"train"}
+ROOMS["scripts"] = ROOMS["train"] | {"scripts", "scripts.benchmark", "configs"}
+ROOMS["scripts.benchmark"] = ROOMS["scripts"]
+# Entry points may look into the room that they are the door of.
+DOORS = {"sample.main": {"sample.command"}}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    found = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True)
+    return [Path(name) for name in found.stdout.split() if (ROOT / name).exists()]
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {
+    module_of(file): file for room in ROOMS for file in tracked(f"{room.split('.')[0]}/*.py")
+}
+
+
+def room_of(module: str) -> str:
+    """The folder that a module's file lies in; a package is the file __init__.py in its own."""
+    is_package = MODULES.get(module, Path()).name == "__init__.py"
+    return module if is_package or module in ROOMS else module.rpartition(".")[0]
+
+
+def imported(module: str, source: str) -> set[str]:
+    """The modules of this repository that a module's source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: import by the whole name, not relatively"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return {name for name in found if name in MODULES}
+
+
+def upwards(module: str, source: str) -> list[str]:
+    """The imports of a module that its room may not make."""
+    allowed = ROOMS[room_of(module)] | DOORS.get(module, set())
+    return sorted(name for name in imported(module, source) if room_of(name) not in allowed)
+
+
+def test_no_import_runs_upwards():
+    wrong = {m: upwards(m, (ROOT / file).read_text()) for m, file in MODULES.items()}
+    assert {module: names for module, names in wrong.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        (
+            "diffusiongemma.layers",
+            "from diffusiongemma.formats import hf",
+            "diffusiongemma.formats.hf",
+        ),
+        ("diffusiongemma.ops.masks", "import diffusiongemma.config", "diffusiongemma.config"),
+        ("diffusiongemma.kernels.tiling", "def f():\n import data.pipeline", "data.pipeline"),
+        ("data.measures", "from sample.step import SamplerConfig", "sample.step"),
+        ("sample.step", "from sample.command.session import Session", "sample.command.session"),
+        ("sample.prefill", "from train import loss", "train.loss"),
+        ("train.loop", "import scripts.plan", "scripts.plan"),
+    ],
+)
+def test_an_import_that_runs_upwards_is_found(module, source, found):
+    assert upwards(module, source) == [found]
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_imports_run_in_a_circle():
+    graph = {m: imported(m, (ROOT / file).read_text()) - {m} for m, file in MODULES.items()}
+    assert circle(graph) == []
+    assert circle(graph | {"data.settings": {"data.tasks.registry"}}) != []
+
+
+def test_the_network_is_few_files():
+    files = [file for file in tracked("diffusiongemma/*.py") if len(file.parts) == 2]
+    assert 10 < len(files) <= 14, files
+
+
+def test_prose_is_at_most_120_characters_wide():
+    wide = [
+        f"{file}:{number}"
+        for file in tracked("README.md", "docs/*.md")
+        for number, line in enumerate((ROOT / file).read_text().splitlines(), 1)
+        if len(line) > 120
+        and not line.startswith(("|", "!["))
+        # Reports are written by programs.
+        and file.name != "REPORT.md"
+    ]
+    assert wide == []
+
+
+def test_every_package_that_is_imported_is_pinned():
+    pins = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    names = {"absl-py": "absl", "orbax-checkpoint": "orbax", "pillow": "PIL"}
+    known = {names.get(pin, pin.replace("-", "_")) for pin in pins} | {"tests"}
+    # These scripts run where transformers is installed, in an environment of its own.
+    apart = {"torch", "transformers", "peft"}
+    found = set()
+    for file in tracked("*.py"):
+        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.split(".")[0])
+    missing = found - known - set(TOPS) - apart - set(__import__("sys").stdlib_module_names)
+    assert missing == set()

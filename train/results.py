@@ -1,0 +1,123 @@
+"""Runs an evaluation with and without early stopping and at several step budgets, and makes of it
+what a report needs: the results as plain numbers, and the files beside them."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from sample.step import SamplerConfig
+from train import plots
+from train.evaluation import Bins, Evaluation, Outcome, by_bin, paired, shares, summarize, typical
+from train.report import ALL, EARLY
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to run besides early stopping.
+
+    Attributes:
+      full_steps: whether to run all steps too, without early stopping.
+      budgets: numbers of steps to compare, ascending.
+      budget_items: how many items each budget is tried on, spread over all of them.
+      replay: the item to show step by step; None for a typical one.
+    """
+
+    full_steps: bool = True
+    budgets: tuple[int, ...] = ()
+    budget_items: int = 128
+    replay: int | None = None
+
+
+def measure(
+    evaluation: Evaluation, sampler: SamplerConfig, plan: Plan
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Runs the plan, with a progress bar for each run.
+
+    Returns:
+      results: {"task", "items_sha256", "count", "seed", "batch_size", "sampler", "modes", "paired",
+        "budgets", "replay"}, as train.report.write_report takes them.
+      files: name -> contents: answers.csv and PNG images.
+
+    Raises:
+      ValueError: as Evaluation.run.
+    """
+    task, items = evaluation.task, evaluation.items
+
+    def run(title: str, rows: np.ndarray, **changes: Any) -> Outcome:
+        with tqdm(total=len(rows), desc=title, unit=task.noun) as bar:
+            return evaluation.run(dataclasses.replace(sampler, **changes), rows, bar.update)
+
+    every = np.arange(len(items))
+    outcomes = {EARLY: run("early stopping", every)}
+    if plan.full_steps:
+        outcomes[ALL] = run("all steps", every, early_stop=False)
+    early, bins = outcomes[EARLY], _bins(evaluation)
+
+    some = np.linspace(0, len(items) - 1, min(len(items), plan.budget_items))
+    some = np.unique(some.round().astype(int))
+    divided = next(iter(bins.values()), {f"all {task.noun}s": np.ones(len(items), bool)})
+    part = {name: rows[some] for name, rows in divided.items()}
+    curve = []
+    for steps in plan.budgets:
+        if steps == sampler.max_steps and ALL in outcomes:
+            found = outcomes[ALL].take(some)
+        else:
+            found = run(f"{steps} steps", some, max_steps=steps, early_stop=False)
+        curve.append({"steps": steps, **shares(found), "bins": by_bin(found, part)})
+
+    shown = typical(early) if plan.replay is None else plan.replay
+    replay = evaluation.replay(shown, sampler)
+    steps, limit = early.steps.sum(axis=1), sampler.max_steps * evaluation.canvases
+    files = {
+        "answers.csv": _answers(evaluation, outcomes),
+        "steps.png": plots.steps_histogram(steps, early.exact, limit, task.noun),
+        "replay.png": task.picture(items[shown], replay),
+    }
+    if curve:
+        label = f"{task.noun}s {task.measures['exact']}"
+        files["budget.png"] = plots.budget_plot(curve, by_bin(early.take(some), part), label)
+    results = {
+        "task": {
+            "name": task.name,
+            "title": task.title,
+            "noun": task.noun,
+            "measures": dict(task.measures),
+            "notes": list(task.notes),
+            "settings": dataclasses.asdict(task),
+        },
+        "items_sha256": hashlib.sha256(repr([*map(task.columns, items)]).encode()).hexdigest(),
+        "count": len(items),
+        "seed": evaluation.seed,
+        "batch_size": evaluation.batch_size,
+        "sampler": dataclasses.asdict(sampler),
+        "modes": {mode: summarize(outcome, bins) for mode, outcome in outcomes.items()},
+        "paired": paired(*outcomes.values()) if len(outcomes) == 2 else None,
+        "budgets": curve,
+        "replay": {"item": shown, "steps": len(replay.pieces)},
+    }
+    return results, {name: contents for name, contents in files.items() if contents is not None}
+
+
+def _bins(evaluation: Evaluation) -> Bins:
+    found = evaluation.task.bins(evaluation.items)
+    return {title: {k: np.asarray(v) for k, v in parts.items()} for title, parts in found.items()}
+
+
+def _answers(evaluation: Evaluation, outcomes: dict[str, Outcome]) -> bytes:
+    """CSV: the task's columns, then answer, whether it is right (0 or 1) and steps in each mode."""
+    task, text = evaluation.task, io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    modes = [f"{field}_{mode}" for mode in outcomes for field in ("answer", "exact", "steps")]
+    rows.writerow([*task.columns(evaluation.items[0]), *modes])
+    for i, item in enumerate(evaluation.items):
+        row = list(task.columns(item).values())
+        for outcome in outcomes.values():
+            row += [task.shown(outcome.answers[i]), int(outcome.exact[i])]
+            row.append(int(outcome.steps[i].sum()))
+        rows.writerow(row)
+    return text.getvalue().encode()

@@ -45,9 +45,8 @@ def module_of(file: Path) -> str:
     return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
 
 
-MODULES = {
-    module_of(file): file for room in ROOMS for file in tracked(f"{room.split('.')[0]}/*.py")
-}
+TOPS = sorted({room.split(".")[0] for room in ROOMS})
+MODULES = {module_of(file): file for file in tracked(*(f"{top}/*.py" for top in TOPS))}
 
 
 def room_of(module: str) -> str:

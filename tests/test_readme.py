@@ -1,0 +1,33 @@
+"""The Python lines of the README run as they stand, in order, and what they define can be used."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# What the README says of the task and the rule that its blocks define.
+THEN = """
+assert Doubling(largest=10).open(0, None).test[1] == 3 and Doubling().text(21) == ("Double 21", "42")
+again = generate(
+    model, tokens, None, jax.random.key(0), SamplerConfig(**sampler_defaults(folder)), rule=sure_ones
+)
+assert logits.shape == (1, model.config.canvas_size, model.config.vocab_size)
+print(tokenizer.decode(again.tokens[0]))
+"""
+
+
+def test_the_python_lines_run():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    lines = "\n".join(blocks) + THEN
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    solved, again = re.findall(r"(?:\d [\d\n ]{159}\d)", done.stdout)[:2]
+    puzzle = re.search(r'rows = "([\d ]+)"', blocks[0])[1].replace(" ", "")
+    for answer in (solved, again):
+        digits = "".join(answer.split())
+        assert all(clue in ("0", digit) for clue, digit in zip(puzzle, digits, strict=True))
+    assert "denoising steps" in done.stdout

@@ -40,7 +40,7 @@ from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 TEMPERATURES = (0.7, 0.5)
 # A change in the last bit of every weight moves transformers' own outputs. With these seeds, out of
-# 0 to 7, it moves them least: by 1e-5 and 5e-5. So the tests' tolerance lets no real difference pass.
+# 0 to 7, it moves them least (by 1e-5 and 5e-5), so the tests' tolerance lets no real error pass.
 SEEDS = {"six": 3, "twelve": 2}
 PROMPTS = (5, 21)  # shorter and longer than every window below
 

@@ -103,7 +103,8 @@ def prepare(checkout: Path, folder: Path) -> Shared:
 
 def _lively_model(rng: np.random.Generator) -> DiffusionGemma:
     """A random model with vectors away from one and with sharp logits, so that canvases settle."""
-    model = DiffusionGemma(ModelConfig.preset("tiny"), rngs=nnx.Rngs(1))
+    config = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
+    model = DiffusionGemma(config, rngs=nnx.Rngs(1))
     params = {".".join(map(str, p)): x for p, x in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     for name, param in sorted(params.items()):
         if "scale" in name or "scalar" in name:

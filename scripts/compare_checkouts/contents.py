@@ -52,12 +52,13 @@ def _store(root: Path) -> Iterator[tuple[str, bytes]]:
 
 def of_metrics(file: Path) -> dict[str, bytes]:
     """The figures of each step in a run's metrics.jsonl, without the times."""
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {
-        f"step {line.pop('step')}: {', '.join(line)}": json.dumps(line).encode()
-        for line in lines
-        if line.pop("seconds", True)
-    }
+    found = {}
+    for line in file.read_text().splitlines():
+        figures = json.loads(line)
+        step = figures.pop("step")
+        figures.pop("seconds", None)
+        found[f"step {step}: {', '.join(figures)}"] = json.dumps(figures).encode()
+    return found
 
 
 def digest(contents: dict[str, bytes]) -> str:

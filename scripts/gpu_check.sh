@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# All that needs a GPU, in one go of under 9 minutes on an H100; the log and every figure go to OUT.
+# Runs every check and measurement that needs a GPU, in under 9 minutes on an H100.
 #
 #   bash scripts/gpu_check.sh OUT [--wheels=DIR] [stage ...]
 #
-# Stages, all by default: kernels (their results), bf16, int8, int4 (the 26B's step at 4K context),
-# lora (an SFT step of rank 8), parts (where the time of a bf16 step goes; not by default, for it
-# takes minutes to compile). Needs a Python 3.12 with jax 0.11.2 for CUDA, flax, optax, orbax,
-# absl-py, numpy and matplotlib; wheels of what it lacks go into a folder of their own. The weights
-# are random and made on the GPU. The status is that of the worst stage.
+# The log and all figures go to the folder OUT. The stages are:
+#
+#   kernels           the kernels' results against plain float32
+#   bf16, int8, int4  the 26B's denoising step at a context of 4,096 tokens
+#   lora              a fine-tuning step of the 26B with LoRA factors of rank 8
+#   parts             the parts of a bfloat16 step; only if named, because compiling takes minutes
+#
+# It needs a Python 3.12 with jax 0.11.2 for CUDA, flax, optax, orbax, absl-py, numpy and
+# matplotlib. PYTHON names that Python. --wheels names a folder with wheels of packages that it
+# lacks; they are installed into a temporary folder. Weights are random and are made on the GPU.
+# The exit status is the highest one of all stages.
 set -uo pipefail
 
-[[ $# -ge 1 && $1 != -* ]] || { echo "error: bash scripts/gpu_check.sh OUT [--wheels=DIR] [stage ...]" >&2; exit 2; }
+[[ $# -ge 1 && $1 != -* ]] || { echo "error: usage: bash scripts/gpu_check.sh OUT [--wheels=DIR] [stage ...]" >&2; exit 2; }
 mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 2
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,7 +26,7 @@ for arg in "$@"; do
   case "$arg" in
     --wheels=*) wheels=${arg#--wheels=} ;;
     kernels | bf16 | int8 | int4 | lora | parts) stages+=("$arg") ;;
-    *) echo "error: no stage '$arg': kernels, bf16, int8, int4, lora, parts" >&2; exit 2 ;;
+    *) echo "error: no stage '$arg': use kernels, bf16, int8, int4, lora, parts" >&2; exit 2 ;;
   esac
 done
 (( ${#stages[@]} )) || stages=(kernels bf16 int8 int4 lora)
@@ -33,7 +39,7 @@ if [[ -n $wheels ]]; then
   export PYTHONPATH=$site
 fi
 export PYTHONUNBUFFERED=1
-# 50.5 GB of weights do not fit into the three quarters that JAX takes otherwise.
+# By default JAX takes three quarters of the memory, which the 26B's 50.5 GB of weights exceed.
 export XLA_PYTHON_CLIENT_MEM_FRACTION=0.95
 
 status=0

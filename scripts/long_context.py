@@ -1,11 +1,11 @@
-"""A number at the start of long prompts: whether it is found, in what time and memory.
+"""Measures how often a number at the start of a long prompt is found, in what time and memory.
 
     python -m scripts.long_context --checkpoint=runs/needle_16k --lengths=1024,4096,16384,65536 \\
         --out=docs/long_context
 
-Held-out prompts of data/tasks/needle.py, of exactly these lengths in tokens, one at a time. Every
-length has a process of its own, so that its peak memory is its own. Writes REPORT.md with a plot,
-and results.json, to --out.
+The prompts are held-out items of data/tasks/needle.py with exactly these lengths in tokens, and are
+answered one at a time. Each length runs in a process of its own, so that its peak memory is its
+own. --out gets REPORT.md, results.json and long_context.png.
 """
 
 import dataclasses
@@ -17,75 +17,74 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 from tqdm import tqdm
 
 from data.measures import wilson
 from data.tasks.needle import NeedleSource
-from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.formats.detect import open_checkpoint
-from sample import cli
+from sample import AutoregressiveConfig, cli
 from sample.command.flags import SAMPLER, define_fields, given_fields
+from sample.command.prompt_rows import from_text
+from sample.command.session import Session
 from sample.loading import companions, load, locate
-from sample.sampler import generate
-from sample.split_model import Frozen
-from sample.statistics import Statistics, peak_memory
+from sample.statistics import peak_memory
 from sample.step import SamplerConfig
-from sample.timing import Clock
 from train import plots
 
 SAMPLER_FLAGS = [name for name in SAMPLER if name not in ("max_new_tokens", "trajectory")]
 PEAK, FULL, SLIDING = "peak memory", "KV cache, full layers", "KV cache, sliding layers"
 NOTE = """\
-- Prompts are drawn for this measurement. The number stands at their start, the question at their
-  end; in between, a word in 25 has a number of its own. In brackets: 95 % Wilson intervals.
-- Prefill and generation: without compilation, means over the prompts, a prompt at a time.
-- Peak memory: of the process of that length, Python, compiler and weights included; on a GPU, of
-  the device. KV cache: its arrays, which prefill fills."""
+- The prompts are drawn for this measurement. The number stands at their start and the question at
+  their end; in between, one word in 25 has a number of its own. Brackets: 95 % Wilson intervals.
+- Prefill and generation are times without compilation, means over prompts answered one at a time.
+- Peak memory is that of the process for this length, with Python, compiler and weights; on a GPU,
+  that of the device. KV cache is the memory of the cache's arrays, which prefill fills."""
 
 
 def measure(
-    model: DiffusionGemma, template: ChatTemplate, items: list, sampler: SamplerConfig, seed: int
+    model: DiffusionGemma,
+    template: ChatTemplate,
+    items: list[dict[str, str]],
+    sampler: SamplerConfig,
+    seed: int,
 ) -> dict[str, Any]:
-    """Answers prompts of one length, one after another.
+    """Answers prompts of one length, one after another, with one canvas each.
 
     Args:
-      model: whose vocabulary covers that of the template's tokenizer.
-      items: of a NeedleSource.
-      sampler: one canvas is generated.
+      model: its vocabulary covers that of the template's tokenizer.
+      template: turns questions into prompts.
+      items: items of a NeedleSource.
+      sampler: settings of the sampler.
+      seed: random seed of the sampler's noise.
 
     Returns:
-      "length" (tokens of the prompts), "exact" {"rate", "low", "high", "count"}, "prefill_seconds"
-      (of a prompt), "tokens_per_second" (after prefill), "effective_steps", "bytes" of
-      PEAK (statistics.peak_memory), FULL and SLIDING.
+      "length": tokens of a prompt. "exact": {"rate", "low", "high", "count"}. "prefill_seconds": of
+      one prompt. "tokens_per_second": after prefill. "effective_steps". "bytes": of PEAK, FULL and
+      SLIDING.
 
     Raises:
-      ValueError: prompts of different lengths, or as of generate.
+      ValueError: the prompts have different lengths, or do not fit the model's context.
     """
-    tokenizer = template.tokenizer
-    prompts = [
-        tokenizer.encode(template.render([{"role": "user", "content": item["prompt"]}]))
-        for item in items
-    ]
-    if len(set(map(len, prompts))) > 1:
-        raise ValueError("prompts of different lengths: the tokenizer is not ours")
-    tokens = np.array(prompts, np.int32)
-    length = tokens.shape[1]
-    cache = jax.eval_shape(lambda: model.init_cache(1, length))  # as generate's
+    canvas = sampler.canvas_size or model.config.canvas_size
+    plain = AutoregressiveConfig(max_new_tokens=canvas)
+    session = Session(model, template.tokenizer, template, sampler, plain, seed=seed)
+    requests = [session.request(from_text(item["prompt"])) for item in items]
+    lengths = {len(request.tokens) for request in requests}
+    if len(lengths) > 1:
+        raise ValueError("prompts of different lengths: the tokenizer is not this project's")
+    [length] = lengths
+    cache = jax.eval_shape(lambda: model.init_cache(1, length))  # as generate makes it
     sizes = {FULL: _bytes(model, cache, "full"), SLIDING: _bytes(model, cache, "sliding")}
-    right, statistics, frozen = 0, Statistics(), Frozen(model)
-    for row, item in zip(tokens, tqdm(items, f"{length} tokens", unit="prompt"), strict=True):
-        with Clock() as clock:
-            out = generate(frozen, row[None], None, jax.random.key(seed), sampler, clock=clock)
-        statistics.add(out.steps, out.valid_tokens, clock)
-        text = tokenizer.decode(out.tokens[0, : out.valid_tokens.sum()], skip_special=False)
-        right += split_turn(text).answer == item["answer"]
+    right = 0
+    for request, item in zip(requests, tqdm(items, f"{length} tokens", unit="prompt"), strict=True):
+        [answer] = session.answer([request])
+        right += answer.turn.answer == item["answer"]
     low, high = wilson(right, len(items))
-    figures = statistics.figures()
+    figures = session.statistics["diffusion"].figures()
     return {
         "length": length,
         "exact": {"rate": right / len(items), "low": low, "high": high, "count": len(items)},
@@ -97,31 +96,35 @@ def measure(
 
 
 def _bytes(model: DiffusionGemma, cache: KVCache, layer_type: str) -> int:
+    """Bytes of the cache in all layers of a type."""
     layers = zip(model.config.layer_types, cache.layers, strict=True)
     arrays = [array for kind, layer in layers for array in layer if kind == layer_type]
     return sum(array.size * array.dtype.itemsize for array in arrays)
 
 
 def define_flags() -> flags.FlagValues:
+    """The command's flags, in a set of their own."""
     values = flags.FlagValues()
-    for name, default, help in (
-        ("checkpoint", None, "Folder of a checkpoint or an adapter, or a training run's workdir."),
-        ("base", None, "Of an adapter; default: the folder that it names."),
-        ("out", None, "Folder of the report."),
+    for name, help in (
+        ("checkpoint", "Folder of a checkpoint or an adapter, or a training run's workdir."),
+        ("base", "Folder of an adapter's base. Default: the folder that the adapter names."),
+        ("out", "Folder for the report."),
     ):
-        flags.DEFINE_string(name, default, help, flag_values=values)
-    help = "Of the prompts, in tokens."
+        flags.DEFINE_string(name, None, help, flag_values=values)
+    help = "Lengths of the prompts, in tokens."
     flags.DEFINE_list("lengths", ["1024", "4096", "16384", "65536"], help, flag_values=values)
-    flags.DEFINE_integer("prompts", 8, "Of each length.", lower_bound=1, flag_values=values)
-    help = "Of prompts and noise."
+    help = "Number of prompts of each length."
+    flags.DEFINE_integer("prompts", 8, help, lower_bound=1, flag_values=values)
+    help = "Random seed of the prompts and of the sampler's noise."
     flags.DEFINE_integer("seed", 0, help, lower_bound=0, flag_values=values)
-    help = "Measures this length in this process, and prints the figures as JSON."
+    help = "Measure this length in this process, and print the figures as JSON."
     flags.DEFINE_integer("only", None, help, lower_bound=1, flag_values=values)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     return values
 
 
 def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status."""
     values = define_flags()
     return cli.run(values, lambda: _run(values, argv), argv, __doc__)
 
@@ -132,26 +135,17 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
     out, folder = Path(values.out), locate(Path(values.checkpoint))
     sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
     if values.only:
-        print(json.dumps(_measure(values, folder, sampler)))
+        print(json.dumps(_measure_only(values, folder, sampler)))
         return 0
-    if not all(text.isdecimal() for text in values.lengths) or not values.lengths:
-        raise ValueError(f"--lengths={','.join(values.lengths)}: expected numbers of tokens")
-    lengths = sorted({int(text) for text in values.lengths})
     cli.check_out(out)
     config = open_checkpoint(folder, base=values.base)[0].config
-    room = config.max_length - (sampler.canvas_size or config.canvas_size)
-    if lengths[-1] > room:
-        raise ValueError(
-            f"{lengths[-1]} tokens and a canvas exceed the model's context: at most {room}"
-        )
-    for length in lengths:
-        _source(values, length)
+    lengths = _lengths(values, config.max_length - (sampler.canvas_size or config.canvas_size))
     rows = []
     for length in lengths:
         command = [sys.executable, "-m", "scripts.long_context", *argv[1:], f"--only={length}"]
         child = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if child.returncode:
-            return child.returncode  # it has said why
+            return child.returncode  # the child has printed its error
         rows.append(json.loads(child.stdout))
     results = {
         "command": shlex.join(["python", "-m", "scripts.long_context", *argv[1:]]),
@@ -161,23 +155,44 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
         "window": config.window,
         "rows": rows,
     }
-    text = _report(results)
     files = {
         "long_context.png": plots.length_plot(rows),
         "results.json": (json.dumps(results, indent=2) + "\n").encode(),
-        "REPORT.md": text.encode(),
+        "REPORT.md": _report(results).encode(),
     }
     cli.write_files(out, files)
     print(f"{_table(rows)}\nwrote {out / 'REPORT.md'}")
     return 0
 
 
+def _lengths(values: flags.FlagValues, room: int) -> list[int]:
+    """The lengths that the flags ask for, ascending.
+
+    Args:
+      room: tokens of the longest prompt that the model's context has room for.
+
+    Raises:
+      ValueError: something else than numbers, or a length that is too short or too long.
+    """
+    if not all(text.isdecimal() for text in values.lengths) or not values.lengths:
+        raise ValueError(f"--lengths={','.join(values.lengths)}: expected numbers of tokens")
+    lengths = sorted({int(text) for text in values.lengths})
+    if lengths[-1] > room:
+        raise ValueError(
+            f"{lengths[-1]} tokens and a canvas exceed the model's context: at most {room}"
+        )
+    for length in lengths:
+        _source(values, length)
+    return lengths
+
+
 def _source(values: flags.FlagValues, length: int) -> NeedleSource:
-    """Of held-out prompts: training takes even seeds (data/sources.py)."""
+    """Held-out prompts of a length. They have odd seeds; training takes even ones."""
     return NeedleSource(2 * values.seed + 1, values.prompts, length, length, anywhere=False)
 
 
-def _measure(values: flags.FlagValues, folder: Path, sampler: SamplerConfig) -> dict[str, Any]:
+def _measure_only(values: flags.FlagValues, folder: Path, sampler: SamplerConfig) -> dict[str, Any]:
+    """The figures of the one length that --only names."""
     model, tokenizer = load(folder, base=values.base)
     template = ChatTemplate.load(companions(folder, values.base), tokenizer)
     source = _source(values, values.only)
@@ -192,7 +207,7 @@ def _report(results: dict[str, Any]) -> str:
 
 {_table(rows)}
 
-![Share found, and memory, against the prompt's length](long_context.png)
+![Share of prompts answered right, and memory, against the prompt's length](long_context.png)
 
 Sliding layers see {results["window"]} tokens. {rows[0]["device"]}.
 

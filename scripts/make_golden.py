@@ -1,24 +1,31 @@
-"""Writes tests/golden: tiny random checkpoints, an adapter, and what transformers makes of them.
+"""Writes tests/golden: tiny random checkpoints, an adapter, and transformers' outputs for them.
 
-Not part of CI: the results are committed. To make them anew, in an environment of its own:
+The results are committed, so that tests need neither torch nor transformers. To write them again,
+use an environment of its own:
 
     pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2
     python scripts/make_golden.py
 
 Each folder tests/golden/hf_<name>/ is a checkpoint in the released layout (float32), written by
-save_pretrained, with outputs.npz beside it. For a prompt of P tokens ("p<P>_..."):
+save_pretrained, with outputs.npz beside it. The outputs for a prompt of P tokens have names that
+begin with "p<P>_":
 
-    prompt [1,P]  encode_logits [1,P,V]
-    canvas [3,1,C]  logits [3,1,C,V]: three steps; step 0 has no self-conditioning, step i the soft
-        embedding of logits[i-1] / TEMPERATURES[i-1], which is saved as soft [2,1,C,D]
-    commit [2,1,C]  commit_logits [2,1,C,V]: the canvases then encoded, one after the other
-    after [2,1,C,V]: denoise of canvas[0] without self-conditioning after each commit
+    prompt [1, P]
+    encode_logits [1, P, V]
+    canvas [3, 1, C]: the canvases of three steps
+    logits [3, 1, C, V]: step 0 has no self-conditioning; step i has the soft embedding of
+        logits[i-1] / TEMPERATURES[i-1]
+    soft [2, 1, C, D]: these soft embeddings
+    commit [2, 1, C]: canvases that are then encoded, one after the other
+    commit_logits [2, 1, C, V]
+    after [2, 1, C, V]: logits of canvas[0] without self-conditioning after each commit
 
 tests/golden/peft_six/ is an adapter for hf_six as PEFT saves it, with the outputs for one prompt.
-Layers 4 and 5 lack factors of one of the experts' two stacks, for names depend on that.
+Layers 4 and 5 lack the factors of one of the experts' two stacks, because PEFT's names depend on
+that.
 
 Every weight that starts as ones (norms, scalars, scales) is random here, and the encoder's layer
-scalars differ from the decoder's: with ones, a parity test would prove little.
+scalars differ from the decoder's. With ones, a parity test would prove little.
 """
 
 from pathlib import Path
@@ -32,12 +39,13 @@ from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 TEMPERATURES = (0.7, 0.5)
-# Of seeds 0 to 7 those with which a change of every weight's last bit moves transformers' own
-# outputs least (1e-5 and 5e-5): what is left below the tests' tolerance is for real differences.
+# A change in the last bit of every weight moves transformers' own outputs. With these seeds, out of
+# 0 to 7, it moves them least (by 1e-5 and 5e-5), so the tests' tolerance lets no real error pass.
 SEEDS = {"six": 3, "twelve": 2}
 PROMPTS = (5, 21)  # shorter and longer than every window below
 
-PARTS = ("model.decoder.layers", "model.encoder.language_model.layers")  # PEFT does not tie them
+# PEFT has factors for both parts, and does not tie them.
+PARTS = ("model.decoder.layers", "model.encoder.language_model.layers")
 LINEAR_MAPS = (
     r"model\.(decoder|encoder\.language_model)\.(layers\.\d\.(self_attn\.[qkvo]_proj|router\.proj"
     r"|mlp\.(gate|up|down)_proj)|self_conditioning\.(gate|up|down)_proj)"
@@ -49,7 +57,8 @@ STACKS = [
     for n in layers
 ]
 
-# Text config, canvas length. The second has other ratios everywhere, and thetas that show.
+# Text config and canvas length. The second has other ratios between its sizes, and RoPE thetas that
+# change the outputs visibly.
 MODELS = {
     "six": (
         dict(
@@ -102,10 +111,10 @@ MODELS = {
 
 
 def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDiffusion:
-    """A model whose every weight is random and matters; float32, eager attention."""
+    """A float32 model with eager attention, in which every weight is random and matters."""
     config = DiffusionGemmaConfig(
         text_config=DiffusionGemmaTextConfig(use_bidirectional_attention="vision", **text),
-        # The smallest vision tower there is: the checkpoint format has one, this project skips it.
+        # The smallest vision tower there is. The layout has one, and this project skips it.
         vision_config=Gemma4VisionConfig(
             hidden_size=4,
             intermediate_size=4,
@@ -123,7 +132,7 @@ def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDi
     model = DiffusionGemmaForBlockDiffusion(config).eval()
     rng = torch.Generator().manual_seed(seed)
 
-    def normal(tensor, std, mean=0.0):
+    def normal(tensor: torch.Tensor, std: float, mean: float = 0.0) -> None:
         tensor.data.copy_(mean + std * torch.randn(tensor.shape, generator=rng))
 
     scalars = {n: b for n, b in model.named_buffers() if n.endswith("layer_scalar")}
@@ -132,8 +141,9 @@ def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDi
             normal(tensor, 0.5)
         elif tensor.ndim >= 2:
             normal(tensor, tensor.shape[-1] ** -0.5)
-        # The next two keep float32's rounding from growing through the layers: a softmax without
-        # 1/sqrt(head_dim), and layers that all but replace the residual, magnify it.
+        # Rounding errors of float32 grow through the layers, because the softmax has no factor
+        # 1/sqrt(head_dim) and the layers nearly replace the residual. The next two kinds of
+        # weights are small to prevent that.
         elif name.endswith("q_norm.weight"):
             normal(tensor, 0.15, mean=0.5)
         elif name.split(".")[-2] in ("post_attention_layernorm", "post_feedforward_layernorm"):
@@ -144,7 +154,7 @@ def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDi
 
 
 class Session:
-    """One row's cache (transformers' default one), and the two modes on it."""
+    """The two modes of a model on one row's cache, which is of transformers' default class."""
 
     def __init__(self, model: DiffusionGemmaForBlockDiffusion):
         self.model = model
@@ -152,21 +162,26 @@ class Session:
         self.length = 0
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Writes tokens [1, T] to the cache; logits [1, T, V]."""
+        """Writes tokens [1, T] to the cache, and returns their logits [1, T, V]."""
         out = self.model.model.encoder(
             input_ids=tokens,
             past_key_values=self.cache,
             position_ids=self._positions(tokens),
         )
         self.length += tokens.shape[1]
-        # The encoder has no head of its own in transformers: the tied one, and the softcap.
+        # transformers' encoder has no head, so the tied head and the softcap are applied here.
         cap = self.model.config.text_config.final_logit_softcapping
         return cap * torch.tanh(self.model.lm_head(out.last_hidden_state) / cap)
 
     def denoise(
         self, canvas: torch.Tensor, tempered: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [1, C, V] of a canvas [1, C], and the soft embedding [1, C, D] that went in."""
+        """Logits [1, C, V] of a canvas [1, C], and the soft embedding [1, C, D] that they had.
+
+        Args:
+          canvas: [1, C] int64.
+          tempered: [1, C, V], the last step's logits over its temperature; None at the first step.
+        """
         seen = []
         conditioner = self.model.model.decoder.self_conditioning
         with conditioner.register_forward_pre_hook(lambda _, args: seen.append(args[1])):
@@ -183,12 +198,14 @@ class Session:
 
 
 @torch.no_grad()
-def run(model, prompt_length: int, seed: int) -> dict[str, np.ndarray]:
-    """The outputs listed at the top of this file for one random prompt."""
+def run(
+    model: DiffusionGemmaForBlockDiffusion, prompt_length: int, seed: int
+) -> dict[str, np.ndarray]:
+    """The outputs that the top of this file lists, for one random prompt."""
     rng = torch.Generator().manual_seed(seed)
     vocab, size = model.config.text_config.vocab_size, model.config.canvas_length
 
-    def tokens(*shape):
+    def tokens(*shape: int) -> torch.Tensor:
         return torch.randint(0, vocab, shape, generator=rng)
 
     prompt, canvas, commit = tokens(1, prompt_length), tokens(3, 1, size), tokens(2, 1, size)
@@ -222,8 +239,16 @@ def run(model, prompt_length: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def save_adapter(folder: Path, model: DiffusionGemmaForBlockDiffusion, base: str) -> None:
-    """Saves random factors, equal in encoder and decoder, and what the model computes with them."""
-    # The scale, alpha / r, is 1.5: neither alpha nor one.
+    """Saves random LoRA factors, and what the model computes with them.
+
+    The factors of encoder and decoder are equal.
+
+    Args:
+      folder: a new folder.
+      model: gets the factors, in place.
+      base: path of the model's checkpoint, for the adapter's config.
+    """
+    # The scale alpha / r is 1.5, which is neither alpha nor one.
     config = LoraConfig(r=2, lora_alpha=3, target_modules=LINEAR_MAPS, target_parameters=STACKS)
     model.name_or_path = base
     adapted = get_peft_model(model, config).eval()
@@ -235,14 +260,14 @@ def save_adapter(folder: Path, model: DiffusionGemmaForBlockDiffusion, base: str
             factors[name.replace(*PARTS)].data.copy_(factor.data)
     adapted.save_pretrained(folder)
     (folder / "adapter_model.safetensors").chmod(0o644)
-    (folder / "README.md").unlink()  # the template of a model card
+    (folder / "README.md").unlink()  # PEFT's template of a model card
     outputs = run(adapted.base_model.model, PROMPTS[0], seed=PROMPTS[0])
     np.savez(folder / "outputs.npz", **outputs)
     print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes")
 
 
-def main():
-    torch.set_num_threads(1)  # the same sums, and so the same files, every time
+def main() -> None:
+    torch.set_num_threads(1)  # sums in the same order, so that the files are the same every time
     for name, (text, canvas_length) in MODELS.items():
         folder = GOLDEN / f"hf_{name}"
         model = build(text, canvas_length, SEEDS[name])

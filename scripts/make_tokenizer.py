@@ -1,24 +1,26 @@
-"""Builds data/assets/tokenizer.json, the 1024-token vocabulary of the small models.
+"""Builds data/assets/tokenizer.json, the vocabulary of 1,024 tokens for the small models.
 
     python -m scripts.make_tokenizer
 
-It is laid out like the released tokenizer (BPE with byte fallback, "▁" for a space, the same
-special ids), so the same code reads both. The ids are part of every trained checkpoint: adding a
-word, here or to the word tasks of data/tasks/base_mixture.py, moves them.
+It is laid out as the released tokenizer is: BPE with byte fallback, "▁" for a space, and the same
+special ids. So the same code reads both. The ids are part of every trained checkpoint. A word that
+is added here, or to the word tasks of data/tasks/base_mixture.py, moves them.
 
-A word is one token without a chain of merges: words and digits are split off beforehand, and
-`ignore_merges` looks a whole piece up first. Digits are pieces of their own, so none ever merge.
+A word is one token, and no chain of merges makes it. Words and digits are split off beforehand, and
+`ignore_merges` looks up a whole piece first. Each digit is a piece of its own, so digits never
+merge.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 from data.tasks.base_mixture import WORDS
 
 VOCAB_SIZE = 1024
 PATH = Path(__file__).parent.parent / "data" / "assets" / "tokenizer.json"
 
-# Where the released vocabulary has them.
+# Special tokens, with the ids that the released vocabulary gives them.
 SPECIAL = {
     "<pad>": 0,
     "<eos>": 1,
@@ -32,14 +34,14 @@ SPECIAL = {
     "<turn|>": 106,
 }
 
-# Words that begin a line, besides those that occur anywhere.
+# Words that begin a line. Other words occur there too.
 LINE_WORDS = (
     "user model system thought Solve Fill Least Greatest For Complete Each Mark Count How Keep "
     "Where Show Put Place Swap Read Write Sort Shift Move Copy Transpose Rotate Turn Mirror Add "
     "Reverse Which What The Is A In If Find Check Explain Give List Change Make Say"
 )
 
-# Words anywhere but at the start of a line (they still occur there, in more than one token).
+# Words that follow a space. At the start of a line they take more than one token.
 INNER_WORDS = (
     "the a an and or of in on to by with from for at as is are was be been it its this that these "
     "those every each all any some none no not only once again same other than more less most "
@@ -57,7 +59,7 @@ INNER_WORDS = (
     "we you he she they I me him her them my your his our their candidates position value"
 )
 
-# The rest of the vocabulary: pairs of letters, most frequent first, for words not listed.
+# The rest of the vocabulary: pairs of letters for other words, the most frequent pairs first.
 PAIRS = (
     "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve "
     "co me de hi ri ro ic ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no "
@@ -70,13 +72,20 @@ PAIRS = (
 
 
 def vocabulary() -> dict[str, int]:
-    """token -> id, exactly VOCAB_SIZE of them."""
+    """The ids of exactly VOCAB_SIZE tokens.
+
+    Returns:
+      token -> id, in the order of ids.
+
+    Raises:
+      ValueError: there are too few pairs to fill the vocabulary, or too many words.
+    """
     tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     tokens += ["\n", "▁", *map(chr, range(33, 127))]
     tokens += [f"▁{digit}" for digit in range(10)]
     tokens += LINE_WORDS.split()
     tokens += [f"▁{word}" for word in INNER_WORDS.split()]
-    # The word tasks copy these, to the start of a line too.
+    # The word tasks copy these words, also to the start of a line.
     tokens += [form for word in WORDS for form in (word, f"▁{word}")]
     tokens = [t for t in dict.fromkeys(tokens) if t not in SPECIAL]
     for pair in PAIRS.split():
@@ -91,8 +100,8 @@ def vocabulary() -> dict[str, int]:
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
-def build() -> dict:
-    """The contents of tokenizer.json, in the layout of Hugging Face `tokenizers`."""
+def build() -> dict[str, Any]:
+    """The contents of tokenizer.json, in the layout of Hugging Face's `tokenizers`."""
     vocab = vocabulary()
     pairs = [pair for pair in PAIRS.split() if pair in vocab]
     return {
@@ -143,6 +152,7 @@ def build() -> dict:
 
 
 def main() -> None:
+    """Writes the file."""
     PATH.parent.mkdir(parents=True, exist_ok=True)
     PATH.write_text(json.dumps(build(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 

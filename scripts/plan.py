@@ -1,4 +1,4 @@
-"""What a run or a generation takes of each device's memory, and whether it fits, before it starts.
+"""Plans the memory of a training step or a generation on each device, before it starts.
 
     python -m scripts.plan --preset=26b_a4b --context=4096 --gpu=80
     python -m scripts.plan --preset=26b_a4b --context=4096 --quantize=int4 --gpu=18
@@ -6,8 +6,9 @@
     python -m scripts.plan --config=configs/sudoku_26b_full.py --preset=26b_a4b --gpu=80 \\
         --target=h100
 
-With --config it plans the training step of that run, else a canvas' denoising behind a full cache.
-What is counted, and how, is in train/memory_plan.py. Compiling for h100 takes a plugin and no GPU.
+With --config it plans the training step of that run. Without --config it plans the denoising of a
+canvas behind a full KV cache. train/memory_plan.py says what is counted and how. --target=h100
+needs a compiler plugin, and no GPU.
 """
 
 import dataclasses
@@ -25,73 +26,90 @@ from diffusiongemma.formats.hf import CONFIG, is_hf, read_config
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.sharding import MeshConfig
 from sample import cli
-from train.compile_target import Target
+from train.compile_target import CompileTarget
 from train.config import RunConfig
-from train.memory_plan import plan_generation, plan_training
+from train.memory_plan import (
+    GenerationSetup,
+    Plan,
+    TrainingSetup,
+    plan_generation,
+    plan_training,
+)
+
+AXES = tuple(f.name for f in dataclasses.fields(MeshConfig))
+DEFAULT_PRESET = "26b_a4b"
 
 
 def define_flags() -> flags.FlagValues:
+    """The command's flags, in a set of their own."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "A run's file: plans its step.", values)
-    flags.DEFINE_string(
-        "preset", None, "The model's shape; default: of the run's config.", flag_values=values
+    help = "Config file of a run, whose training step is planned. Default: plan a generation."
+    config_flags.DEFINE_config_file("config", None, help, values)
+    help = "Model shape by the name of a preset. Default: that of --config, else 26b_a4b."
+    flags.DEFINE_string("preset", None, help, flag_values=values)
+    help = "Folder in the released layout; its config.json gives the model shape."
+    flags.DEFINE_string("checkpoint", None, help, flag_values=values)
+    dtypes = ["bfloat16", "float32"]
+    help = "Dtype of the weights that are not quantized. Only without --config."
+    flags.DEFINE_enum("dtype", "bfloat16", dtypes, help, flag_values=values)
+    help = (
+        "Precision of quantized weights, as scripts.convert writes them. With --config, they are "
+        "the frozen weights beside the LoRA factors."
     )
-    flags.DEFINE_string("checkpoint", None, "A folder whose shape it is.", flag_values=values)
-    flags.DEFINE_enum(
-        "dtype", "bfloat16", ["bfloat16", "float32"], "Without --config.", flag_values=values
-    )
-    help = "Quantized weights, as scripts.convert makes them; in training, those LoRA is beside."
     flags.DEFINE_enum("quantize", None, get_args(Precision), help, flag_values=values)
     for name, default, help in (
-        ("batch_size", 1, "Rows, without --config."),
-        ("context", 4096, "Tokens in the cache, without --config."),
-        *((axis, 1, f"Devices along the mesh's {axis}, without --config.") for axis in _AXES),
+        ("batch_size", 1, "Number of rows. Only without --config."),
+        ("context", 4096, "Number of tokens in the KV cache. Only without --config."),
+        *(
+            (axis, 1, f"Devices along the mesh axis {axis}. Only without --config.")
+            for axis in AXES
+        ),
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)
-    flags.DEFINE_float("gpu", None, "Memory of a device in GB, 10^9 bytes.", flag_values=values)
-    help = "What to compile for, to know of the activations: a minute and more; none: not at all."
-    flags.DEFINE_enum("target", "cpu", ["none", *get_args(Target)], help, flag_values=values)
+    help = "Memory of one device in GB (10^9 bytes). The plan then says whether it fits."
+    flags.DEFINE_float("gpu", None, help, flag_values=values)
+    help = (
+        "Device to compile for, so that the memory of activations is known; this takes a minute "
+        "or more. With none, nothing is compiled and activations stay unknown."
+    )
+    targets = ["none", *get_args(CompileTarget)]
+    flags.DEFINE_enum("target", "cpu", targets, help, flag_values=values)
     return values
 
 
-_AXES = tuple(f.name for f in dataclasses.fields(MeshConfig))
+def make_plan(values: flags.FlagValues) -> Plan:
+    """The plan that the flags ask for.
+
+    Raises:
+      ValueError, OSError: a shape, config or mesh that cannot be used.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    target = None if values.target == "none" else values.target
+    if values.config is None:
+        mesh = MeshConfig(*(values[axis].value for axis in AXES))
+        jax.config.update("jax_num_cpu_devices", mesh.size)
+        setup = GenerationSetup(
+            shape=model_shape(values.preset, values.checkpoint, DEFAULT_PRESET),
+            mesh=mesh,
+            dtype=jnp.dtype(values.dtype),
+            batch_size=values.batch_size,
+            context=values.context,
+            quantize=values.quantize,
+        )
+        return plan_generation(setup, target)
+    fields = values.config.to_dict()
+    folder = values.checkpoint or fields.get("init")
+    shape = model_shape(values.preset, folder, fields.get("preset"))
+    if not values.preset and not folder:
+        shape = dataclasses.replace(shape, **fields.get("overrides", {}))
+    # The folder of the initial weights need not be there yet.
+    config = RunConfig.from_dict(fields | {"init": "", "preset": "tiny", "overrides": {}})
+    jax.config.update("jax_num_cpu_devices", config.mesh.size)
+    return plan_training(TrainingSetup(config, shape, values.quantize), target)
 
 
-def main(argv: list[str]) -> int:
-    values = define_flags()
-
-    def run() -> None:
-        jax.config.update("jax_platforms", "cpu")
-        target = None if values.target == "none" else values.target
-        if values.config is None:
-            mesh = MeshConfig(*(values[axis].value for axis in _AXES))
-            jax.config.update("jax_num_cpu_devices", mesh.size)
-            plan = plan_generation(
-                _shape(values.preset, values.checkpoint, "26b_a4b"),
-                mesh,
-                jnp.dtype(values.dtype),
-                values.batch_size,
-                values.context,
-                target,
-                values.quantize,
-            )
-        else:
-            fields = values.config.to_dict()
-            shape = _shape(
-                values.preset, values.checkpoint or fields.get("init"), fields.get("preset")
-            )
-            # Where the weights come from does not matter here, and need not be there yet.
-            config = RunConfig.from_dict(fields | {"init": "", "preset": "tiny", "overrides": {}})
-            jax.config.update("jax_num_cpu_devices", config.mesh.size)
-            if not values.preset and not values.checkpoint and not fields.get("init"):
-                shape = dataclasses.replace(shape, **fields.get("overrides", {}))
-            plan = plan_training(config, shape, target, values.quantize)
-        print(plan.table(values.gpu))
-
-    return cli.run(values, run, argv, __doc__)
-
-
-def _shape(preset: str | None, folder: str | None, default: str | None) -> ModelConfig:
+def model_shape(preset: str | None, folder: str | None, default: str | None) -> ModelConfig:
+    """The shape of a preset, else that of a folder, else that of the default preset."""
     if preset:
         return ModelConfig.preset(preset)
     if folder:
@@ -99,6 +117,12 @@ def _shape(preset: str | None, folder: str | None, default: str | None) -> Model
             raise ValueError(f"{folder}: no folder with a {CONFIG}; --preset names a shape instead")
         return read_config(Path(folder) / CONFIG)
     return ModelConfig.preset(default or "")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status."""
+    values = define_flags()
+    return cli.run(values, lambda: print(make_plan(values).table(values.gpu)), argv, __doc__)
 
 
 if __name__ == "__main__":

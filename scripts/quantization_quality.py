@@ -1,17 +1,17 @@
-"""What fewer bits cost a model: its logits, and how well and how fast it solves Sudoku.
+"""Measures what fewer bits cost a model: its logits, and how well and how fast it solves Sudoku.
 
-    python -m scripts.quantization_quality --checkpoint=runs/sudoku/model --generate=256 \
+    python -m scripts.quantization_quality --checkpoint=runs/sudoku/model --generate=256 \\
         --clues=40-50
 
-Prints a table with a line for each precision. Logits are those of one pass over noisy solutions,
-without self-conditioning; they are compared with float32's. Solving is train.evaluate's, with
-early stopping.
+Prints a table with a line for each precision. The logits are those of one pass over noisy
+solutions, without self-conditioning, and are compared with those of float32. Puzzles are solved
+with early stopping, as train.evaluate does.
 """
 
 import functools
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,10 @@ COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "solved", 
 def at_precision(
     values: flags.FlagValues, folder: Path, precision: str
 ) -> tuple[DiffusionGemma, Tokenizer]:
-    """The checkpoint's model and tokenizer; what is not quantized is in --dtype then."""
+    """The checkpoint's model in one of PRECISIONS, and its tokenizer.
+
+    With int8 and int4, the weights that are not quantized have the dtype of the flag --dtype.
+    """
     quantized = precision in get_args(Precision)
     dtype = values.dtype if quantized else precision
     model, tokenizer = load(folder, values.tokenizer, dtype, values.base)
@@ -52,9 +55,21 @@ def at_precision(
 
 
 def noisy_solutions(
-    model: DiffusionGemma, template: ChatTemplate, puzzles, solutions, seed: int
-) -> tuple[np.ndarray, ...]:
-    """tokens and mask [N, P] of the prompts, and the solutions' canvases [N, C] with noise."""
+    model: DiffusionGemma,
+    template: ChatTemplate,
+    puzzles: np.ndarray,
+    solutions: np.ndarray,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, jax.Array]:
+    """Prompts, and canvases of their answers with noise.
+
+    Args:
+      puzzles, solutions: [N, n*n] int8.
+      seed: random seed of the noise.
+
+    Returns:
+      tokens [N, P] int32 and mask [N, P] bool of the prompts; canvases [N, C] int32.
+    """
     tokens, mask = encode_prompts(model, template, puzzles, SamplerConfig())
     size = model.config.canvas_size
     packer = Packer(template, tokens.shape[1], size, 1)
@@ -68,8 +83,14 @@ def noisy_solutions(
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
-def logits(graphdef, state, tokens, mask, canvases) -> jax.Array:
-    """[N, C, V] float32."""
+def logits(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    tokens: jax.Array,
+    mask: jax.Array,
+    canvases: jax.Array,
+) -> jax.Array:
+    """Logits [N, C, V] float32 of canvases [N, C] behind prompts [N, P]."""
     model = nnx.merge(graphdef, state)
     cache = model.init_cache(*tokens.shape)
     _, cache = model.encode(tokens, cache, mask, logits="none")
@@ -78,7 +99,13 @@ def logits(graphdef, state, tokens, mask, canvases) -> jax.Array:
 
 @jax.jit
 def compare(found: jax.Array, wanted: jax.Array) -> dict[str, jax.Array]:
-    """Figures of logits [N, C, V] against others."""
+    """Compares logits [N, C, V] float32 with those of a reference.
+
+    Returns:
+      float32 scalars. "error": the norm of the difference over that of the reference. "kl": the
+      mean Kullback-Leibler divergence from the reference, in nats. "same": the share of positions
+      with the same most probable token.
+    """
     log_p, log_q = jax.nn.log_softmax(wanted), jax.nn.log_softmax(found)
     return {
         "error": jnp.sqrt(jnp.mean((found - wanted) ** 2) / jnp.mean(wanted**2)),
@@ -87,8 +114,15 @@ def compare(found: jax.Array, wanted: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-def line(precision: str, model: DiffusionGemma, figures: dict, summary: dict) -> str:
-    """A line of the table; `figures` are compare()'s, `summary` is train.outcome.summarize's."""
+def line(
+    precision: str, model: DiffusionGemma, figures: dict[str, float], summary: dict[str, Any]
+) -> str:
+    """A line of the table.
+
+    Args:
+      figures: the result of compare().
+      summary: the result of train.outcome.summarize().
+    """
     size = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model))) / 1e6
     solved = summary["exact"]
     cells = (
@@ -104,51 +138,55 @@ def line(precision: str, model: DiffusionGemma, figures: dict, summary: dict) ->
 
 
 def define_flags() -> flags.FlagValues:
+    """The command's flags, in a set of their own."""
     values = flags.FlagValues()
     for name, help in (
         ("checkpoint", "Folder of a checkpoint or an adapter, or a training run's workdir."),
-        ("base", "Of an adapter; default: the folder that it names."),
-        ("tokenizer", "A tokenizer.json; default: the checkpoint's, else the repository's."),
+        ("base", "Folder of an adapter's base. Default: the folder that the adapter names."),
+        ("tokenizer", "A tokenizer.json. Default: the checkpoint's, else the repository's."),
     ):
         flags.DEFINE_string(name, None, help, flag_values=values)
-    help = "Of activations, and of all that is not quantized, with int8 and int4."
+    help = "Dtype of activations, and of the weights that are not quantized, with int8 and int4."
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], help, flag_values=values)
     define_puzzles(values)
     for name, default, help in (
-        ("canvases", 32, "Of which logits are compared."),
-        ("batch_size", 64, "Puzzles denoised together."),
+        ("canvases", 32, "Number of canvases whose logits are compared."),
+        ("batch_size", 64, "Number of puzzles that are denoised together."),
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)
     return values
 
 
+def table(values: flags.FlagValues) -> str:
+    """The table that the flags ask for, as Markdown; raises ValueError for wrong flags."""
+    if not values.checkpoint:
+        raise ValueError("--checkpoint=DIR is needed")
+    box = int(values.box)
+    puzzles, solutions = load_puzzles(values, box)
+    folder = locate(Path(values.checkpoint))
+    home, reference = companions(folder, values.base), None
+    sampler = SamplerConfig(**sampler_defaults(home))
+    lines = [
+        f"| {len(puzzles)} puzzles | {' | '.join(COLUMNS)} |",
+        "|---" * (1 + len(COLUMNS)) + "|",
+    ]
+    for precision in tqdm(PRECISIONS, unit="precision"):
+        model, tokenizer = at_precision(values, folder, precision)
+        template = ChatTemplate.load(home, tokenizer)
+        some = puzzles[: values.canvases], solutions[: values.canvases]
+        found = logits(*nnx.split(model), *noisy_solutions(model, template, *some, values.seed))
+        reference = found if reference is None else reference
+        figures = {name: float(x) for name, x in compare(found, reference).items()}
+        settings = box, sampler, values.seed, values.batch_size
+        outcome = evaluate(model, template, puzzles, solutions, *settings)
+        lines.append(line(precision, model, figures, summarize(outcome, puzzles, box)))
+    return "\n".join(lines)
+
+
 def main(argv: list[str]) -> int:
+    """Runs the command; returns its exit status."""
     values = define_flags()
-
-    def run() -> None:
-        if not values.checkpoint:
-            raise ValueError("--checkpoint=DIR is needed")
-        box = int(values.box)
-        puzzles, solutions = load_puzzles(values, box)
-        folder = locate(Path(values.checkpoint))
-        home, reference, lines = companions(folder, values.base), None, []
-        sampler = SamplerConfig(**sampler_defaults(home))
-        for precision in tqdm(PRECISIONS, unit="precision"):
-            model, tokenizer = at_precision(values, folder, precision)
-            template = ChatTemplate.load(home, tokenizer)
-            some = puzzles[: values.canvases], solutions[: values.canvases]
-            canvases = noisy_solutions(model, template, *some, values.seed)
-            found = logits(*nnx.split(model), *canvases)
-            reference = found if reference is None else reference
-            figures = {name: float(x) for name, x in compare(found, reference).items()}
-            settings = box, sampler, values.seed, values.batch_size
-            outcome = evaluate(model, template, puzzles, solutions, *settings)
-            lines.append(line(precision, model, figures, summarize(outcome, puzzles, box)))
-        print(f"| {len(puzzles)} puzzles | {' | '.join(COLUMNS)} |")
-        print("|---" * (len(COLUMNS) + 1) + "|")
-        print("\n".join(lines))
-
-    return cli.run(values, run, argv, __doc__)
+    return cli.run(values, lambda: print(table(values)), argv, __doc__)
 
 
 if __name__ == "__main__":

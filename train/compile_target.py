@@ -1,7 +1,7 @@
-"""Devices to compile for: CPUs, or GPUs that need not be there.
+"""Devices to compile for: CPUs, or GPUs that this machine need not have.
 
-XLA compiles for a GPU by a description of it. All that it takes is a plugin, which is its compiler
-and CUDA's assembler, and no driver.
+XLA compiles for a GPU from a text that describes it. It needs JAX's CUDA plugin, which is the
+compiler, and CUDA's assembler. It needs neither a GPU nor a driver.
 """
 
 from typing import Literal
@@ -9,9 +9,9 @@ from typing import Literal
 import jax
 from jax.experimental import topologies
 
-Target = Literal["cpu", "h100"]
+CompileTarget = Literal["cpu", "h100"]
 
-# NVIDIA's H100 SXM, as XLA's GpuTargetConfigProto has it.
+# NVIDIA's H100 SXM in the fields of XLA's GpuTargetConfigProto.
 H100 = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -39,11 +39,11 @@ gpu_device_info {
 """
 
 
-def devices(target: Target, num: int) -> list[jax.Device]:
-    """`num` devices of a kind; on those of h100 nothing can run.
+def devices(target: CompileTarget, num: int) -> list[jax.Device]:
+    """`num` devices to compile for. A program compiled for "h100" cannot run here.
 
     Raises:
-      ValueError: there is no compiler for them.
+      ValueError: there is no compiler for the target; the message names the packages to install.
     """
     if target == "cpu":
         return jax.devices("cpu")[:num]
@@ -51,9 +51,9 @@ def devices(target: Target, num: int) -> list[jax.Device]:
         topology = topologies.get_topology_desc(
             platform="cuda", topology=f"1x1x{num}", target_config=H100
         )
-    except NotImplementedError:  # JAX's answer where the plugin is missing
+    except NotImplementedError:  # JAX raises this where the plugin is missing
         raise ValueError(
-            f"no compiler for {target}; it comes with: pip install "
+            f"there is no compiler for {target} here; install it with: pip install "
             f"jax-cuda12-plugin=={jax.__version__} jax-cuda12-pjrt=={jax.__version__} "
             "nvidia-cuda-nvcc-cu12"
         ) from None

@@ -1,17 +1,17 @@
-"""The other side of scripts.benchmark --peer=transformers: torch and transformers, driven by lines.
+"""The other side of scripts.benchmark --peer=transformers: torch and transformers.
 
     python scripts/benchmark/peer_transformers.py FOLDER INPUTS.npz DTYPE
 
 FOLDER is a checkpoint in the released layout. INPUTS.npz has tokens [B, P], canvas and noisy
-[B, C], and logits [B, C, V], what this project makes of the canvas. A line on stdin asks for
-something, a line of JSON on stdout answers:
+[B, C], and logits [B, C, V], the logits that this project computes for the canvas. Each line on
+stdin is a request, and a line of JSON on stdout answers it:
 
     check         the largest difference from the given logits
-    denoise N     the seconds a step of N steps, sampler included, as generate() runs them
+    denoise N     the seconds of one of N denoising steps, with the sampler, as generate() runs them
     prefill       the seconds of reading the tokens
-    train         the seconds of an SFT step, and its loss
+    train         the seconds of a fine-tuning step, and its loss
 
-Of transformers' own implementations of experts the fastest is taken, found by trying.
+transformers has several implementations of experts. The fastest one is used, found by trying.
 """
 
 import json
@@ -20,7 +20,7 @@ import time
 
 import numpy as np
 import torch
-from transformers import DynamicCache, LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessorList, PreTrainedConfig
 from transformers.models.diffusion_gemma import (
     DiffusionGemmaForBlockDiffusion,
     DiffusionGemmaGenerationConfig,
@@ -33,6 +33,8 @@ EXPERTS = ("grouped_mm", "eager")
 
 
 class Peer:
+    """A model on the fastest device there is; each public method answers a request."""
+
     def __init__(self, folder: str, inputs: str, dtype: str):
         arrays = np.load(inputs)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,6 +58,7 @@ class Peer:
         self.optimizer = None
 
     def about(self) -> dict:
+        """What the figures depend on, and the seconds of each implementation of experts."""
         return {
             "device": self.device,
             "threads": torch.get_num_threads(),
@@ -66,6 +69,7 @@ class Peer:
 
     @torch.inference_mode()
     def check(self) -> dict:
+        """The largest difference from the given logits, and the largest of these."""
         logits = self.model(
             past_key_values=self.cache,
             decoder_input_ids=self.canvas,
@@ -78,7 +82,7 @@ class Peer:
 
     @torch.inference_mode()
     def denoise(self, steps: int) -> dict:
-        """Seconds a step; the loop of transformers' generate, which never stops here."""
+        """Seconds of one step, in the loop of transformers' generate without early stopping."""
         model = self.model
         config = DiffusionGemmaGenerationConfig(
             max_denoising_steps=steps,
@@ -122,13 +126,14 @@ class Peer:
         self.cache = self._encode(self.tokens, DynamicCache(config=self._text()), 0)[1]
 
     def prefill(self) -> dict:
+        """Seconds of reading the tokens into an empty cache."""
         started = time.perf_counter()
         self._prefill()
         self._wait()
         return {"seconds": time.perf_counter() - started}
 
     def train(self) -> dict:
-        """Encode the prompt, denoise the canvas behind it twice, encode the canvas; Adam."""
+        """Seconds and loss of an Adam step: prompt encoded, canvas denoised twice and encoded."""
         if self.optimizer is None:
             self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self._wait()
@@ -155,7 +160,9 @@ class Peer:
         self._wait()
         return {"seconds": time.perf_counter() - started, "loss": loss.item()}
 
-    def _encode(self, tokens: torch.Tensor, cache, start: int):
+    def _encode(
+        self, tokens: torch.Tensor, cache: DynamicCache, start: int
+    ) -> tuple[torch.Tensor, DynamicCache]:
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
         out = self.model.model.encoder(
             input_ids=tokens, past_key_values=cache, position_ids=positions
@@ -166,7 +173,7 @@ class Peer:
         length, size = self.tokens.shape[1], self.canvas.shape[1]
         return torch.arange(length, length + size, device=self.device)[None]
 
-    def _text(self):
+    def _text(self) -> PreTrainedConfig:
         return self.model.config.get_text_config()
 
     def _wait(self) -> None:
@@ -175,7 +182,7 @@ class Peer:
 
 
 def main() -> None:
-    # What libraries print must not mix with the answers.
+    # Libraries print to stdout; that must not mix with the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     peer = Peer(*sys.argv[1:])
     print(json.dumps(peer.about()), file=answers, flush=True)

@@ -1,4 +1,7 @@
-"""The figures of scripts.benchmark as a table and as a plot."""
+"""The figures of scripts.benchmark as a table and as a plot.
+
+`found` is everywhere what figures.benchmark returns.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ from train import plots
 
 
 def table(found: dict[str, Any]) -> str:
-    """Lines of text."""
+    """All figures as lines of text."""
     kind = found["quantize"] or found["dtype"]
     touched = found["experts_touched"]
     touched = f"{min(touched)} to {max(touched)} experts a layer" if touched else "all experts"
@@ -21,15 +24,16 @@ def table(found: dict[str, Any]) -> str:
     lines += [_row(f"  {name}", ms, found, name) for name, ms in found["parts_ms"].items()]
     lines.append(_row("prefill", found["prefill_ms"]))
     if "lora_step_ms" in found:
-        lines.append(_row("LoRA step", found["lora_step_ms"]))
+        lines.append(_row("LoRA training step", found["lora_step_ms"]))
     lines += [
         "",
-        f"floor: {found['floor_gb']:.3f} GB ({touched}) at "
-        f"{found['copy_gb_s']:.1f} GB/s, a measured copy: {found['floor_ms']:.2f} ms",
-        f"arithmetic: {found['floor_gflop']:.1f} GFLOP at {found['matmul_gflop_s']:.0f} GFLOP/s, a "
-        f"measured matmul: {found['arithmetic_ms']:.2f} ms",
-        f"a step takes {found['ratio_to_floor']:.2f} times the larger one",
-        f"{found['tokens_s']:.0f} tokens/s at {found['tpf']:g} tokens a forward; prefill "
+        f"least time by bytes: {found['floor_gb']:.3f} GB ({touched}) at "
+        f"{found['copy_gb_s']:.1f} GB/s, as a copy was measured: {found['floor_ms']:.2f} ms",
+        f"least time by arithmetic: {found['floor_gflop']:.1f} GFLOP at "
+        f"{found['matmul_gflop_s']:.0f} GFLOP/s, as a matmul was measured: "
+        f"{found['arithmetic_ms']:.2f} ms",
+        f"a step takes {found['ratio_to_floor']:.2f} times the larger of both",
+        f"{found['tokens_s']:.0f} tokens/s at {found['tpf']:g} tokens per forward; prefill "
         f"{found['prefill_tokens_s']:.0f} tokens/s; peak memory {found['peak_gb']:.2f} GB",
     ]
     for num, row in found.get("moe_by_experts_ms", {}).items():
@@ -41,6 +45,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _row(name: str, ms: dict[str, float], found: dict | None = None, program: str = "") -> str:
+    """A line of the table; with `found`, it ends in the program's compile time and memory."""
     line = f"{name:28}{ms['median']:10.2f}{ms['min']:10.2f}{ms['max']:10.2f}"
     if found:
         line += f"{found['compile_s'][program]:11.1f}{found['temporaries_mb'][program]:10.1f}"
@@ -54,12 +59,13 @@ def _peer_lines(peer: dict[str, Any] | None) -> list[str]:
     lines = [
         "",
         f"transformers (torch {about['torch']}, {about['device']}, {about['threads']} threads, "
-        f"experts by {about['experts']}), the same weights, logits equal to "
-        f"{check['difference']:.1e} of {check['largest']:.1f}; in turn, medians and the ratios of "
-        "neighbours",
-        f"{'ms':28}{'this':>10}{'that':>10}{'ratio':>10}{'lowest':>10}{'highest':>10}",
+        f"experts by {about['experts']}) on the same weights; logits equal to "
+        f"{check['difference']:.1e} of {check['largest']:.1f}; measured in turn: medians, their "
+        "ratio, and the lowest and highest ratio of one turn",
+        f"{'ms':28}{'this':>10}{'peer':>10}{'ratio':>10}{'lowest':>10}{'highest':>10}",
     ]
-    for name, title in (("denoise", "denoising step"), ("prefill",) * 2, ("train", "SFT step")):
+    titles = {"denoise": "denoising step", "prefill": "prefill", "train": "training step"}
+    for name, title in titles.items():
         if row := peer.get(name):
             ratios = row["ratios"]
             lines.append(
@@ -68,18 +74,18 @@ def _peer_lines(peer: dict[str, Any] | None) -> list[str]:
             )
     if "train" in peer:
         ours, theirs = peer["train"]["first losses"]
-        lines.append(f"loss of the first SFT step: {ours:.5f} and {theirs:.5f}")
+        lines.append(f"loss of the first training step: {ours:.5f} and {theirs:.5f}")
     return lines
 
 
 def plot(found: dict[str, Any]) -> bytes:
-    """A PNG: the step, its parts and its floors as bars; the peer's step beside them."""
+    """A PNG with bars: the step, its parts, its least times, and the peer's step."""
     bars = {"step": found["step_ms"]["median"]}
     bars |= {name: ms["median"] for name, ms in found["parts_ms"].items()}
-    bars |= {"floor: bytes": found["floor_ms"], "floor: arithmetic": found["arithmetic_ms"]}
+    bars |= {"least, by bytes": found["floor_ms"], "least, by arithmetic": found["arithmetic_ms"]}
     if "peer" in found:
         bars["transformers' step"] = found["peer"]["denoise"]["theirs_ms"]["median"]
     kind = found["quantize"] or found["dtype"]
     title = f"{found['preset']}, {kind}, batch {found['batch']}"
-    others = frozenset(name for name in bars if "floor" in name or "transformers" in name)
+    others = frozenset(name for name in bars if "least" in name or "transformers" in name)
     return plots.bar_plot(bars, others, "ms", title)

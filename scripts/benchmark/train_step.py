@@ -1,4 +1,4 @@
-"""SFT steps for measurements: of all weights, or of LoRA factors beside frozen ones."""
+"""Supervised fine-tuning steps to measure, of all weights or of LoRA factors."""
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +7,16 @@ from flax import nnx
 
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.lora import add_lora
-from scripts.benchmark.step_parts import Inputs
+from scripts.benchmark.inputs import Inputs
 from train.loss import LossConfig
 from train.step import init_state, make_train_step
 
-RATE = 1e-4  # Adam's
+LEARNING_RATE = 1e-4
 SEED = 0
 
 
 def loss_config(inputs: Inputs) -> LossConfig:
-    """Every row gets a soft embedding from a first pass: the same work in every step."""
+    """Every row gets a soft embedding from a first pass, so that all steps do the same work."""
     return LossConfig(canvas_size=inputs.canvas.shape[1], self_conditioning=1.0)
 
 
@@ -29,10 +29,13 @@ def first_noise(inputs: Inputs) -> jax.Array:
 
 
 class Trainer:
-    """Steps on the inputs' tokens as the prompt and their canvas as the answer; a call takes one.
+    """Takes one Adam step a call; the inputs' tokens are the prompt and their canvas the answer.
 
-    With a LoRA rank the weights are frozen and shared with the inputs, and activations are computed
-    anew for gradients; else it trains a copy.
+    Args:
+      inputs: the model and the tokens.
+      lora_rank: 0 trains a copy of all weights. With a higher rank, LoRA factors are trained; the
+        weights are frozen and shared with the inputs, and activations are computed again for the
+        gradients.
     """
 
     def __init__(self, inputs: Inputs, lora_rank: int = 0):
@@ -42,7 +45,7 @@ class Trainer:
             model.remat = True
         else:
             model = inputs.structure.merge(jax.tree.map(jnp.copy, inputs.state))
-        optimizer = optax.adam(RATE)
+        optimizer = optax.adam(LEARNING_RATE)
         graphdef, self._state, self._frozen = init_state(model, optimizer)
         self._step = make_train_step(graphdef, optimizer, loss_config(inputs), SEED)
         rows, length = inputs.tokens.shape
@@ -53,5 +56,6 @@ class Trainer:
         }
 
     def __call__(self) -> jax.Array:
-        self._state, metrics = self._step(self._state, self._frozen, self._batch)
-        return jax.block_until_ready(metrics["loss"])
+        """Takes a step, and waits for its loss, a float32 scalar."""
+        self._state, figures = self._step(self._state, self._frozen, self._batch)
+        return jax.block_until_ready(figures["loss"])

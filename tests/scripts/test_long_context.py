@@ -1,4 +1,4 @@
-"""The long-context report: what counts as found, the cache's bytes, and bad input in one line."""
+"""The long-context report: what counts as found, the bytes of the cache, and bad input."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from sample import Generation, SamplerConfig
-from scripts import long_context
+from sample.command import session
 from scripts.long_context import FULL, PEAK, SLIDING, main, measure
 
 MODULE = "scripts.long_context"
@@ -45,18 +45,18 @@ def folder(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def parrot(monkeypatch) -> tuple[list[str], list[str]]:
-    """A sampler that says one text after another; its texts, and the prompts that it was given."""
+    """Replaces the sampler: its texts, said in turn, and the prompts that it was given."""
     tok, texts, prompts = Tokenizer.load(), [], []
 
-    def generate(model, tokens, mask, key, config, *, clock):
+    def generate(model, tokens, mask, key, config, *, watch, clock):
         for name in ("prefill", "denoise"):
             clock.lap(name)
         text = tok.encode(texts[len(prompts) % len(texts)])
-        prompts.append(tok.decode(tokens[0], skip_special=False))
+        prompts.append(tok.decode(tokens[0][mask[0]], skip_special=False))
         out = np.array([[*text, tok.turn_end_id, *[tok.pad_id] * (7 - len(text))]])
         return Generation(out, np.array([[2]]), np.array([[len(text) + 1]]))
 
-    monkeypatch.setattr(long_context, "generate", generate)
+    monkeypatch.setattr(session, "generate", generate)
     return texts, prompts
 
 
@@ -65,18 +65,18 @@ def test_found_is_the_number_and_nothing_else(model, parrot):
     items = [source[i] for i in range(4)]
     answers = [item["answer"] for item in items]
     texts, prompts = parrot
-    # Right; cut short; of another prompt; with a word behind it.
+    # Right; cut short; the answer to another prompt; with a word behind it.
     texts += [answers[0], answers[1][:-2], answers[3], f"{answers[3]} red"]
     template = ChatTemplate(Tokenizer.load())
     found = measure(model, template, items, SamplerConfig(), 0)
     assert all(item["prompt"] in prompt for item, prompt in zip(items, prompts, strict=True))
     assert (found["length"], found["exact"]["rate"], found["exact"]["count"]) == (60, 0.25, 4)
     assert found["exact"]["low"] < 0.25 < found["exact"]["high"]
-    # Keys and values in float32: of every token in the full layer, of a window in the other.
+    # Keys and values in float32: for every token in the full layer, for a window in the other.
     assert found["bytes"][FULL] == 2 * 60 * 16 * 4
     assert found["bytes"][SLIDING] == 2 * (CONFIG.window - 1) * 2 * 8 * 4
     with pytest.raises(ValueError, match="prompts of different lengths"):
-        measure(model, template, [*items, NeedleSource(7, 1, 61, 61)[0]], None, 0)
+        measure(model, template, [*items, NeedleSource(7, 1, 61, 61)[0]], SamplerConfig(), 0)
 
 
 def test_the_report_has_a_row_for_each_length(folder, parrot, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""The table of precisions on a tiny model: the first line is the reference, and fewer bits cost."""
+"""The table of precisions of a tiny model: fewer bits take less memory and change the logits."""
 
 import jax
 import jax.numpy as jnp

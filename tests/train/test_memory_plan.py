@@ -1,9 +1,8 @@
-"""Plans against what is really there: bytes of weights, optimizer, cache; and what fits."""
+"""Plans are compared with the arrays that a run really holds: weights, optimizer and cache."""
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import pytest
 from flax import nnx
 from jax.experimental import topologies
@@ -15,7 +14,13 @@ from diffusiongemma.sharding import MeshConfig
 from scripts import plan as command
 from train import memory_plan
 from train.config import RunConfig
-from train.memory_plan import GB, plan_generation, plan_training
+from train.memory_plan import (
+    GB,
+    GenerationSetup,
+    TrainingSetup,
+    plan_generation,
+    plan_training,
+)
 from train.optimizer import make_optimizer
 from train.step import init_state
 
@@ -44,7 +49,7 @@ def size(tree) -> int:
 
 def test_a_training_plan_counts_what_a_run_holds():
     config = run(ema=0.5)
-    plan = plan_training(config, TINY, target="cpu")
+    plan = plan_training(TrainingSetup(config, TINY), "cpu")
     model = DiffusionGemma(TINY, rngs=nnx.Rngs(0))
     _, state, frozen = init_state(model, make_optimizer(config.optimizer, 10), ema=True)
     held = {
@@ -55,23 +60,24 @@ def test_a_training_plan_counts_what_a_run_holds():
     }
     assert plan.parts == {name: (n, n) for name, n in held.items()} and not jax.tree.leaves(frozen)
     assert plan.parameters == plan.trained == sum(x.size for x in jax.tree.leaves(state.params))
-    # Logits of all noisy canvases and their gradients are the largest of the activations.
+    # The largest activations are the logits of all noisy canvases and their gradients.
     logits = 4 * 16 * 12 * TINY.vocab_size
     assert 2 * logits < plan.activations < 100 * logits
-    less = plan_training(dataclasses.replace(config, accumulate=4), TINY, target="cpu")
+    parted = dataclasses.replace(config, accumulate=4)
+    less = plan_training(TrainingSetup(parted, TINY), "cpu")
     assert less.activations < 0.5 * plan.activations
 
 
 def test_a_mesh_divides_the_plan():
-    whole = plan_training(run(), TINY, target=None)
-    split = plan_training(run(mesh={"fsdp": 2, "expert": 2}), TINY, target=None)
+    whole = plan_training(TrainingSetup(run(), TINY), None)
+    split = plan_training(TrainingSetup(run(mesh={"fsdp": 2, "expert": 2}), TINY), None)
     total, held = split.parts["trained weights"]
     assert total == whole.parts["trained weights"][0] and total / 4 < held < total / 2
     assert split.parts["optimizer"][1] == pytest.approx(2 * held, rel=0.01)
 
 
 def test_lora_counts_factors_alone():
-    plan = plan_training(run(dtype="bfloat16", lora={"rank": 2}), TINY, target=None)
+    plan = plan_training(TrainingSetup(run(dtype="bfloat16", lora={"rank": 2}), TINY), None)
     factors = plan.parts["trained weights"][0]
     assert plan.trained * 4 == factors == plan.parts["gradients"][0]
     assert plan.parts["optimizer"][0] == pytest.approx(2 * factors, abs=16)
@@ -79,36 +85,36 @@ def test_lora_counts_factors_alone():
 
 
 def test_the_26b_by_its_shapes():
-    plan = plan_generation(REAL, MeshConfig(), jnp.bfloat16, 1, 262_144, target=None)
+    plan = plan_generation(GenerationSetup(REAL, context=262_144), None)
     assert plan.parts["weights"][0] / GB == pytest.approx(50.50, abs=0.01)
     assert 5 < plan.parts["KV cache"][0] / GB < 6
     assert "does not fit a device of 50 GB" in plan.table(50)
     assert "It fits a device of 80 GB" in plan.table(80)
-    eight = plan_generation(REAL, MeshConfig(expert=8), jnp.bfloat16, 1, 4096, target=None)
-    # Of 45.4 GB of experts an eighth, and all of the rest.
+    eight = plan_generation(GenerationSetup(REAL, MeshConfig(expert=8)), None)
+    # An eighth of the 45.4 GB of experts, and all other weights.
     assert eight.parts["weights"][1] / GB == pytest.approx(10.52, abs=0.01)
 
 
 def test_quantized_weights_are_counted_as_they_are():
-    plan = plan_generation(REAL, MeshConfig(), jnp.bfloat16, 1, 4096, None, "int4")
+    plan = plan_generation(GenerationSetup(REAL, quantize="int4"), None)
     assert plan.parts["quantized weights"][0] / GB == pytest.approx(14.54, abs=0.01)
     assert plan.parts["weights"][0] < 0.1 * GB and "It fits a device of 15 GB" in plan.table(15)
-    whole = plan_generation(REAL, MeshConfig(), jnp.bfloat16, 1, 4096, None)
+    whole = plan_generation(GenerationSetup(REAL), None)
     assert plan.parameters == whole.parameters
-    beside = plan_training(run(lora={"rank": 2}), TINY, None, "int8")
+    beside = plan_training(TrainingSetup(run(lora={"rank": 2}), TINY, "int8"), None)
     assert set(beside.parts) >= {"quantized weights", "frozen weights", "trained weights"}
     model = nnx.state(create_quantized(TINY, 0, "int8"))
     assert size(model) == beside.parts["quantized weights"][0] + beside.parts["frozen weights"][0]
-    alone = plan_training(run(lora={"rank": 2}), TINY, None)
+    alone = plan_training(TrainingSetup(run(lora={"rank": 2}), TINY), None)
     assert (beside.parameters, beside.trained) == (alone.parameters, alone.trained)
     with pytest.raises(ValueError, match="only LoRA factors can be trained: give lora"):
-        plan_training(run(), TINY, None, "int8")
+        plan_training(TrainingSetup(run(), TINY, "int8"), None)
 
 
-# ml_collections reads configs so.
+# ml_collections imports config files in a deprecated way.
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_command(capsys, monkeypatch):
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite has its devices
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)  # the suite has set its devices
     assert command.main(["plan", "--preset=tiny", "--context=64", "--gpu=1"]) == 0
     assert "It fits a device of 1 GB" in capsys.readouterr().out
     lora = ["plan", "--config=configs/sudoku_26b_lora.py", "--preset=tiny", "--target=none"]
@@ -127,16 +133,16 @@ def test_the_command(capsys, monkeypatch):
 
 def test_a_plan_for_gpus_needs_their_compiler(monkeypatch):
     def missing(**options):
-        raise NotImplementedError  # as without the plugin
+        raise NotImplementedError  # JAX does so without the plugin
 
     monkeypatch.setattr(topologies, "get_topology_desc", missing)
     plugin = f"pip install jax-cuda12-plugin=={jax.__version__} "
     with pytest.raises(ValueError, match=plugin):
-        plan_generation(TINY, MeshConfig(), jnp.bfloat16, 1, 64, "h100")
+        plan_generation(GenerationSetup(TINY, context=64), "h100")
 
 
-def test_a_plan_for_gpus_is_of_their_kernels(monkeypatch):
-    """With CPU devices in the place of GPUs, up to the program that would be compiled for them."""
+def test_a_plan_for_gpus_compiles_their_kernels(monkeypatch):
+    """CPU devices stand for GPUs up to the program that would be compiled for them."""
     seen = {}
 
     def compiled(target, program, *args):
@@ -149,6 +155,6 @@ def test_a_plan_for_gpus_is_of_their_kernels(monkeypatch):
     monkeypatch.setattr(memory_plan, "devices", lambda target, num: jax.devices()[:num])
     monkeypatch.setattr(memory_plan, "_temporaries", compiled)
     shape = dataclasses.replace(TINY, width=64, expert_dim=64)
-    plan = plan_generation(shape, MeshConfig(), jnp.bfloat16, 1, 64, "h100")
+    plan = plan_generation(GenerationSetup(shape, context=64), "h100")
     assert plan.activations == 5 and "at most" not in plan.table(None)
     assert "pallas_call" in seen["h100"] and "bf16" in seen["h100"]

@@ -1,0 +1,58 @@
+"""The demo in a pipe, as a user runs it; its verdict; and bad input in one line."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from data.sudoku.grids import SudokuSource
+from scripts import demo
+from scripts.demo_view import RULE, grid_lines
+
+EASY = 5  # a seed whose puzzle the shipped model solves
+
+
+def test_in_a_pipe_every_step_is_printed():
+    command = [sys.executable, "-m", "scripts.demo", f"--seed={EASY}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
+    assert "\x1b" not in said
+    puzzle, solution = SudokuSource(EASY, 1, 3, demo.CLUES, "test")[0].values()
+    clues = np.count_nonzero(puzzle)
+    assert said.startswith(f"A new Sudoku with {clues} of 81 digits given")
+    assert f"--seed={EASY}" in said
+    first, last = (grid_lines([str(d) if d else "." for d in grid]) for grid in (puzzle, solution))
+    assert "\n".join(first) in said and "\n".join(last) in said
+    steps = said.count("\nStep ")
+    assert 1 < steps < 48 and said.count(RULE) == 2 * (steps + 1)
+    assert f"Step {steps} of at most 48: mean entropy 0.00" in said
+    assert f"{81 - clues} of {81 - clues} empty cells accepted" in said
+    assert "Solved: the answer is the puzzle's one solution." in said
+    assert f"It took {steps} denoising steps and " in said
+    assert said.splitlines()[-2].startswith("What you saw: ")
+    assert said.splitlines()[-1].startswith("What to run next: bash scripts/")
+
+
+def test_the_verdict_names_wrong_cells():
+    puzzle, solution = SudokuSource(0, 1, 3, demo.CLUES, "test")[0].values()
+    assert demo.verdict(puzzle, solution, solution).startswith("Solved")
+    assert demo.verdict(puzzle, None, solution).startswith("Not solved: the model's answer is not")
+    answer = solution.copy()
+    answer[[0, 17, 40, 80]] = answer[[0, 17, 40, 80]] % 9 + 1
+    said = demo.verdict(puzzle, answer, solution)
+    empty = np.count_nonzero(puzzle == 0)
+    assert said.startswith(f"Not solved: 4 of 81 cells are wrong ({empty} were empty): row 1, ")
+    assert f"row 2, column 9 is {answer[17]}, not {solution[17]}; row 5, column 5 " in said
+    assert said.endswith("; and 1 more.") and "row 9" not in said
+
+
+def test_bad_input_is_one_line(capsys):
+    for flags, message in (
+        (["--checkpoint=nowhere"], "nowhere"),
+        (["--seed=-1"], "--seed"),
+        (["more"], "unexpected argument 'more'"),
+    ):
+        assert demo.main(["demo", *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1

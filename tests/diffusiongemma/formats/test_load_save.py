@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, tensors: dict[str, np.ndarray]) -> None:
-    save_file(weights, folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors")
 
 
 def text_tensors(folder: Path) -> dict[str, np.ndarray]:
@@ -96,7 +96,7 @@ def test_sharded_folder_loads_the_same_model(folder, with_index):
     (folder / "model.safetensors").unlink()
     weight_map = {}
     for i in range(3):
-        part = {k: tensors[k] for k in sorted(weights)[i::3]}
+        part = {k: tensors[k] for k in sorted(tensors)[i::3]}
         name = f"model-0000{i + 1}-of-00003.safetensors"
         save_file(part, folder / name)
         weight_map |= dict.fromkeys(part, name)
@@ -133,7 +133,7 @@ def test_missing_extra_and_misshapen_tensors_are_reported_together(folder):
     tensors["model.decoder.layers.5.self_attn.v_proj.weight"] = np.zeros((16, 32), np.float32)
     tensors["model.decoder.layers.0.mlp.up_proj.weight"] = np.zeros((32, 24), np.float32)
     tensors["model.decoder.layers.1.router.scale"] = np.ones(32, np.int32)
-    write(folder, weights)
+    write(folder, tensors)
     message = refusal(folder)
     assert "missing (2): " in message and "model.decoder.norm.weight" in message
     assert "model.encoder.language_model.layers.2.layer_scalar" in message
@@ -168,7 +168,7 @@ def test_tensors_that_are_not_finite_are_named(folder, bad, dtype):
     tensors = {k: v.astype(dtype) for k, v in read(folder).items()}
     for name in ("model.decoder.layers.3.experts.down_proj", "model.decoder.norm.weight"):
         tensors[name].flat[-1] = bad
-    write(folder, weights)
+    write(folder, tensors)
     message = refusal(folder)
     assert "inf or nan (2)" in message
     assert "model.decoder.layers.3.experts.down_proj" in message
@@ -178,7 +178,7 @@ def test_tensors_that_are_not_finite_are_named(folder, bad, dtype):
 def test_overflow_of_a_narrower_dtype_is_named(folder):
     tensors = read(folder)
     tensors["model.decoder.norm.weight"][0] = 1e6
-    write(folder, weights)
+    write(folder, tensors)
     load_checkpoint(folder)
     assert "inf or nan (1): model.decoder.norm.weight" in refusal(folder, dtype=np.float16)
 

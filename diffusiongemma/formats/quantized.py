@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from diffusiongemma.formats.tensor_tables import FileTensor, split_axes
+from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.weights import Quantization, Weights
 from diffusiongemma.ops.quantized import Precision, Quantized, group_size, quantize
+from diffusiongemma.parameters import split_axes
 from diffusiongemma.quantized_model import EMBEDDING, precision_of
 
 # Of values and scales.

@@ -21,6 +21,7 @@ import numpy as np
 from absl import flags
 
 from diffusiongemma.config import ModelConfig, five_to_one
+from diffusiongemma.formats.format import WriteOptions
 from diffusiongemma.formats.hf import open_hf, write_hf
 from diffusiongemma.formats.tensor_tables import ORBAX, file_tensors
 from diffusiongemma.formats.weights import Weights
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> int:
         root.mkdir(parents=True)
         try:
             (root / "hf").mkdir()
-            write_hf(root / "hf", random_weights(config), values.shard_bytes)
+            write_hf(root / "hf", random_weights(config), WriteOptions(values.shard_bytes))
             sizes = [f.stat().st_size for f in (root / "hf").iterdir()]
             largest = max(np.prod(t.shape) * 2 for t in file_tensors(config, ORBAX).values())
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

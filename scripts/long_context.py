@@ -27,6 +27,7 @@ from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
+from diffusiongemma.formats.atomic_folder import write_files
 from diffusiongemma.formats.detect import open_checkpoint
 from sample import cli
 from sample.command.flags import SAMPLER, define_fields, given_fields
@@ -167,7 +168,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
         "results.json": (json.dumps(results, indent=2) + "\n").encode(),
         "REPORT.md": text.encode(),
     }
-    cli.write_files(out, files)
+    write_files(out, files)
     print(f"{_table(rows)}\nwrote {out / 'REPORT.md'}")
     return 0
 

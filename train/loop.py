@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +18,7 @@ from data.sources import open_sources
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.formats.adapter import fingerprint
+from diffusiongemma.formats.atomic_folder import write_file
 from diffusiongemma.formats.detect import open_checkpoint
 from diffusiongemma.formats.load_save import convert_checkpoint
 from diffusiongemma.lora import add_lora, merge_lora
@@ -237,7 +237,4 @@ def claim_workdir(config: RunConfig, workdir: Path) -> None:
         return
     if workdir.exists() and any(workdir.iterdir()):
         raise ConfigError(f"{workdir} is not empty and not a run's: choose a new --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_file(path, text.encode())

@@ -15,7 +15,8 @@ from typing import Any
 from absl import flags
 
 from data.metrics import wilson
-from sample.cli import check_out, run, write_files
+from diffusiongemma.formats.atomic_folder import write_files
+from sample.cli import check_out, run
 from train import plots
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"

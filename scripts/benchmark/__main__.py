@@ -25,6 +25,7 @@ from absl import flags
 
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.backend import set_backend
+from diffusiongemma.formats.atomic_folder import write_files
 from diffusiongemma.quantized_model import create_quantized
 from sample import cli
 from sample.statistics import peak_memory
@@ -166,7 +167,7 @@ def main(argv: list[str]) -> int:
         print(table(found))
         if values.out:
             files = {"benchmark.json": json.dumps(found, indent=1).encode() + b"\n"}
-            cli.write_files(Path(values.out), files | {"benchmark.png": plot(found)})
+            write_files(Path(values.out), files | {"benchmark.png": plot(found)})
 
     return cli.run(values, run, argv, __doc__)
 

@@ -16,7 +16,6 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.head import Prediction
 from sample import SamplerConfig
-from sample.cli import write_files
 from sample.generation_config import save_sampler_defaults
 from tests.data.text.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.formats.folders import make_adapter

@@ -149,6 +149,6 @@ def test_save_refuses_a_folder_with_other_weights(tmp_path):
 
 def test_save_refuses_a_sliding_last_layer(tmp_path):
     config = dataclasses.replace(ModelConfig.preset("tiny"), layer_types=("full", "sliding"))
-    with pytest.raises(CheckpointError, match="wants a full attention layer last"):
+    with pytest.raises(CheckpointError, match="the last layer must be a full attention layer"):
         model = nnx.eval_shape(lambda: DiffusionGemma(config, rngs=nnx.Rngs(0)))
         save_checkpoint(model, tmp_path / "out")

@@ -190,7 +190,10 @@ def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.
     """
     known = {path for tensor in tensors.values() for path in tensor.params}
     raise_faults(weights.source, {"no place in the format": sorted(set(weights.dtypes) - known)})
-    faults: dict[str, list[str]] = {"one tensor there, and they differ": [], "dtypes differ": []}
+    faults: dict[str, list[str]] = {
+        "one tensor in this format, but they differ": [],
+        "dtypes differ": [],
+    }
     dtypes = {}
     for name, tensor in tensors.items():
         first, *others = tensor.params
@@ -200,7 +203,9 @@ def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.
         elif others and not tensor.axes.startswith("part "):
             value = weights.read(first).tobytes()
             if any(weights.read(path).tobytes() != value for path in others):
-                faults["one tensor there, and they differ"].append(" and ".join(tensor.params))
+                faults["one tensor in this format, but they differ"].append(
+                    " and ".join(tensor.params)
+                )
     raise_faults(weights.source, faults)
     return dtypes
 

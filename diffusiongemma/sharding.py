@@ -26,12 +26,12 @@ from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats.tensor_tables import OURS, axis_groups
+from diffusiongemma.parameters import OURS, axis_groups
 
 BATCH = ("data", "fsdp")
 EXPERT = "expert"
-# The mesh axis that splits a parameter's axis, by the names of convert.OURS; the first that names a
-# mesh axis has it. Parameters of one axis are small, and whole on every device.
+# The mesh axis that splits a parameter's axis, by the names of parameters.OURS; the first that
+# names a mesh axis has it. Parameters of one axis are small, and whole on every device.
 AXES = {"V": "fsdp", "D": "fsdp", "E": EXPERT}
 
 

@@ -1,4 +1,4 @@
-"""What the mains share: flags, one-line errors, files that appear whole."""
+"""What the mains share: flags, one-line errors, a check of the folder for results."""
 
 import contextlib
 import os
@@ -68,34 +68,6 @@ def check_out(out: Path) -> None:
         raise NotADirectoryError(20, "not a folder", str(existing))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(13, "no permission to write here", str(existing))
-
-
-def write_files(out: Path, files: dict[str, bytes]) -> None:
-    """Writes all of the files, or none: they get their names once all are on the disk.
-
-    Raises:
-      OSError: the folder cannot be made or written, or the disk is full.
-    """
-    made = [p for p in (out, *out.parents) if not p.exists()]
-    partial = {name: out / f"{name}.tmp{os.getpid()}" for name in files}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, contents in files.items():
-            with partial[name].open("wb") as file:
-                file.write(contents)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, path in partial.items():
-            path.replace(out / name)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            for path in partial.values():
-                path.unlink(missing_ok=True)
-            for folder in made:
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(out)) from None
-        raise
 
 
 def device_line() -> str:

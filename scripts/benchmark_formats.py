@@ -1,10 +1,11 @@
-"""A checkpoint of a few GB through every format and back, with the peak memory of each step.
+"""Converts a checkpoint of a few GB into every format and back, and measures time and memory.
 
     python -m scripts.benchmark_formats --dir=/big/disk/new --layers=18
 
-Writes a random bfloat16 checkpoint in shards (18 layers: 4.4 GB; the disk needs room for three),
-converts it, compares the results with it to the bit, loads it, and removes what it wrote. Every
-step is a process of its own, and its peak is the kernel's (ru_maxrss), files mapped included.
+The script writes a random bfloat16 checkpoint in shards (18 layers take 4.4 GB; the disk needs room
+for three of them), converts it to each format and back, compares the result to the bit, loads it,
+and removes what it wrote. Every step runs in a process of its own. The peak memory of a step is the
+kernel's figure (ru_maxrss), which includes mapped files.
 """
 
 import dataclasses
@@ -21,6 +22,8 @@ import numpy as np
 from absl import flags
 
 from diffusiongemma.config import ModelConfig, five_to_one
+from diffusiongemma.formats.detect import whole_formats
+from diffusiongemma.formats.format import WriteOptions
 from diffusiongemma.formats.hf import open_hf, write_hf
 from diffusiongemma.formats.tensor_tables import ORBAX, file_tensors
 from diffusiongemma.formats.weights import Weights
@@ -39,13 +42,13 @@ LOAD = "import sys, diffusiongemma as d; d.load_checkpoint(sys.argv[1])"
 
 
 def random_weights(config: ModelConfig) -> Weights:
-    """Random parameters, each made when it is read; both modes' layer scalars are equal."""
+    """Random parameters, each made when it is read. Encode and denoise have equal layer scalars."""
     tensors = file_tensors(config, ORBAX)
     names = list(tensors)
 
     def read(path: str) -> np.ndarray:
         seed = names.index(path.replace("encode_scalar", "denoise_scalar"))
-        # The bits of numbers between 1 and 2: random to the last, and finite.
+        # These are the bits of numbers between 1 and 2: all of them are finite.
         bits = np.random.default_rng(seed).integers(
             0x3F80, 0x4000, tensors[path].shape, dtype=np.uint16
         )
@@ -56,7 +59,15 @@ def random_weights(config: ModelConfig) -> Weights:
 
 
 def step(name: str, *command: str) -> None:
-    """Runs Python in a process of its own and prints its time and its peak."""
+    """Runs Python in a process of its own and prints its time and its peak memory.
+
+    Args:
+      name: what the step is called in the output.
+      command: the arguments of Python.
+
+    Raises:
+      ValueError: the process failed.
+    """
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -72,46 +83,69 @@ def compare(one: Path, other: Path) -> None:
     for name in first.tensors:
         a, b = first.read(name), second.read(name)
         if a.dtype != b.dtype or not np.array_equal(a.view(np.uint16), b.view(np.uint16)):
-            raise ValueError(f"{other}: {name} has changed")
+            raise ValueError(f"{other}: {name} has changed on the way")
+
+
+def measure(root: Path, layers: int, shard_bytes: int) -> None:
+    """Writes a checkpoint into a new folder, takes it through every format, and prints each step.
+
+    Args:
+      root: the folder, which is removed at the end.
+      layers: number of layers of the model.
+      shard_bytes: the most bytes of weights in one file.
+
+    Raises:
+      ValueError: a step failed, or a tensor changed on the way.
+    """
+    config = dataclasses.replace(SHAPE, layer_types=five_to_one(layers))
+    root.mkdir(parents=True)
+    try:
+        (root / "hf").mkdir()
+        write_hf(root / "hf", random_weights(config), WriteOptions(shard_bytes))
+        sizes = [f.stat().st_size for f in (root / "hf").iterdir()]
+        largest = max(np.prod(t.shape) * 2 for t in file_tensors(config, ORBAX).values())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        print(
+            f"{sum(sizes) / 1e9:.2f} GB in {len(sizes) - 2} shards, the largest tensor "
+            f"{largest / 1e9:.2f} GB; written with a peak of {peak:.2f} GB"
+        )
+        step("imports alone", *CONVERT, "--help")
+        for format in whole_formats():
+            size = f"--shard_bytes={shard_bytes}"
+            other, back = f"--to={root / 'other'}", f"--to={root / 'back'}"
+            there = (f"--from={root / 'hf'}", other, f"--format={format}", size)
+            step(f"hf -> {format}", *CONVERT, *there)
+            again = (f"--from={root / 'other'}", back, "--format=hf", size)
+            step(f"{format} -> hf", *CONVERT, *again)
+            compare(root / "hf", root / "back")
+            shutil.rmtree(root / "other")
+            shutil.rmtree(root / "back")
+        step("loaded (with the model)", "-c", LOAD, str(root / "hf"))
+        print("not a bit has changed")
+    finally:
+        shutil.rmtree(root)
 
 
 def main(argv: list[str]) -> int:
     values = flags.FlagValues()
-    flags.DEFINE_string("dir", None, "A folder to make, and remove.", flag_values=values)
-    flags.DEFINE_integer("layers", 18, "Of the model, a multiple of 6.", 6, flag_values=values)
-    flags.DEFINE_integer("shard_bytes", 1_000_000_000, "A file's.", 1, flag_values=values)
+    flags.DEFINE_string(
+        "dir", None, "Folder to work in: it is made, and removed at the end.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "layers", 18, "Number of layers, a multiple of 6.", lower_bound=6, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "shard_bytes",
+        1_000_000_000,
+        "The most bytes of weights in one file.",
+        lower_bound=1,
+        flag_values=values,
+    )
 
     def run() -> None:
         if not values.dir:
             raise ValueError("--dir=PATH is needed")
-        root = Path(values.dir)
-        config = dataclasses.replace(SHAPE, layer_types=five_to_one(values.layers))
-        root.mkdir(parents=True)
-        try:
-            (root / "hf").mkdir()
-            write_hf(root / "hf", random_weights(config), values.shard_bytes)
-            sizes = [f.stat().st_size for f in (root / "hf").iterdir()]
-            largest = max(np.prod(t.shape) * 2 for t in file_tensors(config, ORBAX).values())
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-            print(
-                f"{sum(sizes) / 1e9:.2f} GB in {len(sizes) - 2} shards, the largest tensor "
-                f"{largest / 1e9:.2f} GB; written with a peak of {peak:.2f} GB"
-            )
-            step("imports alone", "-m", "scripts.convert", "--help")
-            for format in ("hf", "google", "orbax"):
-                size = f"--shard_bytes={values.shard_bytes}"
-                other, back = f"--to={root / 'other'}", f"--to={root / 'back'}"
-                there = (f"--from={root / 'hf'}", other, f"--format={format}", size)
-                step(f"hf -> {format}", *CONVERT, *there)
-                again = (f"--from={root / 'other'}", back, "--format=hf", size)
-                step(f"{format} -> hf", *CONVERT, *again)
-                compare(root / "hf", root / "back")
-                shutil.rmtree(root / "other")
-                shutil.rmtree(root / "back")
-            step("loaded (with the model)", "-c", LOAD, str(root / "hf"))
-            print("not a bit has changed")
-        finally:
-            shutil.rmtree(root)
+        measure(Path(values.dir), values.layers, values.shard_bytes)
 
     return cli.run(values, run, argv, __doc__)
 

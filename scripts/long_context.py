@@ -25,6 +25,7 @@ from data.tasks.needle import NeedleSource
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
+from diffusiongemma.formats.atomic_folder import write_files
 from diffusiongemma.formats.detect import open_checkpoint
 from sample import AutoregressiveConfig, cli
 from sample.command.flags import SAMPLER, define_fields, given_fields
@@ -160,7 +161,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
         "results.json": (json.dumps(results, indent=2) + "\n").encode(),
         "REPORT.md": _report(results).encode(),
     }
-    cli.write_files(out, files)
+    write_files(out, files)
     print(f"{_table(rows)}\nwrote {out / 'REPORT.md'}")
     return 0
 

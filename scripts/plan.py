@@ -22,7 +22,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from diffusiongemma import ModelConfig
-from diffusiongemma.formats.hf import CONFIG, is_hf, read_config
+from diffusiongemma.formats.config_file import CONFIG, read_config
+from diffusiongemma.formats.hf import is_hf
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.sharding import MeshConfig
 from sample import cli

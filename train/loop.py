@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from sample.checkpoint import Checkpoint
 
 from data.pipeline import Packer, make_dataset
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
@@ -21,7 +22,6 @@ from diffusiongemma.lora import add_lora, merge_lora
 from diffusiongemma.quantized_model import quantized_precision
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
-from sample.checkpoint import Checkpoint
 from train.checkpointer import Checkpointer
 from train.config import ConfigError, RunConfig, differences
 from train.optimizer import make_optimizer

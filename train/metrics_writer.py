@@ -7,6 +7,8 @@ import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from diffusiongemma.formats.atomic_folder import write_file
+
 
 class MetricsWriter:
     """Writes each step's figures to workdir/metrics.jsonl and to TensorBoard events in workdir/tb.
@@ -27,9 +29,7 @@ class MetricsWriter:
                 # A killed run may leave half a line.
                 if line.endswith("\n") and json.loads(line)["step"] <= step:
                     kept.append(line)
-            partial = path.with_suffix(".tmp")
-            partial.write_text("".join(kept))
-            partial.replace(path)
+            write_file(path, "".join(kept).encode())
         self.last = json.loads(kept[-1]) if kept else None
         self._file = path.open("a")
         self._events = SummaryWriter(str(workdir / "tb"), purge_step=step + 1 if step else None)

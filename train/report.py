@@ -16,7 +16,8 @@ from typing import Any
 from absl import flags
 
 from data.measures import wilson
-from sample.cli import check_out, run, write_files
+from diffusiongemma.formats.atomic_folder import write_files
+from sample.cli import check_out, run
 from train import plots
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"

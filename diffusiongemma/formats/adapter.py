@@ -1,9 +1,10 @@
-"""LoRA checkpoints: factors alone, to be put beside the weights of a base or merged into them.
+"""LoRA factors of a checkpoint, to be put beside the weights of their base or merged into them.
 
-Which base they were trained on is known by its fingerprint, a hash over name, shape and first few
-elements of every parameter, rounded to bfloat16. It takes a small read of every tensor (of Orbax's,
-a chunk). A base keeps it in every format and when it is cast to bfloat16, but not to float16. A
-quantized base has that of what was quantized, so that factors trained on it go with either.
+The base on which factors were trained is known by its fingerprint: a hash over the name, the shape
+and the first few elements of every parameter, rounded to bfloat16. Taking it reads a small part of
+every tensor (a chunk of it, if Orbax saved it). A base has the same fingerprint in every format and
+after a cast to bfloat16, but not after a cast to float16. A quantized base has the fingerprint of
+the weights that were quantized, so factors trained on it go with either.
 """
 
 import dataclasses
@@ -15,31 +16,24 @@ import ml_dtypes
 import numpy as np
 from flax import nnx
 
-from diffusiongemma.formats.weights import (
-    CheckpointError,
-    Sharding,
-    Stored,
-    Weights,
-    is_finite,
-    place,
-    report,
-)
+from diffusiongemma.formats.checks import CheckpointError, is_finite, raise_faults
+from diffusiongemma.formats.weights import Sharding, Stored, Weights, place
 from diffusiongemma.lora import linears, merged
 from diffusiongemma.transformer import DiffusionGemma
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-    """The factors of one checkpoint.
+    """The LoRA factors of one checkpoint.
 
     Attributes:
-      weights: the factors, by paths as "layers.3.attention.q.lora_a"; its config is the base's,
-        with the canvas that they were trained on.
-      rank: r.
-      alpha: scale, over rank.
-      base: the checkpoint that they belong to.
-      fingerprint: of the base they were trained on; "": not known.
-      dtype: of the base's weights in training; None: each one's own.
+      weights: the factors, with paths like "layers.3.attention.q.lora_a". Its config is the base's,
+        but with the size of the canvas that the factors were trained on.
+      rank: the rank r of the factors.
+      alpha: the factors' product is scaled by alpha / rank.
+      base: folder of the base.
+      fingerprint: fingerprint of the base on which the factors were trained; "" if it is not known.
+      dtype: dtype of the base's weights in training; None: the dtype of each tensor.
     """
 
     weights: Weights
@@ -52,8 +46,12 @@ class Adapter:
     def attach(self, model: DiffusionGemma, sharding: Sharding | None = None) -> None:
         """Puts the factors, in float32, beside the weights of the base's model, in place.
 
+        Args:
+          model: the model of the base.
+          sharding: where the factors go; None: to the default device.
+
         Raises:
-          CheckpointError: every factor with an inf or a nan.
+          CheckpointError: factors have an inf or a nan. It names them.
         """
         model.config = self.weights.config
         for path, linear in linears(model):
@@ -63,18 +61,18 @@ class Adapter:
                     value = place(value, f"{path}.{name}", sharding)
                     setattr(linear, name, nnx.LoRAParam(value))
                 linear.lora_scale = self.alpha / self.rank
-        report(self.weights.source, {"inf or nan": self.weights.broken})
+        raise_faults(self.weights.source, {"inf or nan": self.weights.broken})
 
     def merge(self, base: Weights) -> Weights:
-        """The base's weights with the factors merged in, each when it is read.
+        """The weights of the base with the factors merged in. Each is merged when it is read.
 
         Raises:
           CheckpointError: the base is quantized.
         """
         if base.quantized:
             raise CheckpointError(
-                f"{base.source}: quantized, so factors cannot be merged into it: give the base "
-                "that it was made from (--base)"
+                f"{base.source}: its weights are quantized, so LoRA factors cannot be merged into "
+                "them: name the checkpoint that was quantized (--base)"
             )
 
         def read(path: str) -> np.ndarray:
@@ -94,7 +92,7 @@ class Adapter:
 
 
 def fingerprint(stored: Stored) -> str:
-    """Of a whole model's checkpoint; see the module."""
+    """The fingerprint of a checkpoint that holds a whole model; see the module."""
     if stored.quantized and stored.quantized.fingerprint:
         return stored.quantized.fingerprint
     found = {}
@@ -108,15 +106,16 @@ def fingerprint(stored: Stored) -> str:
 
 
 def check_base(folder: Path, wanted: str, base: Path, stored: Stored) -> None:
-    """Raises CheckpointError if factors belong to another base than the one given.
+    """Raises CheckpointError if LoRA factors were trained on another base than the one given.
 
     Args:
-      folder: theirs.
-      wanted: the fingerprint of their base; "" if it is not known.
-      base, stored: the one given.
+      folder: the checkpoint with the factors.
+      wanted: the fingerprint of the base on which they were trained; "" if it is not known.
+      base: folder of the base that is given.
+      stored: that base, opened.
     """
     if wanted and wanted != fingerprint(stored):
         raise CheckpointError(
-            f"{folder}: its factors were trained on another base than {base}: "
-            "give their own (--base)"
+            f"{folder}: its LoRA factors were trained on another base than {base}: "
+            "name the base that they were trained on (--base)"
         )

@@ -1,27 +1,68 @@
-"""Folders with checkpoints: which format they are in, and what belongs together.
+"""The registry of formats, and which format a folder is in.
 
-"Whole" is a checkpoint with all its weights. A LoRA checkpoint, a LoRA run's or PEFT's, has factors
-only: the weights are its base's.
+A new format is one file with a FORMAT (see format.py), and its line in FORMATS. Loading, saving,
+converting, error texts and the flags of scripts.convert read that tuple.
 """
 
 import os
 from pathlib import Path
 
-from diffusiongemma.config import PRESETS, ModelConfig
-from diffusiongemma.formats import orbax_tree
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.formats import google, hf, orbax, peft
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.google import open_google
-from diffusiongemma.formats.hf import CONFIG, is_hf, open_hf, pickles, read_config
-from diffusiongemma.formats.orbax import (
-    description,
-    is_orbax,
-    is_run,
-    latest_step,
-    open_lora,
-    open_orbax,
+from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.config_file import find_config
+from diffusiongemma.formats.format import Format, FormatName, StoredFactors
+from diffusiongemma.formats.weights import Stored
+
+# The first one that recognises a folder opens it. PEFT's adapters have safetensors files too, so
+# they come before the released layout.
+FORMATS: tuple[Format, ...] = (
+    peft.FORMAT,
+    hf.FORMAT,
+    google.FORMAT,
+    orbax.FORMAT,
 )
-from diffusiongemma.formats.peft import is_peft, open_peft, peft_base
-from diffusiongemma.formats.weights import CheckpointError, Stored
+# Endings of files with pickled weights.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def whole_formats() -> list[FormatName]:
+    """Names of the formats in which a whole model can be written."""
+    return [format.name for format in FORMATS if format.write is not None]
+
+
+def written_formats() -> list[FormatName]:
+    """Names of the formats in which a whole model, or LoRA factors alone, can be written."""
+    return [f.name for f in FORMATS if f.write is not None or f.write_factors is not None]
+
+
+def quantized_formats() -> list[FormatName]:
+    """Names of the formats that can hold quantized weights."""
+    return [format.name for format in FORMATS if format.holds_quantized]
+
+
+def descriptions() -> str:
+    """The formats and their descriptions, as one line for help and error texts."""
+    return "; ".join(f"{format.name} ({format.description})" for format in FORMATS)
+
+
+def format_named(name: FormatName, names: list[FormatName]) -> Format:
+    """The format of a name; CheckpointError if it is not one of `names`."""
+    if name not in names:
+        raise CheckpointError(f"format {name}: expected one of {', '.join(names)}")
+    return next(format for format in FORMATS if format.name == name)
+
+
+def recognise(folder: Path) -> Format | None:
+    """The format of a folder; None if no format recognises it.
+
+    Raises:
+      CheckpointError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    return next((format for format in FORMATS if format.recognises(folder)), None)
 
 
 def open_checkpoint(
@@ -29,88 +70,90 @@ def open_checkpoint(
     config: ModelConfig | str | os.PathLike | None = None,
     base: str | os.PathLike | None = None,
 ) -> tuple[Stored, Adapter | None]:
-    """A whole checkpoint and None, or a LoRA checkpoint's base and its factors.
+    """Opens a checkpoint: reads and checks its headers, and of its weights a fingerprint at most.
 
-    Headers are read and checked; of the weights no more than a fingerprint takes. For arguments and
-    errors see checkpoint.load_checkpoint.
+    Args:
+      path: as load_checkpoint's (load_save.py).
+      config: as load_checkpoint's.
+      base: as load_checkpoint's.
+
+    Returns:
+      the opened whole model, and None; or the opened base of LoRA factors, and the factors.
+
+    Raises:
+      CheckpointError: as load_checkpoint, but tensors with an inf or a nan are not found yet.
     """
-    folder = _step(Path(path))
-    named = _base(folder, base)
-    if named is None:
-        stored = _open_whole(folder, config)
+    folder = Path(path)
+    format = _recognised(folder)
+    factors = format.factors(folder)
+    if factors is None:
+        stored = _open_whole(format, folder, config)
         if base is not None:
-            raise CheckpointError(f"{folder}: has all its weights, and so no base")
+            raise CheckpointError(f"{folder}: has all its weights, so it takes no base (--base)")
         return stored, None
-    below = _step(named)
-    if _is_lora(below):
-        raise CheckpointError(f"{named}: LoRA factors are no base: merge them with scripts.convert")
-    stored = _open_whole(below, config)
-    return stored, (open_peft if is_peft(folder) else open_lora)(folder, named, stored)
+    found = _base(folder, factors, base)
+    format = _recognised(found)
+    if format.factors(found) is not None:
+        raise CheckpointError(
+            f"{found}: holds LoRA factors, which cannot be a base: merge them with scripts.convert"
+        )
+    stored = _open_whole(format, found, config)
+    return stored, factors.open(found, stored)
 
 
 def companion_folder(path: str | os.PathLike, base: str | os.PathLike | None = None) -> Path:
-    """Where a checkpoint's tokenizer and its like are: in its base if it has only LoRA factors."""
+    """The folder with a checkpoint's tokenizer, chat template and generation_config.json.
+
+    It is the checkpoint's folder, or its base's if the checkpoint holds only LoRA factors and has
+    no tokenizer.json of its own.
+    """
     folder = Path(path)
-    named = _base(_step(folder), base)
-    return folder if named is None or (folder / "tokenizer.json").is_file() else named
+    format = recognise(folder)
+    factors = None if format is None else format.factors(folder)
+    if factors is None:
+        return folder
+    found = _base(folder, factors, base)
+    return folder if (folder / "tokenizer.json").is_file() else found
 
 
-def _step(folder: Path) -> Path:
-    """The folder, or a run's latest checkpoint in it."""
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    other = is_hf(folder) or is_orbax(folder) or orbax_tree.is_tree(folder)
-    return latest_step(folder) if is_run(folder) and not other else folder
+def _recognised(folder: Path) -> Format:
+    """The format of a folder. CheckpointError if no format recognises it."""
+    format = recognise(folder)
+    if format is not None:
+        return format
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise CheckpointError(
+            f"{folder}: has only pickle files ({', '.join(pickles)}), which are never read because "
+            "they can run code: save the weights as safetensors"
+        )
+    raise CheckpointError(f"{folder}: holds no checkpoint in a known format: {descriptions()}")
 
 
-def _is_lora(folder: Path) -> bool:
-    return is_peft(folder) or (is_orbax(folder) and description(folder)["lora"]["rank"] > 0)
-
-
-def _base(folder: Path, given: str | os.PathLike | None) -> Path | None:
-    """The base of a LoRA checkpoint: the one given, else what it names; None of a whole one."""
-    if not _is_lora(folder):
-        return None
-    if given is not None:
-        base = Path(given)
-    elif is_peft(folder):
-        base = peft_base(folder)
-    else:
-        base = Path(init) if (init := description(folder)["init"]) else None
-    if base is None or not base.is_dir():
-        where = "it does not name" if base is None else f"{base} is not there"
-        raise CheckpointError(f"{folder}: LoRA factors whose base {where}: give it (--base)")
+def _base(folder: Path, factors: StoredFactors, given: str | os.PathLike | None) -> Path:
+    """The base of LoRA factors: the folder that is given, else the one that they name."""
+    base = factors.base if given is None else Path(given)
+    if base is None:
+        raise CheckpointError(
+            f"{folder}: holds LoRA factors but does not name their base: name it (--base)"
+        )
+    if not base.is_dir():
+        raise CheckpointError(
+            f"{folder}: holds LoRA factors whose base {base} is not there: name their base (--base)"
+        )
     return base
 
 
-def _open_whole(folder: Path, config: ModelConfig | str | os.PathLike | None) -> Stored:
-    bare_tree = orbax_tree.is_tree(folder) and not is_hf(folder)
-    if config is not None and not bare_tree:
-        raise CheckpointError(f"{folder}: not in Google's layout, so it has its own config")
-    if is_hf(folder):
-        return open_hf(folder)
-    if bare_tree:
-        return open_google(folder, None if config is None else _named_config(config))
-    if is_orbax(folder):
-        return open_orbax(folder)
-    if pickles(folder):
+def _open_whole(
+    format: Format, folder: Path, config: ModelConfig | str | os.PathLike | None
+) -> Stored:
+    """Opens a whole model with the config that the caller names, if the format takes one."""
+    assert format.open is not None, f"{format.name} holds LoRA factors only"
+    if config is None:
+        return format.open(folder, None)
+    if not format.takes_config:
         raise CheckpointError(
-            f"{folder}: only pickle files ({', '.join(pickles(folder))}), which can run code when "
-            "they are read, and are not: save the weights as safetensors"
+            f"{folder}: a checkpoint in the format {format.name} has its own config: leave out "
+            "--config"
         )
-    raise CheckpointError(
-        f"{folder}: no checkpoint: expected {CONFIG} and *.safetensors, or a checkpoint of Orbax"
-    )
-
-
-def _named_config(config: ModelConfig | str | os.PathLike) -> ModelConfig:
-    if isinstance(config, ModelConfig):
-        return config
-    if config in PRESETS:
-        return PRESETS[config]
-    file = Path(config)
-    if not file.exists():
-        raise CheckpointError(
-            f"config {config}: neither a preset ({', '.join(sorted(PRESETS))}) nor a file"
-        )
-    return read_config(file / CONFIG if file.is_dir() else file)
+    return format.open(folder, find_config(config))

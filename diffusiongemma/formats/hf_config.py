@@ -1,10 +1,11 @@
-"""config.json of the released layout (transformers 5.23.0) <-> ModelConfig."""
+"""Translates between the config.json of transformers 5.23.0 and ModelConfig."""
 
+from collections.abc import Collection
 from typing import Any
 
 from diffusiongemma.config import LayerType, ModelConfig
 
-# transformers' name of a field of text_config -> ours. A field with a default here may be absent.
+# Name of a field in text_config -> name of the field in ModelConfig.
 TEXT_FIELDS = {
     "vocab_size": "vocab_size",
     "hidden_size": "width",
@@ -22,12 +23,14 @@ TEXT_FIELDS = {
     "pad_token_id": "pad_id",
     "bos_token_id": "bos_id",
 }
+# Fields of TEXT_FIELDS that may be absent: ModelConfig has a default for them.
 MAY_BE_ABSENT = {"final_logit_softcapping", "rms_norm_eps", "pad_token_id", "bos_token_id"}
+# Fields of TEXT_FIELDS that are floats; the others are integers.
 FLOATS = {"final_logit_softcapping", "rms_norm_eps"}
 
 LAYER_TYPES: dict[str, LayerType] = {"sliding_attention": "sliding", "full_attention": "full"}
 
-# Fields read on their own below.
+# Fields that are read one by one in the functions below.
 TEXT_SPECIAL = {
     "num_hidden_layers",
     "layer_types",
@@ -39,14 +42,14 @@ TEXT_SPECIAL = {
 }
 TOP_SPECIAL = {"text_config", "canvas_length", "eos_token_id"}
 
-# Fields of which this network has one form: absent, or one of these values.
+# Fields that must be absent or have one of these values, because this network has no other form.
 TEXT_CONSTANTS: dict[str, tuple] = {
     "model_type": ("diffusion_gemma_text",),
     "hidden_activation": ("gelu_pytorch_tanh",),
     "attention_bias": (False,),
     "attention_dropout": (0, None),
     "tie_word_embeddings": (True,),
-    "use_bidirectional_attention": ("vision", None),  # "vision" concerns images only
+    "use_bidirectional_attention": ("vision", None),  # "vision" applies to images only
     "attention_k_eq_v": (True,),
     "enable_moe_block": (True,),
     "hidden_size_per_layer_input": (0, None),
@@ -87,7 +90,7 @@ TOP_IGNORED = {
     "vision_soft_tokens_per_image",
 }
 
-# The constants that transformers 5.23.0 knows, and so an export holds.
+# The constants that transformers 5.23.0 knows: only these are written.
 WRITTEN_CONSTANTS = {
     "model_type",
     "hidden_activation",
@@ -97,7 +100,7 @@ WRITTEN_CONSTANTS = {
     "use_bidirectional_attention",
 }
 
-# A vision tower without layers: transformers cannot do without any.
+# The config of a vision tower without layers: transformers needs one in every config.
 NO_VISION = {
     "model_type": "gemma4_vision",
     "hidden_size": 4,
@@ -112,13 +115,13 @@ NO_VISION = {
 
 
 def config_from_hf(config: dict[str, Any]) -> ModelConfig:
-    """The text model that a config.json describes; its vision part is ignored.
+    """The text model that a config.json describes. Its vision part is ignored.
 
-    The sizes of full layers come from global_head_dim and num_global_key_value_heads (as released)
-    or from per_layer_config (as transformers 5.23.0 writes it).
+    The sizes of full layers are read from global_head_dim and num_global_key_value_heads, as in the
+    release, or from per_layer_config, as transformers 5.23.0 writes it.
 
     Raises:
-      ValueError: naming every missing, unknown or unsupported field at once.
+      ValueError: fields are missing, unknown or not supported. It names them all.
     """
     problems: list[str] = []
     text = config.get("text_config")
@@ -152,14 +155,14 @@ def config_from_hf(config: dict[str, Any]) -> ModelConfig:
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The config.json with which transformers 5.23.0 loads an exported model.
 
-    transformers cannot do without a vision tower: the config describes one without layers, whose
-    few tensors an export of the text model lacks; transformers makes them at random, and says so.
+    transformers needs a vision tower, so the config describes one without layers. An export of the
+    text model lacks the few tensors of that tower: transformers makes them at random and says so.
 
     Raises:
       ValueError: the last layer is not a full one, which transformers does not support.
     """
     if config.layer_types[-1] != "full":
-        raise ValueError("the released layout wants a full attention layer last")
+        raise ValueError("the last layer must be a full attention layer in the released layout")
     names = {ours: theirs for theirs, ours in LAYER_TYPES.items()}
     text = {theirs: getattr(config, ours) for theirs, ours in TEXT_FIELDS.items()}
     text |= {
@@ -191,7 +194,15 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _check_known(given: dict, prefix: str, read, constants: dict, ignored, problems: list[str]):
+def _check_known(
+    given: dict[str, Any],
+    prefix: str,
+    read: Collection[str],
+    constants: dict[str, tuple],
+    ignored: Collection[str],
+    problems: list[str],
+) -> None:
+    """Adds to `problems` each given field that is unknown, or a constant of another value."""
     for name, value in given.items():
         if name in constants:
             if value not in constants[name]:
@@ -201,11 +212,15 @@ def _check_known(given: dict, prefix: str, read, constants: dict, ignored, probl
 
 
 def _is_table(value: Any) -> bool:
+    """Whether a value is a JSON object of objects."""
     return isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
 
 
-def _number(value: Any, name: str, real: bool, problems: list[str]):
-    """The value; an entry in problems unless it is a number above zero (token ids: from zero)."""
+def _number(value: Any, name: str, real: bool, problems: list[str]) -> Any:
+    """The value, as a float if `real`. Adds to `problems` unless it is a number above zero.
+
+    Token ids may be zero.
+    """
     if value is None:
         problems.append(f"{name}: missing")
     elif isinstance(value, bool) or not isinstance(value, (int, float) if real else int):
@@ -215,7 +230,7 @@ def _number(value: Any, name: str, real: bool, problems: list[str]):
     return float(value) if real and isinstance(value, int) else value
 
 
-def _layer_types(text: dict, problems: list[str]) -> tuple[LayerType, ...]:
+def _layer_types(text: dict[str, Any], problems: list[str]) -> tuple[LayerType, ...]:
     count = _number(text.get("num_hidden_layers"), "text_config.num_hidden_layers", False, problems)
     given = text.get("layer_types")
     if not isinstance(given, list):
@@ -232,8 +247,10 @@ def _layer_types(text: dict, problems: list[str]) -> tuple[LayerType, ...]:
     return tuple(LAYER_TYPES[t] for t in given)
 
 
-def _full_attention(text: dict, fields: dict, problems: list[str]) -> dict[str, int]:
-    """Head dim and KV heads of full layers, from either place; both must agree."""
+def _full_attention(
+    text: dict[str, Any], fields: dict[str, Any], problems: list[str]
+) -> dict[str, int]:
+    """Head dim and KV heads of full layers, from either place. Both places must agree."""
     found = set()
     overrides = text.get("per_layer_config")
     if overrides is not None:
@@ -244,7 +261,7 @@ def _full_attention(text: dict, fields: dict, problems: list[str]) -> dict[str, 
         layers = {int(index): layer for index, layer in overrides.items()}
         default = {"head_dim": fields["head_dim"], "num_key_value_heads": fields["num_kv_heads"]}
         if not set(layers) <= full or any(set(layer) - set(default) for layer in layers.values()):
-            problems.append("text_config.per_layer_config: more than the heads of full layers")
+            problems.append("text_config.per_layer_config: only heads of full layers may differ")
             return {}
         merged = [default | layers.get(i, {}) for i in full]
         found |= {(layer["num_key_value_heads"], layer["head_dim"]) for layer in merged}
@@ -253,7 +270,7 @@ def _full_attention(text: dict, fields: dict, problems: list[str]) -> dict[str, 
         kv_heads = fields["num_kv_heads"] if kv_heads is None else kv_heads
         found.add((kv_heads, text.get("global_head_dim", 512)))  # transformers' default
     if len(found) != 1:
-        problems.append(f"text_config: full layers of differing heads, {sorted(found)}")
+        problems.append(f"text_config: full layers differ in (KV heads, head dim): {sorted(found)}")
         return {}
     kv_heads, head_dim = found.pop()
     return {
@@ -262,7 +279,8 @@ def _full_attention(text: dict, fields: dict, problems: list[str]) -> dict[str, 
     }
 
 
-def _rope(text: dict, problems: list[str]) -> dict[str, float]:
+def _rope(text: dict[str, Any], problems: list[str]) -> dict[str, float]:
+    """The RoPE constants of both types of layers."""
     given = text.get("rope_parameters")
     types = {"sliding_attention": "default", "full_attention": "proportional"}
     if not _is_table(given) or set(given) != set(types):
@@ -286,10 +304,14 @@ def _rope(text: dict, problems: list[str]) -> dict[str, float]:
     }
 
 
-def _stop_ids(config: dict, text: dict, problems: list[str]) -> dict[str, Any]:
-    """eos is the text model's first; generation stops on the outer list, where there is one."""
+def _stop_ids(config: dict[str, Any], text: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The end token and the tokens that end a generation.
 
-    def ids(value) -> tuple[int, ...]:
+    The end token is the first of text_config. Generation ends at the tokens of the outer list if
+    there is one, else at those of text_config.
+    """
+
+    def ids(value: Any) -> tuple[int, ...]:
         value = tuple(value) if isinstance(value, list) else (value,)
         if not value or not all(isinstance(v, int) for v in value):
             problems.append(f"eos_token_id: expected token ids, got {value}")

@@ -1,47 +1,41 @@
-"""Checkpoints of every format: loaded, saved and converted.
+"""Loads, saves and converts checkpoints of every format.
 
-    hf      config.json and *.safetensors, as released        hf_checkpoint.py
-    google  an Orbax checkpoint of Google's Linen tree        google_checkpoint.py
-    orbax   this project's own, and a training run's latest   run_checkpoint.py
-    peft    LoRA factors alone, as PEFT has them              peft_checkpoint.py
-
-They are told apart in opening.py. The tables of names are in convert.py and lora_tables.py, and
-what the formats share in tensors.py.
+The formats are listed in detect.FORMATS; docs/FORMATS.md describes each of them.
 """
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.adapter import Adapter, fingerprint
 from diffusiongemma.formats.atomic_folder import staged
-from diffusiongemma.formats.detect import open_checkpoint
-from diffusiongemma.formats.google import write_google
-from diffusiongemma.formats.hf import SHARD_BYTES, save_hf, write_hf
-from diffusiongemma.formats.orbax import write_orbax
-from diffusiongemma.formats.peft import write_peft
+from diffusiongemma.formats.checks import CheckpointError, known_dtype, raise_faults
+from diffusiongemma.formats.detect import (
+    format_named,
+    open_checkpoint,
+    quantized_formats,
+    whole_formats,
+    written_formats,
+)
+from diffusiongemma.formats.format import SHARD_BYTES, Format, FormatName, WriteOptions
 from diffusiongemma.formats.quantized import quantized_weights
 from diffusiongemma.formats.weights import (
-    CheckpointError,
     Sharding,
     Stored,
     Weights,
-    known_dtype,
     load_model,
-    report,
     weights_of_model,
     weights_of_stored,
 )
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.transformer import DiffusionGemma
 
-Format = Literal["hf", "google", "orbax"]  # of whole models
-Target = Literal["hf", "google", "orbax", "peft"]
-# Files of the released folder that belong to the model, and go where its weights go.
+# Files of the released folder that belong to the model and go where its weights go.
 COMPANIONS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -57,25 +51,25 @@ def load_checkpoint(
     config: ModelConfig | str | os.PathLike | None = None,
     base: str | os.PathLike | None = None,
 ) -> DiffusionGemma:
-    """The model in a checkpoint of any format, or a training run's latest one.
+    """Loads the model in a checkpoint of any format.
 
-    Of a LoRA checkpoint, the base's model with the factors, in float32, beside its weights.
+    For a checkpoint of LoRA factors this is the model of their base, with the factors in float32
+    beside its weights.
 
     Args:
-      path: a folder in the released layout (config.json and one or more *.safetensors, with or
-        without an index), in Google's, or in this project's; the workdir of a run of train.main; or
-        an adapter of PEFT.
-      dtype: of the parameters: float32, bfloat16 or float16; None keeps each tensor's own, or what
-        a LoRA run had.
-      sharding: where parameters go; None: the default device.
-      config: for Google's layout, which has none: a ModelConfig, a preset's name or a config.json;
-        None: the config.json in the folder.
-      base: of a LoRA checkpoint; None: the folder that it names.
+      path: the folder of the checkpoint. The workdir of a training run stands for its latest
+        checkpoint.
+      dtype: dtype of the parameters: float32, bfloat16 or float16. None keeps the dtype of each
+        tensor; for a LoRA run's checkpoint it is the dtype of the run.
+      sharding: where the parameters go; None: to the default device.
+      config: for a checkpoint in Google's layout, which may lack a config: a ModelConfig, the name
+        of a preset, or a config.json. None: the config.json in the folder.
+      base: the folder of the base of LoRA factors; None: the folder that they name.
 
     Raises:
       CheckpointError: everything that is missing, superfluous, misshapen, of an unknown dtype or
-        cut short, together; if there is nothing of that kind, every tensor with an inf or a nan.
-        Or the factors were trained on another base.
+        cut short, together; if there is nothing of that kind, every tensor with an inf or a nan. Or
+        LoRA factors were trained on another base.
     """
     return load_opened(*open_checkpoint(path, config, base), dtype, sharding)
 
@@ -83,7 +77,7 @@ def load_checkpoint(
 def load_opened(
     stored: Stored, adapter: Adapter | None, dtype=None, sharding: Sharding | None = None
 ) -> DiffusionGemma:
-    """The model in a checkpoint that open_checkpoint has opened; see load_checkpoint."""
+    """Loads the model in a checkpoint that open_checkpoint has opened; see load_checkpoint."""
     model = load_model(stored, _dtype(dtype, adapter), sharding)
     if adapter is not None:
         adapter.attach(model, sharding)
@@ -94,40 +88,41 @@ def save_checkpoint(
     model: DiffusionGemma,
     path: str | os.PathLike,
     dtype=None,
-    format: Format = "hf",
+    format: FormatName = "hf",
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes a folder that load_checkpoint loads, and transformers 5.23.0 too if it is "hf".
+    """Writes a folder that load_checkpoint loads; transformers 5.23.0 loads one in "hf" too.
 
     Files get their names when they are complete; after an error nothing half-written is left. The
-    tokenizer and generation_config.json are not the model's, and not written.
+    tokenizer and generation_config.json do not belong to the model and are not written.
 
     Args:
-      model: without LoRA factors: merge them first.
-      path: a folder, made if need be. Only "hf" writes into one with files in it.
-      dtype: of the tensors written; None keeps each parameter's own.
-      format: see the module.
-      shard_bytes: of "hf": larger weights go into several files with an index.
+      model: a model without LoRA factors: merge them first.
+      path: the folder, made if it is not there. Only "hf" writes into a folder with files in it.
+      dtype: dtype of the tensors written; None keeps the dtype of each parameter.
+      format: a format of whole models: "hf", "google" or "orbax".
+      shard_bytes: for "hf": the most bytes of weights in one file.
 
     Raises:
-      CheckpointError: parameters that the format has no place for, a dtype it does not know, a
-        folder with other weights in it, or a disk that is full or read-only.
+      CheckpointError: the format has no place for some parameters, the dtype is unknown, the folder
+        has other weights in it, or the disk is full or read-only.
     """
-    folder = Path(path)
-    _check_choice("format", format, Format)
+    folder, chosen = Path(path), format_named(format, whole_formats())
     weights = weights_of_model(model, None if dtype is None else known_dtype(dtype))
-    _check_quantized(weights, format)
-    if format == "hf":
-        save_hf(folder, weights, shard_bytes)
-        return
-    with staged(folder) as temporary:
-        _write(temporary, weights, format, shard_bytes)
+    _check_quantized(weights, chosen)
+    options = WriteOptions(shard_bytes)
+    replace = chosen.in_the_way is not None
+    if replace:
+        others = chosen.in_the_way(folder, weights, options)
+        raise_faults(folder, {"other weights in the way": others})
+    with staged(folder, replace=replace) as temporary:
+        chosen.write(temporary, weights, options)
 
 
 def convert_checkpoint(
     source: str | os.PathLike,
     target: str | os.PathLike,
-    format: Target,
+    format: FormatName,
     dtype=None,
     config: ModelConfig | str | os.PathLike | None = None,
     shard_bytes: int = SHARD_BYTES,
@@ -137,73 +132,91 @@ def convert_checkpoint(
 ) -> None:
     """Writes a checkpoint in another format, tensor by tensor: the model is never whole in memory.
 
-    The tokenizer's files, the chat template and generation_config.json come along. LoRA factors are
-    merged into their base, whose files of that kind then come along; with the format "peft" they
-    are written alone.
+    The files COMPANIONS of the source are copied. LoRA factors are merged into their base, whose
+    COMPANIONS are copied too; "peft" writes the factors alone.
 
     Args:
-      source, config, base: as load_checkpoint's.
-      target: a folder, not there yet or empty. It appears whole or not at all.
-      format, shard_bytes: as save_checkpoint's, or "peft".
-      dtype: of the tensors written; None keeps each one's own, to the bit. Not for "peft".
-      flat: of "google": the form with the prefix.
-      quantize: matrices, of "orbax": "int8", or "int4" for the experts' and int8 for the others
-        (quantized_model.py). A source that is quantized stays as it is.
+      source: as load_checkpoint's path.
+      target: a folder that is not there yet, or empty. It appears whole or not at all.
+      format: one of detect.FORMATS.
+      dtype: dtype of the tensors written; None keeps each tensor, to the bit. Not for "peft".
+      config: as load_checkpoint's.
+      shard_bytes: for "hf": the most bytes of weights in one file.
+      flat: for "google": whether to write the flat form, with the prefix.
+      base: as load_checkpoint's.
+      quantize: for "orbax": quantizes the matrices. "int8" has all of them in int8, "int4" has the
+        experts in int4 and the others in int8 (quantized_model.py). None: a quantized source stays
+        quantized, and another one stays as it is.
 
     Raises:
-      CheckpointError: as load_checkpoint and save_checkpoint; no factors for "peft"; or weights to
-        be quantized that are quantized already, or that have factors beside them.
+      CheckpointError: as load_checkpoint and save_checkpoint; "peft" is asked for and there are no
+        factors; or weights are to be quantized that are quantized already, or have factors.
     """
     folder, target = Path(source), Path(target)
-    _check_choice("format", format, Target)
+    chosen = format_named(format, written_formats())
     if quantize is not None:
-        _check_choice("quantize", quantize, Precision)
-        if format != "orbax":
-            raise CheckpointError(f"quantize: only orbax holds quantized weights, not {format}")
+        _check_quantize(quantize, chosen)
     with staged(target) as temporary:
         stored, adapter = open_checkpoint(folder, config, base)
-        homes = [folder]
-        if format == "peft":
+        if chosen.write_factors is not None:
             if adapter is None:
-                raise CheckpointError(f"{folder}: no LoRA factors to be saved alone")
+                raise CheckpointError(
+                    f"{folder}: holds no LoRA factors, and {format} holds nothing else: choose "
+                    "another format"
+                )
             if dtype is not None:
-                raise CheckpointError("dtype: not for peft, whose factors keep theirs")
-            weights = adapter.weights
-            write_peft(temporary, adapter, target)
+                raise CheckpointError(f"dtype: {format} keeps the factors' own: leave it out")
+            weights, homes = adapter.weights, [folder]
+            chosen.write_factors(temporary, adapter, target)
         else:
-            weights = weights_of_stored(stored, _dtype(dtype, adapter))
-            if adapter is not None and quantize is not None:
-                raise CheckpointError(f"{folder}: LoRA factors: merge them first, then quantize")
-            if adapter is not None:
-                weights, homes = adapter.merge(weights), [adapter.base, folder]
-            if quantize is not None:
-                if weights.quantized:
-                    raise CheckpointError(f"{folder}: quantized already")
-                weights = quantized_weights(weights, quantize, fingerprint(stored))
-            _check_quantized(weights, format)
-            _write(temporary, weights, format, shard_bytes, flat)
-        report(folder, {"inf or nan": weights.broken})
-        for file in (home / name for home in homes for name in COMPANIONS):
-            if file.is_file():
-                shutil.copyfile(file, temporary / file.name)
+            weights = _whole_weights(folder, stored, adapter, dtype, quantize)
+            homes = [folder] if adapter is None else [adapter.base, folder]
+            _check_quantized(weights, chosen)
+            chosen.write(temporary, weights, WriteOptions(shard_bytes, flat))
+        raise_faults(folder, {"inf or nan": weights.broken})
+        _copy_companions(homes, temporary)
 
 
-def _write(
-    folder: Path, weights: Weights, format: Format, shard_bytes: int, flat: bool = False
-) -> None:
-    if format == "hf":
-        write_hf(folder, weights, shard_bytes)
-    elif format == "google":
-        write_google(folder, weights, flat=flat)
-    else:
-        write_orbax(folder, weights)
-
-
-def _check_quantized(weights: Weights, format: str) -> None:
-    if weights.quantized and format != "orbax":
+def _whole_weights(
+    folder: Path, stored: Stored, adapter: Adapter | None, dtype, quantize: Precision | None
+) -> Weights:
+    """The weights of a whole model to be written: cast, merged with LoRA factors, or quantized."""
+    weights = weights_of_stored(stored, _dtype(dtype, adapter))
+    if adapter is not None and quantize is not None:
         raise CheckpointError(
-            f"{weights.source}: quantized, which {format} cannot hold: write orbax, or take the "
-            "weights that it was made from"
+            f"{folder}: holds LoRA factors: merge them first, then quantize the result"
+        )
+    if adapter is not None:
+        return adapter.merge(weights)
+    if quantize is None:
+        return weights
+    if weights.quantized:
+        raise CheckpointError(f"{folder}: its weights are quantized already")
+    return quantized_weights(weights, quantize, fingerprint(stored))
+
+
+def _copy_companions(folders: Iterable[Path], target: Path) -> None:
+    """Copies the COMPANIONS that the folders have. Those of a later folder replace earlier ones."""
+    for file in (folder / name for folder in folders for name in COMPANIONS):
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
+
+
+def _check_quantize(precision: Precision, format: Format) -> None:
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise CheckpointError(f"quantize {precision}: expected one of {known}")
+    if not format.holds_quantized:
+        able = " or ".join(quantized_formats())
+        raise CheckpointError(f"quantize: only {able} holds quantized weights, not {format.name}")
+
+
+def _check_quantized(weights: Weights, format: Format) -> None:
+    if weights.quantized and not format.holds_quantized:
+        raise CheckpointError(
+            f"{weights.source}: its weights are quantized, and {format.name} cannot hold such "
+            f"weights: write {' or '.join(quantized_formats())}, or convert the checkpoint that "
+            "was quantized"
         )
 
 
@@ -211,8 +224,3 @@ def _dtype(dtype, adapter: Adapter | None) -> np.dtype | None:
     if dtype is None:
         return None if adapter is None else adapter.dtype
     return known_dtype(dtype)
-
-
-def _check_choice(name: str, value: str, known) -> None:
-    if value not in get_args(known):
-        raise CheckpointError(f"{name} {value}: expected one of {', '.join(get_args(known))}")

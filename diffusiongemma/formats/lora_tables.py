@@ -1,24 +1,17 @@
-"""LoRA factors in checkpoints, as tables (see convert.py): our names for them, and PEFT's.
+"""Names and axes of LoRA factors in checkpoints, as tables (see tensor_tables.py).
 
-A kernel [.., in, out] has the factors lora_a [.., in, r] and lora_b [.., r, out] beside it.
+A kernel [.., in, out] has two factors beside it: lora_a [.., in, r] and lora_b [.., r, out].
 """
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats.tensor_tables import (
-    HF,
-    ORBAX,
-    OURS,
-    FileTensor,
-    Row,
-    file_tensors,
-    split_axes,
-)
+from diffusiongemma.formats.tensor_tables import HF, ORBAX, FileTensor, TableRow, file_tensors
+from diffusiongemma.parameters import OURS, split_axes
 
 KERNEL = ".kernel"
 
 
 def _factors(kernel: str, axes: str) -> dict[str, str]:
-    """The axes of the two factors beside a kernel, by their paths."""
+    """path -> axes of the two factors beside a kernel."""
     *experts, inputs, outputs = split_axes(axes)
     stem = kernel.removesuffix(KERNEL)
     return {
@@ -27,6 +20,7 @@ def _factors(kernel: str, axes: str) -> dict[str, str]:
     }
 
 
+# Path of a factor -> its axes.
 FACTORS = {
     path: axes
     for kernel, kernel_axes in OURS.items()
@@ -34,9 +28,9 @@ FACTORS = {
     for path, axes in _factors(kernel, kernel_axes).items()
 }
 
-# In a run's checkpoint: one tensor for each factor, as it is.
+# The checkpoint of a training run has one tensor for each factor, in the factor's own layout.
 RUN = tuple(
-    Row(path, FACTORS[path], (path,), row.only)
+    TableRow(path, FACTORS[path], (path,), row.only)
     for row in ORBAX
     if row.name.endswith(KERNEL)
     for path in _factors(row.name, row.axes)
@@ -44,15 +38,19 @@ RUN = tuple(
 
 
 def encoders(name: str) -> str:
-    """What the encoder calls a module, or a tensor, of the decoder's; the same if it has none."""
+    """The encoder's name for a module or tensor of the decoder.
+
+    It is the same name for what only the decoder has.
+    """
     return name.replace("model.decoder.layers.", "model.encoder.language_model.layers.")
 
 
-def _peft_rows(row: Row) -> list[Row]:
-    """PEFT's tensors for a linear map of transformers, whose axes are [out, in]: B A is the update.
+def _peft_rows(row: TableRow) -> list[TableRow]:
+    """The rows of PEFT's table for one linear map of transformers [out, in]; its update is B A.
 
-    A stack of experts has its factors flattened into two matrices: A with the rank varying fastest,
-    B with the expert. Decoder and encoder share their maps, and yet have factors each.
+    The factors of a stack of experts are flattened into two matrices: the rank varies fastest in A,
+    the expert varies fastest in B. Decoder and encoder share their maps, but PEFT gives each of the
+    two its own factors.
     """
     *experts, outputs, inputs = split_axes(row.axes)
     module = row.name.removesuffix(".weight")
@@ -60,17 +58,19 @@ def _peft_rows(row: Row) -> list[Row]:
     axes_a = f"(E r) {inputs}" if experts else f"r {inputs}"
     axes_b = f"{outputs} (r E)" if experts else f"{outputs} r"
     return [
-        Row(f"{name}.{factor}", axes, (path,), row.only)
+        TableRow(f"{name}.{factor}", axes, (path,), row.only)
         for name in dict.fromkeys((module, encoders(module)))
         for factor, axes, path in (("lora_A", axes_a, path_a), ("lora_B", axes_b, path_b))
     ]
 
 
-# Of PEFT 0.21.2 on transformers 5.23.0, as module.lora_A and module.lora_B. What the file calls
-# them depends on all that have factors: see peft_checkpoint.py.
+# PEFT 0.21.2 on transformers 5.23.0, with the names module.lora_A and module.lora_B. The names in
+# the file also depend on which other modules have factors: see peft.py.
 PEFT = tuple(peft for row in HF if row.params[0].endswith(KERNEL) for peft in _peft_rows(row))
 
 
-def factor_tensors(config: ModelConfig, table: tuple[Row, ...], rank: int) -> dict[str, FileTensor]:
-    """Every tensor that the format of `table` can have for this model's factors."""
+def factor_tensors(
+    config: ModelConfig, table: tuple[TableRow, ...], rank: int
+) -> dict[str, FileTensor]:
+    """Every tensor that a format can have for LoRA factors of this model: name -> FileTensor."""
     return file_tensors(config, table, FACTORS, rank)

@@ -1,9 +1,10 @@
-"""This project's own checkpoints: a tree of parameters beside what it takes to build the model.
+"""The "orbax" format: this project's own checkpoints, and those of its training runs.
 
-A folder with "params", an Orbax tree, and "model/metadata", JSON. Every checkpoint of a training
-run is one, with its optimizer and data position as further items; a LoRA run's holds the factors
-only, and names the checkpoint that they were trained on. Weights may be quantized, which no other
-format holds.
+A checkpoint is a folder with "params", an Orbax tree of the parameters, and "model/metadata", a
+JSON file with what it takes to build the model. Every checkpoint of a training run is one, with the
+optimizer and the data position as further items; the workdir of a run stands for its latest
+checkpoint. A checkpoint of a LoRA run holds the factors only, and names the checkpoint that they
+were trained on. Weights may be quantized, which no other format can hold.
 """
 
 import dataclasses
@@ -11,29 +12,31 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-import orbax.checkpoint as ocp
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import orbax_tree
 from diffusiongemma.formats.adapter import Adapter, check_base
-from diffusiongemma.formats.hf import read_json
+from diffusiongemma.formats.checks import (
+    CheckpointError,
+    known_dtype,
+    raise_faults,
+    tensor_faults,
+)
+from diffusiongemma.formats.config_file import read_json
+from diffusiongemma.formats.format import Format, StoredFactors, WriteOptions
 from diffusiongemma.formats.lora_tables import RUN, factor_tensors
 from diffusiongemma.formats.quantized import quantized_tensors
 from diffusiongemma.formats.tensor_tables import ORBAX, FileTensor, file_tensors
 from diffusiongemma.formats.weights import (
-    CheckpointError,
     Quantization,
     Stored,
     Weights,
     assembled,
     dotted,
-    known_dtype,
     layout,
-    report,
-    tensor_faults,
     weights_of_stored,
 )
 from diffusiongemma.ops.quantized import Precision
@@ -44,8 +47,34 @@ PARAMS, MODEL = "params", Path("model", "metadata")
 VALUE = "value"  # the leaf that Orbax makes of an nnx variable
 
 
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a checkpoint says about its model.
+
+    Attributes:
+      config: the shape of the model.
+      dtype: the dtype of the weights, and of the base's weights while LoRA factors were trained.
+      init: the checkpoint that the training run started from; "" if it started at random.
+      rank: the rank of LoRA factors; 0 if the checkpoint holds a whole model.
+      alpha: the product of LoRA factors is scaled by alpha / rank.
+      pattern: a regular expression, searched in the path of a linear map that may have factors.
+      base_fingerprint: fingerprint of the base that the factors were trained on; "" if it is not
+        known, as in old checkpoints.
+      quantized: how the matrices are quantized; None if they are not.
+    """
+
+    config: ModelConfig
+    dtype: np.dtype
+    init: str
+    rank: int
+    alpha: float
+    pattern: str
+    base_fingerprint: str
+    quantized: Quantization | None
+
+
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a training run's workdir."""
+    """Whether a folder is the workdir of a training run."""
     return (folder / RUN_FOLDER).is_dir()
 
 
@@ -55,7 +84,9 @@ def is_orbax(folder: Path) -> bool:
 
 
 def latest_step(folder: Path) -> Path:
-    """The newest checkpoint in a run's workdir; CheckpointError if there is none yet."""
+    """The newest checkpoint in the workdir of a run. CheckpointError if there is none yet."""
+    import orbax.checkpoint as ocp
+
     with ocp.CheckpointManager((folder / RUN_FOLDER).absolute()) as manager:
         step = manager.latest_step()
     if step is None:
@@ -63,80 +94,81 @@ def latest_step(folder: Path) -> Path:
     return folder / RUN_FOLDER / str(step)
 
 
-def description(folder: Path) -> dict[str, Any]:
-    """What was saved beside the parameters: "config" (a ModelConfig), "dtype", "init", "lora".
-
-    And "quantized", a Quantization or None. Of a LoRA run "base_fingerprint" is that of the
-    checkpoint at "init"; "" in old ones.
-
-    Raises:
-      CheckpointError: it is damaged.
-    """
+def description(folder: Path) -> Description:
+    """Reads what a checkpoint says about its model. CheckpointError if it is damaged."""
     content = read_json(folder / MODEL)
     try:
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
-        config = ModelConfig(**fields)
-        _ = content["init"], content["lora"]["rank"]
-        if content["lora"]["rank"]:
-            _ = content["lora"]["alpha"], content["lora"]["pattern"]
-        dtype, quantized = known_dtype(content["dtype"]), content.get("quantized")
-        if quantized is not None:
-            if quantized["precision"] not in get_args(Precision):
-                raise ValueError(f"quantized as {quantized['precision']}")
-            quantized = Quantization(quantized["precision"], dtype, quantized["fingerprint"])
-        about = content | {"config": config, "dtype": dtype, "quantized": quantized}
-        return {"base_fingerprint": ""} | about
+        dtype, quantized, lora = known_dtype(content["dtype"]), None, content["lora"]
+        if (about := content.get("quantized")) is not None:
+            if about["precision"] not in get_args(Precision):
+                raise ValueError(f"quantized as {about['precision']}")
+            quantized = Quantization(about["precision"], dtype, about["fingerprint"])
+        return Description(
+            config=ModelConfig(**fields),
+            dtype=dtype,
+            init=content["init"],
+            rank=lora["rank"],
+            alpha=lora["alpha"] if lora["rank"] else 0,
+            pattern=lora["pattern"] if lora["rank"] else "",
+            base_fingerprint=content.get("base_fingerprint", ""),
+            quantized=quantized,
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / MODEL}: no description of a model: {error}") from None
+        raise CheckpointError(f"{folder / MODEL}: does not describe a model: {error}") from None
 
 
 def open_orbax(folder: Path) -> Stored:
-    """The checkpoint of a whole model in a folder, its headers read and checked.
+    """Opens the whole model in a checkpoint or in a run's workdir: reads and checks its headers.
 
     Raises:
-      CheckpointError: a damaged description; or everything that is missing, superfluous, misshapen
-        or of an unknown dtype, together.
+      CheckpointError: the description is damaged; or everything that is missing, superfluous,
+        misshapen or of an unknown dtype, together.
     """
+    folder = _checkpoint(folder)
     about = description(folder)
-    config, quantized = about["config"], about["quantized"]
-    stored = _open_params(folder, config, _tensors(config, quantized))
-    return dataclasses.replace(stored, quantized=quantized)
+    stored = _open_params(folder, about.config, _tensors(about.config, about.quantized))
+    return dataclasses.replace(stored, quantized=about.quantized)
 
 
-def open_lora(folder: Path, base: Path, stored: Stored) -> Adapter:
-    """The factors of a LoRA run's checkpoint, its headers read and checked.
+def run_factors(folder: Path) -> StoredFactors | None:
+    """The LoRA factors in a checkpoint or in a run's workdir; None if it holds a whole model."""
+    folder = _checkpoint(folder)
+    about = description(folder)
+    if about.rank == 0:
+        return None
 
-    Args:
-      folder: the checkpoint.
-      base, stored: what the run started from.
+    def open_factors(base: Path, stored: Stored) -> Adapter:
+        check_base(folder, about.base_fingerprint, base, stored)
+        config = dataclasses.replace(stored.config, canvas_size=about.config.canvas_size)
+        expected = {
+            path: tensor
+            for path, tensor in factor_tensors(config, RUN, about.rank).items()
+            if re.search(about.pattern, path.rpartition(".")[0])
+        }
+        weights = weights_of_stored(_open_params(folder, config, expected))
+        return Adapter(weights, about.rank, about.alpha, base, about.base_fingerprint, about.dtype)
+
+    return StoredFactors(Path(about.init) if about.init else None, open_factors)
+
+
+def write_orbax(folder: Path, weights: Weights, options: WriteOptions) -> None:
+    """Writes the parameters and the description into an empty folder.
 
     Raises:
-      CheckpointError: it started from another base, or the factors are not those expected.
+      CheckpointError: the format has no place for some weights.
     """
-    about = description(folder)
-    check_base(folder, about["base_fingerprint"], base, stored)
-    rank, alpha, pattern = (about["lora"][field] for field in ("rank", "alpha", "pattern"))
-    config = dataclasses.replace(stored.config, canvas_size=about["config"].canvas_size)
-    expected = {
-        path: tensor
-        for path, tensor in factor_tensors(config, RUN, rank).items()
-        if re.search(pattern, path.rpartition(".")[0])
-    }
-    weights = weights_of_stored(_open_params(folder, config, expected))
-    return Adapter(weights, rank, alpha, base, about["base_fingerprint"], about["dtype"])
+    from diffusiongemma.formats.orbax_writer import NewLeaf, write_tree  # loads Orbax
 
-
-def write_orbax(folder: Path, weights: Weights) -> None:
-    """Writes the parameters and the description into an empty folder."""
     tensors, quantized = _tensors(weights.config, weights.quantized), weights.quantized
     dtypes = layout(weights, tensors)
     leaves = {
-        (*name.split("."), VALUE): orbax_tree.Leaf(
+        (*name.split("."), VALUE): NewLeaf(
             tensor.shape, dtypes[name], lambda tensor=tensor: assembled(tensor, weights)
         )
         for name, tensor in tensors.items()
     }
-    orbax_tree.write_tree(folder / PARAMS, leaves)
+    write_tree(folder / PARAMS, leaves)
     model = {
         "config": dataclasses.asdict(weights.config),
         "dtype": (quantized.dtype if quantized else dtypes[EMBEDDING]).name,
@@ -150,6 +182,11 @@ def write_orbax(folder: Path, weights: Weights) -> None:
     (folder / MODEL).write_text(json.dumps(model))
 
 
+def _checkpoint(folder: Path) -> Path:
+    """The checkpoint that a folder stands for: itself, or the latest one of a run's workdir."""
+    return folder if is_orbax(folder) else latest_step(folder)
+
+
 def _tensors(config: ModelConfig, quantized: Quantization | None) -> dict[str, FileTensor]:
     tensors = file_tensors(config, ORBAX)
     return quantized_tensors(tensors, quantized.precision) if quantized else tensors
@@ -161,10 +198,21 @@ def _open_params(folder: Path, config: ModelConfig, expected: Mapping[str, FileT
         for key, leaf in orbax_tree.open_tree(folder / PARAMS).items()
     }
     found = ((name, *orbax_tree.header(leaf)) for name, leaf in leaves.items())
-    report(folder, tensor_faults(expected, found))
+    raise_faults(folder, tensor_faults(expected, found))
     dtypes = {name: leaf.dtype.numpy_dtype for name, leaf in leaves.items()}
 
     def read(name: str, at=...) -> np.ndarray:
         return orbax_tree.read_leaf(folder, leaves[name][at])
 
     return Stored(folder, config, expected, dtypes, read)
+
+
+FORMAT = Format(
+    name="orbax",
+    description="params/ and model/metadata, this project's own; or a training run's workdir",
+    recognises=lambda folder: is_orbax(folder) or is_run(folder),
+    open=lambda folder, config: open_orbax(folder),
+    write=write_orbax,
+    factors=run_factors,
+    holds_quantized=True,
+)

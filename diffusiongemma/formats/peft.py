@@ -1,40 +1,46 @@
-"""Adapters in the layout of PEFT 0.21.2 for transformers 5.23.0: factors alone, read and written.
+"""The "peft" format: LoRA factors alone, as PEFT 0.21.2 saves them for transformers 5.23.0.
 
-A folder with adapter_config.json and adapter_model.safetensors. PEFT puts factors beside each
-module that the config targets, of the encoder and of the decoder, although the two share their
-weights; here they are one, so both must be targeted, with equal factors. (PEFT's own
-merge_and_unload adds both to the shared weights, which is once too often: merge with
-scripts.convert.) In the metadata of the safetensors file are the base's fingerprint and the canvas
-length of the training, which PEFT has no place for.
+A folder has adapter_config.json and adapter_model.safetensors. PEFT puts factors beside each module
+that the config targets, in the encoder and in the decoder, although the two share their weights.
+Here the two are one, so the config must target both, with equal factors. (PEFT's own
+merge_and_unload adds the factors of both to the shared weights, which is once too often: merge with
+scripts.convert.) The metadata of the safetensors file holds what PEFT has no place for: the
+fingerprint of the base, and the canvas size of the training.
 """
 
 import dataclasses
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from diffusiongemma.formats.adapter import Adapter, check_base
-from diffusiongemma.formats.hf import open_files, read_json, write_file
+from diffusiongemma.formats.checks import CheckpointError, raise_faults
+from diffusiongemma.formats.config_file import json_text, read_json
+from diffusiongemma.formats.format import Format, StoredFactors
 from diffusiongemma.formats.lora_tables import PEFT, encoders, factor_tensors
+from diffusiongemma.formats.safetensors_file import (
+    open_safetensors,
+    read_metadata,
+    write_safetensors,
+)
 from diffusiongemma.formats.tensor_tables import HF_SKIPPED_PREFIXES, FileTensor
-from diffusiongemma.formats.weights import CheckpointError, Stored, report, weights_of_stored
+from diffusiongemma.formats.weights import Stored, weights_of_stored
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-FINGERPRINT, CANVAS = "base_fingerprint", "canvas_size"  # in the metadata
-EXPERTS = ".experts."  # its parameters are stacks, and no modules of their own
+FINGERPRINT, CANVAS = "base_fingerprint", "canvas_size"  # keys in the metadata
+EXPERTS = ".experts."  # the stacks of experts are parameters of one module
 
-# Fields of which these values are the plain LoRA that is here.
+# Fields of the config that must have one of these values: plain LoRA, which is all that is here.
 CONSTANTS: dict[str, tuple] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     "init_lora_weights": (True, False, "gaussian"),  # others change the base
 }
+# Fields of the config that are read.
 READ = {
     "base_model_name_or_path",
     "r",
@@ -43,7 +49,7 @@ READ = {
     "exclude_modules",
     "target_parameters",
 }
-# Fields that say nothing about the factors. All others must be off: null, false or empty.
+# Fields that say nothing about the factors. All other fields must be off: null, false or empty.
 IGNORED = {
     "auto_mapping",
     "ensure_weight_tying",
@@ -59,28 +65,38 @@ IGNORED = {
 
 
 def is_peft(folder: Path) -> bool:
-    """Whether a folder is an adapter of PEFT."""
+    """Whether a folder is an adapter that PEFT saved."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def peft_base(folder: Path) -> Path | None:
-    """The base that an adapter names; relative paths are relative to its folder. None: none."""
-    name = _options(folder)["base_model_name_or_path"]
-    return folder / name if name else None
+def peft_factors(folder: Path) -> StoredFactors:
+    """The LoRA factors of an adapter. A relative path of its base starts at the adapter's folder.
+
+    Raises:
+      CheckpointError: options of PEFT that are not supported. It names them all.
+    """
+    options = _options(folder)
+    name = options["base_model_name_or_path"]
+    return StoredFactors(
+        folder / name if name else None,
+        lambda base, stored: _open_factors(folder, options, base, stored),
+    )
 
 
-def open_peft(folder: Path, base: Path, stored: Stored) -> Adapter:
-    """The adapter in a folder, its headers read and checked.
+def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Stored) -> Adapter:
+    """Opens the factors of an adapter: reads and checks their headers.
 
     Args:
       folder: the adapter.
-      base, stored: what it belongs to.
+      options: what _options gives.
+      base: folder of the base.
+      stored: the opened base.
 
     Raises:
-      CheckpointError: options of PEFT that are not supported, all named; another base; factors that
-        do not fit it; or factors of the encoder that are not the decoder's.
+      CheckpointError: the factors were trained on another base, do not fit the base, or differ
+        between encoder and decoder.
     """
-    options, metadata = _options(folder), _metadata(folder)
+    metadata = read_metadata(folder / ADAPTER_WEIGHTS)
     check_base(folder, metadata.get(FINGERPRINT, ""), base, stored)
     config = stored.config
     if metadata.get(CANVAS, "").isdecimal():
@@ -89,25 +105,34 @@ def open_peft(folder: Path, base: Path, stored: Stored) -> Adapter:
     modules = {name.rpartition(".")[0] for name in table}
     targeted = {module for module in modules if _is_targeted(options, module)}
     if not targeted:
-        raise CheckpointError(f"{folder}: its targets are no linear maps of the text model")
+        raise CheckpointError(
+            f"{folder}: its target_modules and target_parameters name no linear map of the text "
+            "model"
+        )
     pairs = [{m, encoders(m)} & targeted for m in modules if encoders(m) != m]
     alone = sorted(pair.pop() for pair in pairs if len(pair) == 1)
-    report(folder, {"in encoder or decoder only, and here they share their factors": alone})
+    raise_faults(folder, {"targets in only one of encoder and decoder, which share them": alone})
     expected = _stored_tensors(table, targeted)
     skipped = tuple(PREFIX + prefix for prefix in HF_SKIPPED_PREFIXES)
-    opened = open_files(folder, [ADAPTER_WEIGHTS], config, expected, skipped)
+    opened = open_safetensors(folder, [ADAPTER_WEIGHTS], config, expected, skipped)
     differ = [
         name
         for name in expected
         if opened.read(name).tobytes() != opened.read(encoders(name)).tobytes()
     ]
-    report(folder, {"not the encoder's, and here it shares its factors": differ})
+    raise_faults(folder, {"factors that differ between decoder and encoder": differ})
     weights, recorded = weights_of_stored(opened), metadata.get(FINGERPRINT, "")
     return Adapter(weights, options["r"], options["lora_alpha"], base, recorded)
 
 
 def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
-    """Writes the adapter into an empty folder, which will be at `final`: names a relative base."""
+    """Writes LoRA factors into an empty folder, in float32.
+
+    Args:
+      folder: the folder.
+      adapter: the factors.
+      final: where the folder will be. The path of the base is written relative to it.
+    """
     table = factor_tensors(adapter.weights.config, PEFT, adapter.rank)
     written = {name: t for name, t in table.items() if set(t.params) <= set(adapter.weights.dtypes)}
     modules = {name.rpartition(".")[0] for name in written}
@@ -116,7 +141,7 @@ def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
     metadata = {CANVAS: str(adapter.weights.config.canvas_size)}
     if adapter.fingerprint:
         metadata[FINGERPRINT] = adapter.fingerprint
-    write_file(folder / ADAPTER_WEIGHTS, tensors, dtypes, adapter.weights, metadata)
+    write_safetensors(folder / ADAPTER_WEIGHTS, tensors, dtypes, adapter.weights, metadata)
     base = os.path.relpath(os.path.realpath(adapter.base), os.path.realpath(final))
     config = {
         "peft_type": "LORA",
@@ -129,11 +154,11 @@ def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
         "lora_dropout": 0.0,
         "inference_mode": True,
     }
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / ADAPTER_CONFIG).write_text(json_text(config))
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    """The fields of READ in the config; CheckpointError naming every one that is not supported."""
+    """The fields READ of the config. CheckpointError names every field that is not supported."""
     file = folder / ADAPTER_CONFIG
     given = read_json(file)
     problems = []
@@ -160,14 +185,6 @@ def _options(folder: Path) -> dict[str, Any]:
     return options
 
 
-def _metadata(folder: Path) -> dict[str, str]:
-    try:
-        with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError):  # open_files says what is wrong
-        return {}
-
-
 def _is_targeted(options: dict[str, Any], module: str) -> bool:
     if EXPERTS in module:
         return _matches(options["target_parameters"], module)
@@ -176,17 +193,17 @@ def _is_targeted(options: dict[str, Any], module: str) -> bool:
 
 
 def _matches(targets: str | list[str] | None, module: str) -> bool:
-    """As PEFT has it: a regular expression for the whole name, or ends of names."""
+    """Whether PEFT's targets name a module: by a regular expression, or by the ends of names."""
     if isinstance(targets, str):
         return bool(re.fullmatch(targets, module))
     return any(f".{module}".endswith("." + target) for target in targets or ())
 
 
 def _stored_tensors(table: dict[str, FileTensor], modules: set[str]) -> dict[str, FileTensor]:
-    """The tensors of the modules that have factors, by their names in the file.
+    """Name in the file -> tensor, for the modules that have factors.
 
-    Of the experts' two stacks, the wrapper of the second lies around that of the first, if both
-    have factors.
+    The two stacks of experts are parameters of one module. If both have factors, PEFT wraps that
+    module twice, and the factors of gate_up_proj are in the inner wrapper, "base_layer".
     """
     stored = {}
     for name, tensor in table.items():
@@ -199,3 +216,12 @@ def _stored_tensors(table: dict[str, FileTensor], modules: set[str]) -> dict[str
             module = f"{experts}.experts.base_layer" if inner else f"{experts}.experts"
         stored[f"{PREFIX}{module}.{factor}.weight"] = tensor
     return stored
+
+
+FORMAT = Format(
+    name="peft",
+    description="adapter_config.json and adapter_model.safetensors: LoRA factors alone",
+    recognises=is_peft,
+    factors=peft_factors,
+    write_factors=write_peft,
+)

@@ -1,4 +1,7 @@
-"""Quantized weights on their way into a checkpoint and out of it: their tensors, and a stream."""
+"""Quantized weights in checkpoints: which tensors they are, and quantizing weights while reading.
+
+A quantized parameter is two tensors, "PATH.values" and "PATH.scales" (see ops/quantized.py).
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,26 +11,31 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from diffusiongemma.formats.tensor_tables import FileTensor, split_axes
+from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.weights import Quantization, Weights
 from diffusiongemma.ops.quantized import Precision, Quantized, group_size, quantize
+from diffusiongemma.parameters import split_axes
 from diffusiongemma.quantized_model import EMBEDDING, precision_of
 
-# Of values and scales.
+# Precision -> the dtypes of the values and of the scales.
 DTYPES = {
     "int8": (np.dtype(np.int8), np.dtype(np.float32)),
     "int4": (np.dtype(np.uint8), np.dtype(ml_dtypes.bfloat16)),
 }
-PART = 1 << 24  # elements quantized at once
+PART = 1 << 24  # so many elements are quantized at once
 
 
 def quantized_tensors(
     tensors: Mapping[str, FileTensor], precision: Precision
 ) -> dict[str, FileTensor]:
-    """The tensors of this project's precision, with values and scales for what is quantized.
+    """Replaces each tensor that a precision quantizes by its values and its scales.
+
+    Args:
+      tensors: the tensors of this project's own format, by path.
+      precision: the precision of the experts; see quantized_model.py for the other matrices.
 
     Raises:
-      ValueError: int4, and experts whose matrices have an odd number of rows.
+      ValueError: the precision is int4, and the experts' matrices have an odd number of rows.
     """
     found = {}
     for path, tensor in tensors.items():
@@ -55,8 +63,9 @@ def quantized_weights(base: Weights, precision: Precision, fingerprint: str) -> 
     """Weights that are quantized when they are read, each matrix part by part.
 
     Args:
-      base: not quantized.
-      fingerprint: of the checkpoint that they come from.
+      base: weights that are not quantized.
+      precision: the precision of the experts; see quantized_model.py for the other matrices.
+      fingerprint: the fingerprint of the checkpoint that the weights come from.
     """
     dtypes = {}
     for path, dtype in base.dtypes.items():
@@ -65,7 +74,7 @@ def quantized_weights(base: Weights, precision: Precision, fingerprint: str) -> 
             dtypes |= {f"{path}.{part}": part_dtype for part, part_dtype in parts}
         else:
             dtypes[path] = dtype
-    last: dict[str, Quantized] = {}
+    last: dict[str, Quantized] = {}  # the matrix that was quantized last
 
     def read(path: str) -> np.ndarray:
         stem, _, part = path.rpartition(".")
@@ -82,7 +91,13 @@ def quantized_weights(base: Weights, precision: Precision, fingerprint: str) -> 
 
 
 def _quantized(kernel: np.ndarray, precision: Precision, by_row: bool) -> Quantized:
-    """On the host. Of a table or a stack, no more than a part is ever widened."""
+    """Quantizes a matrix on the host. Only a part of a table or a stack is in float32 at a time.
+
+    Args:
+      kernel: a matrix, a stack of matrices, or the embedding table.
+      precision: its precision.
+      by_row: whether each row has a scale (the embedding table) and not each column.
+    """
     if not by_row and kernel.ndim == 2:
         return jax.tree.map(np.asarray, quantize(jnp.asarray(kernel), precision))
     like = jax.eval_shape(lambda k: quantize(k, precision, by_row=by_row), kernel)

@@ -1,16 +1,11 @@
-"""Tensor names and shapes of the released formats, as tables, both ways and bit-exact.
+"""Names and axes of the tensors in each format, as tables that are read both ways, bit for bit.
 
-A tensor's axes are written as in einops: space-separated names, a group in brackets is one axis
-of the array, its last name varying fastest. The names:
+Each format has a table of rows. A row says which of our parameters a tensor of the format holds,
+and in which order of axes. Axes are written as in diffusiongemma/parameters.py, with one more name,
+"part" (see TableRow). "N" in a name stands for the number of a layer.
 
-    V vocabulary   D width   F dense hidden   E experts   f expert hidden
-    H query heads   K KV heads   h head dim   (K and h by the layer's type)
-    2 gate, then up   1 a lone scalar   r rank of LoRA factors   part: see Row
-
-OURS gives the axes of our parameters, and each format a list of rows that say which of its tensors
-holds which of our parameters, in which order of axes. "N" in a name is the layer's number. The
-config.json of the transformers format is read and written by hf_config.py; the tables of LoRA
-factors are in lora_tables.py.
+The tables of LoRA factors are in lora_tables.py. The config.json of the "hf" format is translated
+by hf_config.py.
 """
 
 import dataclasses
@@ -22,16 +17,19 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusiongemma.config import LayerType, ModelConfig
+from diffusiongemma.parameters import OURS, axis_groups
 
 
-class Row(NamedTuple):
-    """One tensor of a released format.
+class TableRow(NamedTuple):
+    """One tensor of a format, or one tensor in each layer.
 
     Attributes:
-      name: its name there.
-      axes: its axes there. With a leading "part" axis it stacks the parameters, in their order.
-      params: ours. Several without a "part" axis are copies of it, and must be equal to be saved.
-      only: the type of the layers that have it; None: all.
+      name: the tensor's name in the format.
+      axes: the tensor's axes in the format. A leading "part" axis stacks the parameters of the row
+        in their order.
+      params: paths of our parameters in the tensor. Several parameters without a "part" axis are
+        copies of the tensor: they must be equal to be saved.
+      only: the type of the layers that have the tensor. None: all layers have it.
     """
 
     name: str
@@ -40,51 +38,19 @@ class Row(NamedTuple):
     only: LayerType | None = None
 
 
-OURS = {
-    "embedder.embedding": "V D",
-    "layers.N.pre_attention_norm.scale": "D",
-    "layers.N.attention.q.kernel": "D (H h)",
-    "layers.N.attention.k.kernel": "D (K h)",
-    "layers.N.attention.v.kernel": "D (K h)",
-    "layers.N.attention.o.kernel": "(H h) D",
-    "layers.N.attention.q_norm.scale": "h",
-    "layers.N.attention.k_norm.scale": "h",
-    "layers.N.post_attention_norm.scale": "D",
-    "layers.N.pre_mlp_norm.scale": "D",
-    "layers.N.mlp.gate.kernel": "D F",
-    "layers.N.mlp.up.kernel": "D F",
-    "layers.N.mlp.down.kernel": "F D",
-    "layers.N.post_mlp_norm.scale": "D",
-    "layers.N.pre_moe_norm.scale": "D",
-    "layers.N.moe.router.scale": "D",
-    "layers.N.moe.router.proj.kernel": "D E",
-    "layers.N.moe.router.per_expert_scale": "E",
-    "layers.N.moe.gate_up.kernel": "E D (2 f)",
-    "layers.N.moe.down.kernel": "E f D",
-    "layers.N.post_moe_norm.scale": "D",
-    "layers.N.post_ffw_norm.scale": "D",
-    "layers.N.encode_scalar": "1",
-    "layers.N.denoise_scalar": "1",
-    "self_conditioner.pre_norm.scale": "D",
-    "self_conditioner.mlp.gate.kernel": "D F",
-    "self_conditioner.mlp.up.kernel": "D F",
-    "self_conditioner.mlp.down.kernel": "F D",
-    "final_norm.scale": "D",
-}
+def _hf_layer(name: str, axes: str, param: str, only: LayerType | None = None) -> TableRow:
+    return TableRow(f"model.decoder.layers.N.{name}", axes, (f"layers.N.{param}",), only)
 
 
-def _hf_layer(name: str, axes: str, param: str, only: LayerType | None = None) -> Row:
-    return Row(f"model.decoder.layers.N.{name}", axes, (f"layers.N.{param}",), only)
+def _google_layer(name: str, axes: str, *params: str, only: LayerType | None = None) -> TableRow:
+    return TableRow(f"layer_N/{name}", axes, tuple(f"layers.N.{p}" for p in params), only)
 
 
-def _google_layer(name: str, axes: str, *params: str, only: LayerType | None = None) -> Row:
-    return Row(f"layer_N/{name}", axes, tuple(f"layers.N.{p}" for p in params), only)
-
-
-# transformers, and so the released safetensors: linear maps are [out, in]. The encoder shares all
-# of the decoder's tensors but the layer scalars, and shared ones are stored once.
+# The released safetensors files, with the names of transformers. Linear maps are [out, in]. The
+# encoder shares every tensor of the decoder except the layer scalars. A shared tensor is stored
+# once.
 HF = (
-    Row("model.decoder.embed_tokens.weight", "V D", ("embedder.embedding",)),
+    TableRow("model.decoder.embed_tokens.weight", "V D", ("embedder.embedding",)),
     _hf_layer("input_layernorm.weight", "D", "pre_attention_norm.scale"),
     _hf_layer("self_attn.q_proj.weight", "(H h) D", "attention.q.kernel"),
     _hf_layer("self_attn.k_proj.weight", "(K h) D", "attention.k.kernel"),
@@ -107,28 +73,30 @@ HF = (
     _hf_layer("post_feedforward_layernorm_2.weight", "D", "post_moe_norm.scale"),
     _hf_layer("post_feedforward_layernorm.weight", "D", "post_ffw_norm.scale"),
     _hf_layer("layer_scalar", "1", "denoise_scalar"),
-    Row("model.encoder.language_model.layers.N.layer_scalar", "1", ("layers.N.encode_scalar",)),
-    Row(
+    TableRow(
+        "model.encoder.language_model.layers.N.layer_scalar", "1", ("layers.N.encode_scalar",)
+    ),
+    TableRow(
         "model.decoder.self_conditioning.pre_norm.weight", "D", ("self_conditioner.pre_norm.scale",)
     ),
     *(
-        Row(
+        TableRow(
             f"model.decoder.self_conditioning.{name}_proj.weight",
             axes,
             (f"self_conditioner.mlp.{name}.kernel",),
         )
         for name, axes in (("gate", "F D"), ("up", "F D"), ("down", "D F"))
     ),
-    Row("model.decoder.norm.weight", "D", ("final_norm.scale",)),
+    TableRow("model.decoder.norm.weight", "D", ("final_norm.scale",)),
 )
 
-# Not read: this project has the text model only.
+# Names that begin like this belong to the vision tower and are not read: this is the text model.
 HF_SKIPPED_PREFIXES = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
 GOOGLE_SKIPPED_PREFIXES = ("vision_encoder/", "embedder/mm_")
 
-# Google's own Linen tree. "mlp" is the mixture of experts there, "mlp2" the dense branch.
+# Google's Linen tree. Its "mlp" is the mixture of experts, and its "mlp2" is the dense branch.
 GOOGLE = (
-    Row("embedder/input_embedding", "V D", ("embedder.embedding",)),
+    TableRow("embedder/input_embedding", "V D", ("embedder.embedding",)),
     _google_layer("pre_attention_norm/scale", "D", "pre_attention_norm.scale"),
     _google_layer("attn/q_einsum/w", "H D h", "attention.q.kernel"),
     _google_layer(
@@ -156,33 +124,33 @@ GOOGLE = (
     _google_layer("post_ffw1_norm/scale", "D", "post_moe_norm.scale"),
     _google_layer("post_ffw_norm/scale", "D", "post_ffw_norm.scale"),
     _google_layer("skip_scale", "1", "encode_scalar", "denoise_scalar"),
-    Row("self_conditioner/pre_norm/scale", "D", ("self_conditioner.pre_norm.scale",)),
-    Row(
+    TableRow("self_conditioner/pre_norm/scale", "D", ("self_conditioner.pre_norm.scale",)),
+    TableRow(
         "self_conditioner/ffw/gating_einsum",
         "part F D",
         ("self_conditioner.mlp.gate.kernel", "self_conditioner.mlp.up.kernel"),
     ),
-    Row("self_conditioner/ffw/linear", "F D", ("self_conditioner.mlp.down.kernel",)),
-    Row("final_norm/scale", "D", ("final_norm.scale",)),
+    TableRow("self_conditioner/ffw/linear", "F D", ("self_conditioner.mlp.down.kernel",)),
+    TableRow("final_norm/scale", "D", ("final_norm.scale",)),
 )
 
-# This project's own: one tensor for each parameter, as it is.
+# This project's own format: one tensor for each parameter, in the parameter's own layout.
 ORBAX = tuple(
-    Row(name, axes, (name,), "sliding" if name == "layers.N.attention.v.kernel" else None)
+    TableRow(name, axes, (name,), "sliding" if name == "layers.N.attention.v.kernel" else None)
     for name, axes in OURS.items()
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class FileTensor:
-    """One tensor of a released format for one model: a Row with its layer and sizes filled in.
+    """One tensor of a format for one model: a TableRow with its layer and its sizes filled in.
 
     Attributes:
-      name: its name in the file.
-      axes: its axes there.
-      params: our parameters in it, path -> axes.
-      sizes: of the named axes.
-      dtype: the only one it has; None: any float.
+      name: the tensor's name in the file.
+      axes: the tensor's axes in the file.
+      params: path -> axes of our parameters in the tensor.
+      sizes: name of an axis -> its size.
+      dtype: the only dtype that the tensor may have. None: float32, float16 or bfloat16.
     """
 
     name: str
@@ -193,23 +161,24 @@ class FileTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """In the file."""
+        """The tensor's shape in the file."""
         return _shape(self.axes, self.sizes)
 
     def param_shape(self, path: str) -> tuple[int, ...]:
-        """Of one of our parameters in it."""
+        """The shape of one of our parameters in the tensor."""
         return _shape(self.params[path], self.sizes)
 
     @property
     def corner(self) -> "FileTensor":
-        """Its first few elements along every axis: in every format the same ones of a parameter."""
-        # One alone of a name that others may follow in its axis, so that the corner is one slice.
+        """The first few elements along every axis, which are the same elements in every format."""
+        # An axis of the file may be a group of names that starts with H, K or 2. With size 1 for
+        # that first name, the corner is one slice of the axis.
         limit = {"part": self.sizes["part"], "H": 1, "K": 1, "2": 1}
         sizes = {name: min(size, limit.get(name, 4)) for name, size in self.sizes.items()}
         return dataclasses.replace(self, sizes=sizes)
 
     def to_params(self, array: np.ndarray) -> dict[str, np.ndarray]:
-        """The file's tensor -> our parameters in it, as views where NumPy can."""
+        """Our parameters in the file's tensor, by path. They are views where NumPy can make one."""
         stacked = self.axes.startswith("part ")
         axes = self.axes.removeprefix("part ")
         return {
@@ -218,10 +187,13 @@ class FileTensor:
         }
 
     def from_params(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The inverse of to_params; takes any mapping that has this tensor's paths.
+        """The file's tensor, made of our parameters: the inverse of to_params.
+
+        Args:
+          params: path -> array. It may have more paths than this tensor needs.
 
         Raises:
-          ValueError: the format keeps one tensor for parameters that differ.
+          ValueError: the format keeps one tensor for several parameters, and they differ.
         """
         axes = self.axes.removeprefix("part ")
         arrays = [
@@ -231,18 +203,20 @@ class FileTensor:
         if axes != self.axes:
             return np.stack(arrays)
         if any(a.tobytes() != arrays[0].tobytes() for a in arrays[1:]):
-            raise ValueError(f"{' and '.join(self.params)} differ, and {self.name} is one tensor")
+            raise ValueError(f"{' and '.join(self.params)} differ, but {self.name} is one tensor")
         return arrays[0]
 
 
 def file_tensors(
-    config: ModelConfig, table: tuple[Row, ...], ours: Mapping[str, str] = OURS, rank: int = 0
+    config: ModelConfig, table: tuple[TableRow, ...], ours: Mapping[str, str] = OURS, rank: int = 0
 ) -> dict[str, FileTensor]:
-    """Every tensor that the format of `table` has for this model: name -> FileTensor.
+    """Every tensor that a format has for this model: name -> FileTensor.
 
     Args:
-      ours: the axes of the parameters that the table names.
-      rank: r, if there are LoRA factors among them.
+      config: the shape of the model.
+      table: the format's table.
+      ours: path -> axes of the parameters that the table names.
+      rank: the rank r of LoRA factors. It matters only if the table names factors.
     """
     tensors = {}
     for row in table:
@@ -278,16 +252,6 @@ def _sizes(config: ModelConfig, layer: int | None, parts: int) -> dict[str, int]
         sizes["K"] = config.full_num_kv_heads if full else config.num_kv_heads
         sizes["h"] = config.full_head_dim if full else config.head_dim
     return sizes
-
-
-def split_axes(axes: str) -> list[str]:
-    """Each axis of an array: "(H h) D" -> ["(H h)", "D"]."""
-    return re.findall(r"\([^)]*\)|\S+", axes)
-
-
-def axis_groups(axes: str) -> list[list[str]]:
-    """The names in each axis of an array: "(H h) D" -> [["H", "h"], ["D"]]."""
-    return [axis.strip("()").split() for axis in split_axes(axes)]
 
 
 def _shape(axes: str, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from diffusiongemma import ModelConfig
+from diffusiongemma.formats.atomic_folder import write_files
 from sample import cli
 from scripts.benchmark.figures import Extras, Subject, benchmark
 from scripts.benchmark.flags import define_flags
@@ -61,7 +62,7 @@ def run(values: flags.FlagValues) -> None:
     print(table(found))
     if values.out:
         files = {"benchmark.json": json.dumps(found, indent=1).encode() + b"\n"}
-        cli.write_files(Path(values.out), files | {"benchmark.png": plot(found)})
+        write_files(Path(values.out), files | {"benchmark.png": plot(found)})
 
 
 def main(argv: list[str]) -> int:

@@ -279,7 +279,7 @@ ERRORS = {
     "{model} --prompt=a --dtype=int8": "int8",
     "{model} --prompt=a --tokenizer=no.json": "no tokenizer at",
     "{model} --promt=a": "promt",
-    "{model} --prompt=a --base=b": "has all its weights, and so no base",
+    "{model} --prompt=a --base=b": "has all its weights, so it takes no base",
 }
 
 

@@ -94,10 +94,10 @@ def test_target_that_is_not_empty_is_refused(two, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
     said = refusal(capsys, two, tmp_path / "out")
-    assert said == f"{tmp_path / 'out'}: is there, and not empty: choose a new one"
+    assert said == f"{tmp_path / 'out'}: exists and is not empty: choose a new folder"
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["mine"]
     (tmp_path / "file").touch()
-    assert refusal(capsys, two, tmp_path / "file").startswith(f"{tmp_path / 'file'}: is there")
+    assert refusal(capsys, two, tmp_path / "file").startswith(f"{tmp_path / 'file'}: exists")
 
 
 def test_folder_without_config_is_refused(folder, tmp_path, capsys):
@@ -141,7 +141,7 @@ def test_corrupt_index_is_refused(shards, tmp_path, capsys, index, said):
 def test_pickle_files_are_refused_by_name(folder, tmp_path, capsys, name):
     (folder / "model.safetensors").rename(folder / name)
     said = refusal(capsys, folder, tmp_path / "out")
-    assert said.startswith(f"{folder}: only pickle files ({name}), which can run code")
+    assert said.startswith(f"{folder}: has only pickle files ({name}), which are never read")
 
 
 def test_wrong_dtypes_are_refused(folder, tmp_path, capsys):
@@ -190,7 +190,7 @@ def test_google_checkpoint_without_config_is_refused(two, tmp_path, capsys):
     capsys.readouterr()
     (tmp_path / "google" / "config.json").unlink()
     said = refusal(capsys, tmp_path / "google", tmp_path / "out", "hf")
-    assert "without a config.json: name the model's, or a preset" in said
+    assert "without a config.json: name a preset or the model's config.json (--config)" in said
     said = refusal(capsys, tmp_path / "google", tmp_path / "out", "hf", "--config=tiny")
     assert "shape (" in said and "missing (" in said  # that preset has more layers
 
@@ -198,13 +198,16 @@ def test_google_checkpoint_without_config_is_refused(two, tmp_path, capsys):
 def test_adapters(two, tmp_path, capsys):
     adapter = make_adapter(tmp_path / "adapter", CONFIGS["two"], "nowhere")
     said = refusal(capsys, adapter, tmp_path / "out", "hf")
-    assert said.endswith(f"base {adapter / 'nowhere'} is not there: give it (--base)")
+    assert said.endswith(f"base {adapter / 'nowhere'} is not there: name their base (--base)")
     base = f"--base={two}"
     said = refusal(capsys, adapter, tmp_path / "out", "peft", base, "--dtype=bfloat16")
-    assert said == "dtype: not for peft, whose factors keep theirs"
-    assert refusal(capsys, two, tmp_path / "out", "hf", base).endswith("and so no base")
+    assert said == "dtype: peft keeps the factors' own: leave it out"
+    said = refusal(capsys, two, tmp_path / "out", "hf", base)
+    assert said.endswith("so it takes no base (--base)")
     said = refusal(capsys, two, tmp_path / "out", "peft")
-    assert said == f"{two}: no LoRA factors to be saved alone"
+    assert said == (
+        f"{two}: holds no LoRA factors, and peft holds nothing else: choose another format"
+    )
     edit_config(adapter, use_dora=True, rank_pattern={"q_proj": 1})
     said = refusal(capsys, adapter, tmp_path / "out", "hf", base)
     assert "use_dora: True is not supported; rank_pattern: {'q_proj': 1} is not" in said
@@ -224,13 +227,16 @@ def test_quantizing(two, tmp_path, capsys):
     said = refusal(capsys, two, tmp_path / "out", "hf", "--quantize=int4")
     assert said == "quantize: only orbax holds quantized weights, not hf"
     said = refusal(capsys, tmp_path / "small", tmp_path / "out", "hf")
-    assert said.startswith(f"{tmp_path / 'small'}: quantized, which hf cannot hold: write orbax")
+    source = tmp_path / "small"
+    assert said.startswith(
+        f"{source}: its weights are quantized, and hf cannot hold such weights: write orbax, or"
+    )
 
 
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ([], "--from=PATH, --to=PATH and --format=hf|google|orbax|peft are needed"),
+        ([], "--from=PATH, --to=PATH and --format=peft|hf|google|orbax are needed"),
         (["--from=nowhere", "--to=out", "--format=hf"], "nowhere: no such folder"),
         (["--from=a", "--to=b", "--format=onnx"], "flag --format=onnx: value should be one of"),
         (["--from=a", "--to=b", "--format=hf", "--shard_bytes=0"], "flag --shard_bytes=0"),

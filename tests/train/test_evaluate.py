@@ -20,7 +20,6 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.head import Prediction
 from sample import SamplerConfig
-from sample.cli import write_files
 from sample.generation_config import save_sampler_defaults
 from tests.data.text.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.formats.folders import make_adapter
@@ -295,23 +294,3 @@ def test_errors_are_one_line(line, checkpoint, tmp_path, capsys):
     assert message.startswith("error: ") and ERRORS[line] in message
     assert all("puzzle/s" in text or not text for text in before)
     assert not out.exists()
-
-
-def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
-    write_files(tmp_path / "old", {"a": b"1"})
-    synced = []
-
-    def full(descriptor):
-        synced.append(descriptor)
-        if len(synced) == 2:
-            raise OSError(28, "No space left on device")
-
-    for folder in (tmp_path / "old", tmp_path / "new" / "deep"):
-        with monkeypatch.context() as patch:
-            synced.clear()
-            patch.setattr(os, "fsync", full)
-            with pytest.raises(OSError, match="No space left"):
-                write_files(folder, {"a": b"2", "b": b"3"})
-    assert [p.name for p in tmp_path.iterdir()] == ["old"]
-    assert os.listdir(tmp_path / "old") == ["a"]
-    assert (tmp_path / "old" / "a").read_bytes() == b"1"

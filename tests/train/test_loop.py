@@ -119,7 +119,7 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
     save_file(tensors, base / "model.safetensors")
     status, line = finish(start(workdir, environment, *flags))
     assert status == 2
-    assert re.fullmatch(rf"error: .* trained on another base than {base}: give .*", line), line
+    assert re.fullmatch(rf"error: .* trained on another base than {base}: name .*", line), line
 
 
 def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environment, tmp_path):

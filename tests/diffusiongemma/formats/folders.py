@@ -1,4 +1,4 @@
-"""Random checkpoint folders, made without this project's writers, and comparisons."""
+"""Checkpoint folders made without this project's writers, and comparisons of what is in them."""
 
 import dataclasses
 import json
@@ -15,12 +15,15 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.config import ModelConfig
+from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.hf_config import config_to_hf
-from diffusiongemma.formats.load_save import CheckpointError, load_checkpoint
-from diffusiongemma.formats.tensor_tables import HF, file_tensors
+from diffusiongemma.formats.load_save import load_checkpoint
+from diffusiongemma.formats.tensor_tables import HF, HF_SKIPPED_PREFIXES, file_tensors
 from diffusiongemma.transformer import DiffusionGemma
 
-# Three shapes: the pattern of the release; other ratios everywhere; full layers first and last.
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+# Three shapes: the layers of the release; other ratios everywhere; full layers first and last.
 CONFIGS = {
     "six": ModelConfig.preset("tiny"),
     "two": dataclasses.replace(
@@ -51,7 +54,7 @@ CONFIGS = {
         norm_eps=1e-5,
     ),
 }
-# Of matrices, and of vectors: "three" has both.
+# The dtypes of matrices and of vectors.
 DTYPES = {
     "six": (np.float32, np.float32),
     "two": (ml_dtypes.bfloat16, ml_dtypes.bfloat16),
@@ -60,7 +63,10 @@ DTYPES = {
 
 
 def make_folder(folder: Path, name: str) -> Path:
-    """A random model of CONFIGS in `folder`; its modes have the same layer scalars."""
+    """Writes a random model of CONFIGS in the released layout, and returns the folder.
+
+    Encode and denoise have the same layer scalars.
+    """
     config, (matrix, vector) = CONFIGS[name], DTYPES[name]
     rng = np.random.default_rng(len(name))
     tensors = {}
@@ -77,16 +83,17 @@ def make_folder(folder: Path, name: str) -> Path:
 
 
 def make_adapter(folder: Path, config: ModelConfig, base: str, seed: int = 0) -> Path:
-    """An adapter as PEFT has it, of rank 2 and scale 1.5, for some maps of each kind.
+    """Writes an adapter as PEFT does, of rank 2 and scale 1.5, and returns the folder.
 
-    They are q and the experts of layer 0 and down of the self-conditioner.
+    Its factors are on some maps of each kind: q and the experts of layer 0, and the
+    self-conditioner's down.
     """
     rng = np.random.default_rng(seed)
     rank, experts, hidden = 2, config.num_experts, config.expert_dim
     heads = config.num_heads * (
         config.head_dim if config.layer_types[0] == "sliding" else config.full_head_dim
     )
-    shapes = {  # in, out, times the number of experts
+    shapes = {  # in, out, number of experts
         "layers.0.self_attn.q_proj": (config.width, heads, 1),
         "layers.0.experts.base_layer": (config.width, 2 * hidden, experts),
         "layers.0.experts": (hidden, config.width, experts),
@@ -120,18 +127,20 @@ def make_adapter(folder: Path, config: ModelConfig, base: str, seed: int = 0) ->
 
 
 def edit_config(adapter: Path, **fields) -> None:
-    """Changes fields of an adapter's config."""
+    """Changes fields of the config of an adapter."""
     file = adapter / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
 def save_run(workdir: Path, model: DiffusionGemma, kind: type, lora: dict, **fields) -> None:
-    """Checkpoints of a run as train/checkpointer.py saves them, the earlier ones of other values.
+    """Writes two checkpoints of a run as train/checkpointer.py does; the earlier one has zeros.
 
     Args:
-      kind: of the parameters that it trained.
-      lora: as in its config.
-      fields: of the description, as "init" and "base_fingerprint".
+      workdir: the run's folder.
+      model: the model of the later checkpoint.
+      kind: the kind of the parameters that the run trained.
+      lora: as in the run's config.
+      fields: fields of the description, for example "init" and "base_fingerprint".
     """
     about = {"config": dataclasses.asdict(model.config), "dtype": "bfloat16", "init": ""}
     state = nnx.state(model, kind)
@@ -147,7 +156,7 @@ def save_run(workdir: Path, model: DiffusionGemma, kind: type, lora: dict, **fie
 
 
 def assert_same_tensors(one: Path, other: Path) -> None:
-    """Both folders hold the same tensors, to the bit."""
+    """Asserts that both folders hold the same tensors, to the bit."""
     first, second = read_all(one), read_all(other)
     assert first.keys() == second.keys()
     for key, value in first.items():
@@ -161,6 +170,35 @@ def read_all(folder: Path) -> dict[str, np.ndarray]:
     return {k: v for file in folder.glob("*.safetensors") for k, v in load_file(file).items()}
 
 
+def text_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a folder's safetensors files but those of the vision tower."""
+    return {k: v for k, v in read_all(folder).items() if not k.startswith(HF_SKIPPED_PREFIXES)}
+
+
+def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Replaces the tensors of a folder with one safetensors file."""
+    save_file(tensors, folder / "model.safetensors")
+
+
+def nested(tensors: dict[str, np.ndarray]) -> dict:
+    """Tensors by names like "layer_0/attn/w" as a tree of dicts."""
+    tree: dict = {}
+    for name, value in tensors.items():
+        *parents, leaf = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def save_by_orbax(folder: Path, tree: dict) -> Path:
+    """Lets Orbax itself save a tree, and returns the folder."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, tree)
+    return folder
+
+
 def mapped_files(folder: Path) -> list[str]:
     """The folder's files that this process has mapped into memory."""
     lines = Path("/proc/self/maps").read_text().splitlines()
@@ -169,13 +207,13 @@ def mapped_files(folder: Path) -> list[str]:
 
 
 def weights(model) -> dict[str, np.ndarray]:
-    """A model's parameters by path, LoRA factors too."""
+    """The parameters of a model by path, LoRA factors too."""
     state = nnx.to_flat_state(nnx.state(model, nnx.Param))
     return {".".join(map(str, path)): np.asarray(value[...]) for path, value in state}
 
 
 def assert_same(one, other) -> None:
-    """Both models have the same parameters, to the bit."""
+    """Asserts that both models have the same parameters, to the bit."""
     one, other = weights(one), weights(other)
     assert one.keys() == other.keys()
     for key, value in one.items():
@@ -183,7 +221,7 @@ def assert_same(one, other) -> None:
 
 
 def refusal(folder: Path, **kwargs) -> str:
-    """What load_checkpoint says of a folder that it refuses."""
+    """What load_checkpoint says about a folder that it refuses."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(folder, **kwargs)
     return str(caught.value)

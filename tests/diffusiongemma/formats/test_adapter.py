@@ -11,8 +11,9 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.formats.adapter import fingerprint
+from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.detect import open_checkpoint
-from diffusiongemma.formats.load_save import CheckpointError, convert_checkpoint, load_checkpoint
+from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint
 from diffusiongemma.lora import add_lora
 from tests.diffusiongemma.formats.folders import (
     CONFIGS,
@@ -88,7 +89,8 @@ def test_factors_on_another_base_are_refused(two, run, tmp_path):
         for base in (other, six):
             said = refusal(folder, base=base)
             assert said.endswith(
-                f": its factors were trained on another base than {base}: give their own (--base)"
+                f": its LoRA factors were trained on another base than {base}: "
+                "name the base that they were trained on (--base)"
             )
             assert "\n" not in said
     with pytest.raises(CheckpointError, match="trained on another base"):
@@ -110,17 +112,20 @@ def test_a_run_that_began_at_random_has_no_base(two, tmp_path):
     model = load_checkpoint(two)
     add_lora(model, 1, 1.0, rngs=nnx.Rngs(1), pattern="conditioner")
     save_run(tmp_path, model, nnx.LoRAParam, {"rank": 1, "alpha": 1.0, "pattern": "conditioner"})
-    assert refusal(tmp_path).endswith("whose base it does not name: give it (--base)")
+    said = "holds LoRA factors but does not name their base: name it (--base)"
+    assert refusal(tmp_path).endswith(said)
 
 
 def test_a_base_that_is_not_there_is_named(two, adapter, tmp_path):
     edit_config(adapter, base_model_name_or_path="google/some-model")
     missing = adapter / "google" / "some-model"
-    line = f"{adapter}: LoRA factors whose base {missing} is not there: give it (--base)"
-    assert refusal(adapter) == line
+    assert refusal(adapter) == (
+        f"{adapter}: holds LoRA factors whose base {missing} is not there: name their base (--base)"
+    )
     assert load_checkpoint(adapter, base=two).self_conditioner.mlp.down.lora_a is not None
     edit_config(adapter, base_model_name_or_path=None)
-    assert "whose base it does not name: give it (--base)" in refusal(adapter)
+    assert "does not name their base: name it (--base)" in refusal(adapter)
     other = make_adapter(tmp_path / "other", CONFIGS["two"], str(two))
-    assert "LoRA factors are no base: merge them" in refusal(adapter, base=other)
-    assert refusal(two, base=two) == f"{two}: has all its weights, and so no base"
+    said = "holds LoRA factors, which cannot be a base: merge them with scripts.convert"
+    assert refusal(adapter, base=other) == f"{other}: {said}"
+    assert refusal(two, base=two) == f"{two}: has all its weights, so it takes no base (--base)"

@@ -1,26 +1,67 @@
-"""Shards, folders that appear whole, and memory that is let go."""
+"""The released layout: bit by bit in and out, in shards, and refused with all faults at once."""
 
+import dataclasses
 import json
-from pathlib import Path
+import shutil
 
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from flax import nnx
+from safetensors.numpy import load_file, save_file
 
-from diffusiongemma.formats import atomic_folder, hf, orbax_tree
-from diffusiongemma.formats.load_save import (
-    CheckpointError,
-    convert_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint, save_checkpoint
+from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
+    GOLDEN,
     assert_same,
     assert_same_tensors,
-    make_folder,
-    mapped_files,
     read_all,
+    refusal,
+    text_tensors,
     weights,
+    write_tensors,
 )
+
+
+@pytest.mark.parametrize("name", ["hf_six", "hf_twelve"])
+def test_folder_comes_back_bit_by_bit(tmp_path, name):
+    model = load_checkpoint(GOLDEN / name)
+    save_checkpoint(model, tmp_path / "new" / "out")
+    out = tmp_path / "new" / "out"
+    assert sorted(f.name for f in out.iterdir()) == ["config.json", "model.safetensors"]
+    before, after = text_tensors(GOLDEN / name), read_all(out)
+    assert before.keys() == after.keys()
+    for key in before:
+        assert before[key].dtype == after[key].dtype
+        assert before[key].tobytes() == after[key].tobytes(), key
+    assert load_checkpoint(out).config == model.config
+
+
+def test_layer_scalars_of_both_modes_are_read():
+    layer = load_checkpoint(GOLDEN / "hf_six").layers[3]
+    tensors = read_all(GOLDEN / "hf_six")
+    encode = tensors["model.encoder.language_model.layers.3.layer_scalar"]
+    denoise = tensors["model.decoder.layers.3.layer_scalar"]
+    assert encode != denoise
+    np.testing.assert_array_equal(layer.encode_scalar[...], encode)
+    np.testing.assert_array_equal(layer.denoise_scalar[...], denoise)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16], ids=["bf16", "f16"])
+def test_half_precision_files_keep_their_dtype_or_are_cast(folder, dtype):
+    halves = {k: v.astype(dtype) for k, v in read_all(folder).items()}
+    write_tensors(folder, halves)
+    model = load_checkpoint(folder)
+    assert {v.dtype for v in weights(model).values()} == {jnp.dtype(dtype)}
+    save_checkpoint(model, folder)
+    for key, value in read_all(folder).items():
+        assert value.tobytes() == halves[key].tobytes(), key
+    wider = weights(load_checkpoint(folder, jnp.float32))
+    assert {v.dtype for v in wider.values()} == {np.dtype("f4")}
 
 
 def test_large_weights_are_written_in_shards(two, tmp_path):
@@ -42,50 +83,44 @@ def test_large_weights_are_written_in_shards(two, tmp_path):
     assert index["metadata"]["total_size"] == sum(sizes.values())
 
 
-def test_shards_of_two_dtypes_are_aligned(tmp_path):
-    source = make_folder(tmp_path / "three", "three")
-    convert_checkpoint(source, tmp_path / "out", "hf", shard_bytes=6_000)
-    assert_same_tensors(source, tmp_path / "out")
-    for file in (tmp_path / "out").glob("*.safetensors"):
-        data = file.read_bytes()
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + size])
-        header.pop("__metadata__")
-        for entry in header.values():
-            width = {"F32": 4, "BF16": 2}[entry["dtype"]]
-            assert (8 + size + entry["data_offsets"][0]) % width == 0
+@pytest.mark.parametrize("with_index", [True, False])
+def test_sharded_folder_loads_the_same_model(folder, with_index):
+    whole = weights(load_checkpoint(folder))
+    tensors = read_all(folder)
+    (folder / "model.safetensors").unlink()
+    weight_map = {}
+    for i in range(3):
+        part = {k: tensors[k] for k in sorted(tensors)[i::3]}
+        name = f"model-0000{i + 1}-of-00003.safetensors"
+        save_file(part, folder / name)
+        weight_map |= dict.fromkeys(part, name)
+    if with_index:
+        index = {"weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    parts = weights(load_checkpoint(folder))
+    assert whole.keys() == parts.keys()
+    for path, value in whole.items():
+        np.testing.assert_array_equal(value, parts[path])
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    said = "model-00002-of-00003.safetensors is not there" if with_index else "missing ("
+    assert said in refusal(folder)
 
 
-def test_failure_in_a_later_shard_leaves_nothing(two, tmp_path, monkeypatch):
-    model = load_checkpoint(two)
-    save_checkpoint(model, tmp_path / "old")
-    before = {f.name: f.read_bytes() for f in (tmp_path / "old").iterdir()}
-    write, calls = hf._write_array, []
-
-    def failing(*args):
-        calls.append(args)
-        if len(calls) == 20:
-            raise OSError(28, "No space left on device")
-        write(*args)
-
-    monkeypatch.setattr(hf, "_write_array", failing)
-    for folder, shard_bytes in ((tmp_path / "new" / "out", 10_000), (tmp_path / "old", 10**9)):
-        calls.clear()
-        with pytest.raises(CheckpointError, match=r"could not be saved: No space left on device$"):
-            save_checkpoint(model, folder, shard_bytes=shard_bytes)
-        assert len(calls) == 20
-    assert [f.name for f in tmp_path.iterdir()] == ["old"]
-    assert {f.name: f.read_bytes() for f in (tmp_path / "old").iterdir()} == before
-
-
-def test_failure_while_orbax_saves_leaves_nothing(two, tmp_path, monkeypatch):
-    def failing(tensor, weights):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("diffusiongemma.formats.google.assembled", failing)
-    with pytest.raises(CheckpointError, match="No space left on device"):
-        convert_checkpoint(two, tmp_path / "new" / "out", "google")
-    assert not list(tmp_path.iterdir())
+def test_missing_extra_and_misshapen_tensors_are_reported_together(folder):
+    tensors = read_all(folder)
+    del tensors["model.decoder.norm.weight"]
+    del tensors["model.encoder.language_model.layers.2.layer_scalar"]
+    tensors["model.decoder.layers.5.self_attn.v_proj.weight"] = np.zeros((16, 32), np.float32)
+    tensors["model.decoder.layers.0.mlp.up_proj.weight"] = np.zeros((32, 24), np.float32)
+    tensors["model.decoder.layers.1.router.scale"] = np.ones(32, np.int32)
+    write_tensors(folder, tensors)
+    message = refusal(folder)
+    assert "missing (2): " in message and "model.decoder.norm.weight" in message
+    assert "model.encoder.language_model.layers.2.layer_scalar" in message
+    assert "extra (1): model.decoder.layers.5.self_attn.v_proj.weight" in message
+    assert "layers.0.mlp.up_proj.weight is [32, 24], not [24, 32]" in message
+    assert "layers.1.router.scale is I32" in message
+    assert "vision" not in message
 
 
 def test_shards_do_not_mix_with_other_weights(two, tmp_path):
@@ -106,60 +141,14 @@ def test_shards_do_not_mix_with_other_weights(two, tmp_path):
         save_checkpoint(model, tmp_path / "parts")
 
 
-def test_a_replaced_folder_never_looks_complete_while_it_is_mixed(tmp_path, monkeypatch):
-    """The config.json goes first and comes last."""
-    folder = tmp_path / "model"
-    with atomic_folder.staged(folder) as temporary:
-        for name in ("config.json", "model.safetensors", "z"):
-            (temporary / name).write_text("old")
-    seen, replace = [], Path.replace
-
-    def watched(self, target):
-        seen.append((self.name, (folder / "config.json").exists()))
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", watched)
-    with atomic_folder.staged(folder, replace=True) as temporary:
-        for name in ("config.json", "model.safetensors"):
-            (temporary / name).write_text("new")
-    assert seen == [("model.safetensors", False), ("config.json", False)]
-    assert {f.name: f.read_text() for f in folder.iterdir()} == {
-        "config.json": "new",
-        "model.safetensors": "new",
-        "z": "old",
-    }
+def test_save_refuses_a_folder_with_other_weights(tmp_path):
+    shutil.copy(GOLDEN / "hf_six" / "model.safetensors", tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"other weights in the way \(1\): a\.safetensors"):
+        save_checkpoint(load_checkpoint(GOLDEN / "hf_six"), tmp_path)
 
 
-# Memory: what was read is let go.
-
-
-def test_no_file_stays_mapped_by_a_loaded_model(two):
-    model = load_checkpoint(two)
-    assert not mapped_files(two)
-    assert weights(model)
-
-
-def test_conversion_maps_a_few_tensors_at_a_time(two, tmp_path, monkeypatch):
-    counts, write = [], hf._write_array
-
-    def counting(*args):
-        counts.append(len(mapped_files(two)))
-        write(*args)
-
-    monkeypatch.setattr(hf, "_write_array", counting)
-    convert_checkpoint(two, tmp_path / "out", "hf")
-    assert len(counts) > 40 and max(counts) == 1
-    assert not mapped_files(two)
-
-
-def test_long_tensors_are_written_in_slices(two, tmp_path, monkeypatch):
-    monkeypatch.setattr(hf, "SLICE_BYTES", 100)
-    convert_checkpoint(two, tmp_path / "out", "hf")
-    assert_same_tensors(two, tmp_path / "out")
-
-
-def test_orbax_saves_leaves_in_batches(two, tmp_path, monkeypatch):
-    monkeypatch.setattr(orbax_tree, "BATCH_BYTES", 20_000)
-    convert_checkpoint(two, tmp_path / "other", "orbax")
-    convert_checkpoint(tmp_path / "other", tmp_path / "back", "hf")
-    assert_same_tensors(two, tmp_path / "back")
+def test_save_refuses_a_sliding_last_layer(tmp_path):
+    config = dataclasses.replace(ModelConfig.preset("tiny"), layer_types=("full", "sliding"))
+    with pytest.raises(CheckpointError, match="the last layer must be a full attention layer"):
+        model = nnx.eval_shape(lambda: DiffusionGemma(config, rngs=nnx.Rngs(0)))
+        save_checkpoint(model, tmp_path / "out")

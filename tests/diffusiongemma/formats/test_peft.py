@@ -15,7 +15,8 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from diffusiongemma.formats.load_save import CheckpointError, convert_checkpoint, load_checkpoint
+from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint
 from diffusiongemma.lora import merge_lora
 from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
@@ -149,11 +150,11 @@ def test_encoder_and_decoder_must_share_their_factors(adapter):
     name = "model__encoder__language_model__layers__0__experts__lora_B"
     retouch(adapter, **{name: np.ones((24, 10), np.float32)})
     said = refusal(adapter)
-    assert "not the encoder's, and here it shares its factors (1): base_model.model." in said
+    assert "factors that differ between decoder and encoder (1): base_model.model." in said
     assert "model.decoder.layers.0.experts.lora_B.weight" in said
     edit_config(adapter, target_modules=["decoder.layers.0.self_attn.q_proj", "down_proj"])
     said = refusal(adapter)
-    assert "in encoder or decoder only, and here they share their factors (1): " in said
+    assert "targets in only one of encoder and decoder, which share them (1): " in said
     assert said.endswith("model.decoder.layers.0.self_attn.q_proj")
 
 
@@ -207,7 +208,8 @@ def test_a_config_of_nonsense_is_refused_in_one_line(adapter):
 
 def test_an_adapter_of_nothing_or_without_its_file_is_refused(adapter):
     edit_config(adapter, target_modules=["lm_head"], target_parameters=None)
-    assert refusal(adapter).endswith("its targets are no linear maps of the text model")
+    said = "its target_modules and target_parameters name no linear map of the text model"
+    assert refusal(adapter) == f"{adapter}: {said}"
     edit_config(adapter, target_modules=["down_proj"])
     (adapter / WEIGHTS).rename(adapter / "adapter_model.bin")
     assert refusal(adapter).endswith(f"cannot be read (1): {WEIGHTS} is not there")

@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.formats import quantized as module
 from diffusiongemma.formats.adapter import fingerprint
+from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.detect import open_checkpoint
 from diffusiongemma.formats.load_save import (
-    CheckpointError,
     convert_checkpoint,
     load_checkpoint,
     save_checkpoint,
@@ -90,7 +90,7 @@ def test_factors_lie_beside_quantized_weights_and_are_merged_into_others(two, fo
     convert_checkpoint(tmp_path / "run", tmp_path / "adapter", "peft")
     assert_equal(load_checkpoint(tmp_path / "adapter"), model)
     for format in ("hf", "orbax"):
-        with pytest.raises(CheckpointError, match=r"factors cannot be merged into it: .*--base"):
+        with pytest.raises(CheckpointError, match=r"factors cannot be merged into them: .*--base"):
             convert_checkpoint(tmp_path / "run", tmp_path / "out", format)
     with pytest.raises(CheckpointError, match="merge them first, then quantize"):
         convert_checkpoint(tmp_path / "run", tmp_path / "out", "orbax", base=two, quantize="int8")
@@ -110,11 +110,12 @@ def test_what_is_refused(two, folders, tmp_path):
     assert said(two, "hf", quantize="int8") == message
     assert said(two, quantize="int2") == "quantize int2: expected one of int8, int4"
     eight = folders["int8"]
-    assert said(eight, quantize="int4") == f"{eight}: quantized already"
+    assert said(eight, quantize="int4") == f"{eight}: its weights are quantized already"
     for format in ("hf", "google"):
-        assert said(eight, format).startswith(f"{eight}: quantized, which {format} cannot hold")
+        message = f"{eight}: its weights are quantized, and {format} cannot hold such weights"
+        assert said(eight, format).startswith(message)
     model = load_checkpoint(eight)
-    with pytest.raises(CheckpointError, match="model: quantized, which hf cannot hold"):
+    with pytest.raises(CheckpointError, match="model: its weights are quantized, and hf"):
         save_checkpoint(model, tmp_path / "out")
     three = make_folder(tmp_path / "three", "three")
     assert said(three, quantize="int4") == "int4 packs rows in pairs, and 15 is odd: take int8"
@@ -128,7 +129,7 @@ def test_what_is_refused(two, folders, tmp_path):
 @pytest.mark.parametrize(
     "about, said",
     [
-        ({"precision": "int2", "fingerprint": ""}, "no description of a model: quantized as int2"),
+        ({"precision": "int2", "fingerprint": ""}, "does not describe a model: quantized as int2"),
         ({"precision": "int8", "fingerprint": ""}, "gate_up.kernel.values is [5, 12, 24], not"),
         (None, "missing"),
     ],

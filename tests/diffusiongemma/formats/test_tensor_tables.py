@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats.tensor_tables import GOOGLE, HF, OURS, file_tensors
+from diffusiongemma.formats.tensor_tables import GOOGLE, HF, file_tensors
+from diffusiongemma.parameters import OURS
 from diffusiongemma.transformer import DiffusionGemma
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -1,0 +1,84 @@
+"""The config.json of a checkpoint, and other JSON files: read with errors that name the file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusiongemma.config import PRESETS, ModelConfig
+from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.hf_config import config_from_hf, config_to_hf
+from diffusiongemma.formats.weights import Weights
+
+CONFIG = "config.json"
+
+
+def read_config(file: Path) -> ModelConfig:
+    """The model that a config.json describes.
+
+    Raises:
+      CheckpointError: the file is not there, or describes another kind of model.
+    """
+    if not file.exists():
+        raise CheckpointError(f"{file.parent}: no {file.name}")
+    try:
+        return config_from_hf(read_json(file))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+
+
+def find_config(config: ModelConfig | str | os.PathLike) -> ModelConfig:
+    """The config that a caller names: itself, a preset, a config.json, or a folder with one.
+
+    Raises:
+      CheckpointError: there is no such preset and no such file, or the file is not a config.
+    """
+    if isinstance(config, ModelConfig):
+        return config
+    if config in PRESETS:
+        return PRESETS[config]
+    file = Path(config)
+    if not file.exists():
+        raise CheckpointError(
+            f"config {config}: neither a preset ({', '.join(sorted(PRESETS))}) nor a file"
+        )
+    return read_config(file / CONFIG if file.is_dir() else file)
+
+
+def config_text(weights: Weights, dtypes: Mapping[str, np.dtype]) -> str:
+    """The text of the config.json for these weights.
+
+    Args:
+      weights: the weights that are written beside it.
+      dtypes: name of each tensor written -> its dtype. The config names the widest of them.
+
+    Raises:
+      CheckpointError: the config.json cannot describe the model.
+    """
+    try:
+        config = config_to_hf(weights.config)
+    except ValueError as error:
+        raise CheckpointError(f"{weights.source}: {error}") from None
+    widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
+    return json_text(config | {"dtype": widest.name})
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file. CheckpointError if the file holds anything else."""
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: not a JSON object")
+    return content
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """The text of a JSON file that people can read."""
+    return json.dumps(content, indent=2) + "\n"

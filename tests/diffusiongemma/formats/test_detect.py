@@ -1,0 +1,144 @@
+"""The registry of formats: which format a folder is in, and what it takes to add one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffusiongemma.config import ModelConfig
+from diffusiongemma.formats import detect
+from diffusiongemma.formats.checks import CheckpointError, raise_faults, tensor_faults
+from diffusiongemma.formats.config_file import CONFIG, config_text, read_config
+from diffusiongemma.formats.detect import companion_folder, open_checkpoint, recognise
+from diffusiongemma.formats.format import Format, WriteOptions
+from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint, save_checkpoint
+from diffusiongemma.formats.tensor_tables import ORBAX, file_tensors
+from diffusiongemma.formats.weights import Stored, Weights, assembled, layout
+from scripts import convert
+from tests.diffusiongemma.formats.folders import (
+    assert_same,
+    assert_same_tensors,
+    make_folder,
+    refusal,
+)
+
+
+def test_folder_without_config_or_weights_is_refused(folder, tmp_path):
+    assert refusal(tmp_path / "nowhere").endswith("no such folder")
+    (folder / "config.json").rename(tmp_path / "config.json")
+    assert refusal(folder).endswith("no config.json")
+    (folder / "config.json").write_text("{")
+    assert "config.json: not JSON" in refusal(folder)
+    (folder / "model.safetensors").unlink()
+    said = refusal(folder)
+    assert said.startswith(f"{folder}: holds no checkpoint in a known format: ")
+    assert all(f"{format.name} ({format.description})" in said for format in detect.FORMATS)
+
+
+def test_every_format_is_recognised_in_its_own_folder(two, adapter, tmp_path):
+    for name in detect.whole_formats():
+        convert_checkpoint(two, tmp_path / name, name)
+        assert recognise(tmp_path / name).name == name
+    assert recognise(adapter).name == "peft"
+    assert recognise(tmp_path) is None
+
+
+def test_companions_of_a_folder_without_a_checkpoint_are_looked_for_in_it(two, adapter, tmp_path):
+    assert companion_folder(tmp_path) == tmp_path
+    assert companion_folder(two) == two
+    assert companion_folder(adapter) == two
+    (adapter / "tokenizer.json").touch()
+    assert companion_folder(adapter) == adapter
+    with pytest.raises(CheckpointError, match="no such folder"):
+        companion_folder(tmp_path / "nowhere")
+
+
+def test_a_format_takes_its_library_only_when_it_is_used(two):
+    """A subprocess: here, other tests have imported everything."""
+    lines = f"""
+import sys
+
+def loaded():
+    return [name for name in ("orbax", "tensorstore", "safetensors") if name in sys.modules]
+
+from diffusiongemma.formats.detect import open_checkpoint
+import diffusiongemma.formats.load_save
+assert loaded() == [], loaded()
+open_checkpoint({str(two)!r})
+assert loaded() == ["safetensors"], loaded()
+"""
+    subprocess.run([sys.executable, "-c", lines], check=True)
+
+
+# A format of one file with our own names. This is all that a new format takes.
+
+FILE = "parameters.npz"
+
+
+def open_npz(folder: Path, config: ModelConfig | None) -> Stored:
+    config = read_config(folder / CONFIG)
+    expected = file_tensors(config, ORBAX)
+    with np.load(folder / FILE) as file:
+        arrays = {name: file[name] for name in file.files}
+    found = ((name, array.shape, array.dtype) for name, array in arrays.items())
+    raise_faults(folder, tensor_faults(expected, found))
+    dtypes = {name: array.dtype for name, array in arrays.items()}
+    return Stored(folder, config, expected, dtypes, lambda name, at=...: arrays[name][at])
+
+
+def write_npz(folder: Path, weights: Weights, options: WriteOptions) -> None:
+    tensors = file_tensors(weights.config, ORBAX)
+    dtypes = layout(weights, tensors)
+    arrays = {n: assembled(t, weights).astype(dtypes[n], copy=False) for n, t in tensors.items()}
+    np.savez(folder / FILE, **arrays)
+    (folder / CONFIG).write_text(config_text(weights, dtypes))
+
+
+NPZ = Format(
+    name="npz",
+    description="parameters.npz and config.json",
+    recognises=lambda folder: (folder / FILE).is_file(),
+    open=open_npz,
+    write=write_npz,
+)
+
+
+def test_a_new_format_is_one_object_and_one_line(two, adapter, tmp_path, monkeypatch, capsys):
+    six = make_folder(tmp_path / "six", "six")
+    with pytest.raises(CheckpointError, match="format npz: expected one of peft, hf, "):
+        convert_checkpoint(six, tmp_path / "npz", "npz")
+    monkeypatch.setattr(detect, "FORMATS", (*detect.FORMATS, NPZ))
+
+    convert_checkpoint(six, tmp_path / "npz", "npz")
+    assert recognise(tmp_path / "npz") is NPZ
+    assert open_checkpoint(tmp_path / "npz")[1] is None
+    assert_same(load_checkpoint(tmp_path / "npz"), load_checkpoint(six))
+    save_checkpoint(load_checkpoint(six), tmp_path / "saved", format="npz")
+    assert_same(load_checkpoint(tmp_path / "saved"), load_checkpoint(six))
+    for name in ("hf", "google", "orbax"):
+        convert_checkpoint(tmp_path / "npz", tmp_path / name, name)
+        assert_same(load_checkpoint(tmp_path / name), load_checkpoint(six))
+    assert_same_tensors(tmp_path / "hf", six)
+    convert_checkpoint(adapter, tmp_path / "merged", "npz", dtype="float32")
+    assert recognise(tmp_path / "merged") is NPZ
+
+    # The command and all error texts know it too.
+    def command(*arguments: str) -> tuple[int, str]:
+        status = convert.main(["convert", *arguments])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    assert "npz (parameters.npz and config.json)" in " ".join(command("--help")[1].split())
+    source, target = f"--from={tmp_path / 'orbax'}", f"--to={tmp_path / 'again'}"
+    assert command(source, target, "--format=npz") == (0, f"wrote {tmp_path / 'again'}\n")
+    assert_same(load_checkpoint(tmp_path / "again"), load_checkpoint(six))
+    assert "hf|google|orbax|npz" in command()[1]
+    (tmp_path / "again" / FILE).unlink()
+    assert "npz (parameters.npz and config.json)" in refusal(tmp_path / "again")
+    assert refusal(tmp_path / "npz", config="tiny").endswith("its own config: leave out --config")
+    with pytest.raises(CheckpointError, match="only orbax holds quantized weights, not npz"):
+        convert_checkpoint(six, tmp_path / "out", "npz", quantize="int8")
+    np.savez(tmp_path / "npz" / FILE, extra=np.zeros(1, np.float32))
+    assert "extra (1): extra" in refusal(tmp_path / "npz")

@@ -1,4 +1,6 @@
-"""Messages for the tests of chats, with and without a template."""
+"""Messages for the tests of chats, with and without a template, and files of conversations."""
+
+import json
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "2 + 2?"}
@@ -18,3 +20,14 @@ def chat_prompt(user: str, system: str | None = None) -> str:
 def chat_answer(text: str) -> str:
     """The model's turn."""
     return f"{text}<turn|>"
+
+
+def question(i: int) -> dict[str, str]:
+    """A line of a file: a question with an answer of its own."""
+    return {"prompt": f"Copy: {' '.join(str(i))}", "response": " ".join(str(i))}
+
+
+def write_lines(path, lines):
+    """Writes each object as a line of JSON; returns the path."""
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path

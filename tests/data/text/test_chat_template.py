@@ -127,7 +127,7 @@ def test_which_template_a_folder_has(tok, tmp_path):
         load()
     (tmp_path / "chat_template.jinja").unlink()
     for config, error in [
-        ('{"chat_template": [{"name": "other", "template": "1"}]}', "no text and has no default"),
+        ('{"chat_template": [{"name": "other", "template": "1"}]}', "not text and has no default"),
         ("[]", "expected an object"),
         ("{", "Expecting property name"),
     ]:
@@ -227,7 +227,7 @@ def test_a_thought_that_the_prompt_begins_is_not_begun_again(tok):
         (TEMPLATE.replace("message.content", "''"), MODEL, "writes nothing"),
         (TEMPLATE, {**MODEL, "content": "4<turn|>"}, "message 2: <turn|> is a special token"),
         (TEMPLATE, {**MODEL, "reasoning": "a <eos>"}, "message 2: <eos> is a special token"),
-        (TEMPLATE, {**MODEL, "reasoning": {"a": 1}}, "thoughts as text"),
+        (TEMPLATE, {**MODEL, "reasoning": {"a": 1}}, "thoughts must be text"),
     ],
 )
 def test_an_example_that_is_none(tok, source, message, error):

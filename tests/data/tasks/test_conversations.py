@@ -100,13 +100,20 @@ def test_a_file_is_read_in_its_order(tmp_path, packer, limit):
     assert len({split_of(item) for item in items}) == (1 if limit == 1 else 2)
 
 
-def test_a_bad_line_of_a_file_is_named(tmp_path, packer):
-    path = write_lines(tmp_path / "a.jsonl", [question(1), {"prompt": "a"}])
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ({"prompt": "a"}, "response: expected text"),
+        ({"prompt": "1 " * 40, "response": "4"}, r"prompt of \d+ tokens does not fit"),
+    ],
+)
+def test_a_bad_line_of_a_file_is_named(tmp_path, packer, line, error):
+    path = write_lines(tmp_path / "a.jsonl", [question(1), line])
     for use in (
         lambda: ConversationsTask(str(path)).open(0, packer),
         lambda: ConversationsTask().read(str(path), 1, packer),
     ):
-        with pytest.raises(ValueError, match=r"1 of 2 lines .* \(line 2: response: expected text"):
+        with pytest.raises(ValueError, match=rf"1 of 2 lines .* \(line 2: {error}"):
             use()
 
 

@@ -1,5 +1,6 @@
 """Needles: where they lie, that only their word tells them apart, lengths to the token, splits."""
 
+import itertools
 import re
 
 import numpy as np
@@ -121,10 +122,16 @@ def test_bins_are_by_length_and_double():
     assert list(bins) == [f"up to {n} words" for n in ("64", "128", "256", "512", "1,024")]
     words = np.array([len(item["prompt"].split()) for item in items])
     assert words.max() > 512  # a prompt of 600 tokens
-    edges = [0, 64, 128, 256, 512, 1024]
-    for inside, low, high in zip(bins.values(), edges, edges[1:], strict=False):
+    limits = [0, 64, 128, 256, 512, 1024]
+    for inside, (low, high) in zip(bins.values(), itertools.pairwise(limits), strict=True):
         assert inside.tolist() == [low < n <= high for n in words]
         assert inside.any()
+    edges = [{"prompt": "a " * n, "answer": "1"} for n in (64, 65, 128, 129)]
+    assert [rows.tolist() for rows in task.bins(edges)["length"].values()] == [
+        [True, False, False, False],
+        [False, True, True, False],
+        [False, False, False, True],
+    ]
     assert list(task.bins([{"prompt": "Read: a b", "answer": "1"}])["length"]) == ["up to 64 words"]
 
 

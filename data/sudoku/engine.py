@@ -54,10 +54,8 @@ def as_grids(grids: ArrayLike, box: int, ndim: int = 1) -> np.ndarray:
     cells = len(unit_table(box))
     grids = np.asarray(grids)
     if grids.ndim != ndim or grids.shape[-1] != cells:
-        expected = (f"a flat grid of {cells} cells", f"grids of {cells} cells in two axes")[
-            ndim - 1
-        ]
-        raise SudokuError(f"expected {expected}, got shape {grids.shape}")
+        expected = f"[{cells}]" if ndim == 1 else f"[N, {cells}]"
+        raise SudokuError(f"expected {cells} cells in shape {expected}, got shape {grids.shape}")
     if grids.size and (grids.min() < 0 or grids.max() > n):
         raise SudokuError(f"cells must lie in 0..{n}, got {grids.min()}..{grids.max()}")
     return np.array(grids, dtype=np.int8, order="C")
@@ -324,7 +322,7 @@ def generate(rng: np.random.Generator, box: int, clues: int) -> tuple[np.ndarray
 
     A grid is filled at random. Then its cells are cleared in random order, except those that would
     allow a second solution. If too many clues remain, a new grid is taken. This is fast for 9x9
-    puzzles with 26 clues or more. With less than 23 clues most grids fail.
+    puzzles with 26 clues or more. With fewer than 23 clues most grids fail.
 
     Args:
       rng: one integer is drawn from it.

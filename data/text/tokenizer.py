@@ -25,8 +25,8 @@ class Tokenizer:
         self._backend = backend
         # If a space can only begin a token, the words of a text can be encoded one by one. Most of
         # our texts are digits, so encoding is many times faster with the words kept in a cache. The
-        # released vocabulary has tokens of several spaces, so its texts are encoded as a whole. The
-        # probe detects tokenizers that put a space before every text; they do the same.
+        # released vocabulary has tokens of several spaces, so its texts are encoded as a whole. So
+        # are those of tokenizers that put a space before every text. The probe detects these.
         probe, vocab = ["Solve", " it:\n5", " ", " a"], backend.get_vocab()
         self._by_word = not any("▁" in token[1:] or " " in token for token in vocab) and (
             self._backend_encode("".join(probe))

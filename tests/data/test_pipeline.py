@@ -16,7 +16,7 @@ def tok():
 
 
 class Digits:
-    """Item i is the number i, so that a row tells which example it is."""
+    """Item i is the number i, so that a row identifies its example."""
 
     def __init__(self, size):
         self.size = size
@@ -43,7 +43,7 @@ def numbers(tok, size=10, prompt_length=16, **options):
 
 
 def read(tok, batch):
-    """The examples' numbers, from the answers."""
+    """The numbers of the examples, read from their answers."""
     out = []
     for tokens, prompt_len in zip(batch["tokens"], batch["prompt_len"], strict=True):
         out.append(int(tok.decode(tokens[prompt_len:]).replace(" ", "")))
@@ -87,7 +87,7 @@ def test_epochs_are_whole_and_shuffled_anew(tok):
 
 @pytest.mark.parametrize("done", [0, 1, 2, 7])
 def test_resume(tok, done):
-    """From within an epoch, a batch across two epochs, and the third epoch."""
+    """Resumes within an epoch, at a batch across two epochs, and in the third epoch."""
     first = iter(numbers(tok))
     take(tok, first, done)
     state = first.get_state()

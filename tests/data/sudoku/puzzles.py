@@ -25,7 +25,7 @@ def draw(box, count, low, high, seed=0):
 
 
 def moves_4x4():
-    """The 128 rearrangements of 4x4 cells, grown from four generators; int [128, 16]."""
+    """The 128 rearrangements of 4x4 cells, int [128, 16], grown from four generators."""
     start = np.arange(16).reshape(4, 4)
     generators = [
         lambda g: g[[1, 0, 2, 3]],

@@ -27,7 +27,6 @@ def units(box):
 
 
 UNITS = {box: units(box) for box in (2, 3)}
-
 PEERS = {
     box: [set().union(*(u for u in units if c in u)) - {c} for c in range(box**4)]
     for box, units in UNITS.items()
@@ -40,7 +39,7 @@ def candidates(grid, box):
 
 
 def brute(puzzle, box):
-    """All solutions, by plain recursion over sets of candidates."""
+    """Yields all solutions, by plain recursion over sets of candidates."""
     free = candidates(puzzle, box)
     if not free:
         yield list(puzzle)
@@ -55,7 +54,7 @@ def contradicts(puzzle, box):
 
 
 def rate(puzzle, box):
-    """difficulty(), by sets."""
+    """The level of difficulty(), found with sets."""
     grid = list(puzzle)
     level = 0
     while not all(grid):
@@ -129,11 +128,11 @@ def test_generated_grids_are_random():
     grids, counts = np.unique(
         [generate(rng, 2, 16)[1] for _ in range(5760)], axis=0, return_counts=True
     )
-    assert len(grids) == 288 and counts.min() >= 5 and counts.max() <= 45  # 20 each
+    assert len(grids) == 288 and counts.min() >= 5 and counts.max() <= 45  # 20 of each are expected
     solutions = np.array([generate(rng, 3, 60)[1] for _ in range(100)])
     assert len(np.unique(split_keys(solutions, solutions, 3))) == 100
     first = [np.bincount(solutions[:, c], minlength=10)[1:].max() for c in range(81)]
-    assert max(first) < 35  # 11 of 100 expected
+    assert max(first) < 35  # 11 of 100 are expected
 
 
 def test_generating_is_deterministic():

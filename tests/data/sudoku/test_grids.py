@@ -11,9 +11,7 @@ from data.sudoku.grids import check, compare, is_valid_solution
 from tests.data.sudoku.puzzles import SOLVED, grid
 
 SOLUTION = [1, 2, 3, 4, 3, 4, 1, 2, 2, 1, 4, 3, 4, 3, 2, 1]
-
 OTHER = [1, 2, 3, 4, 3, 4, 1, 2, 4, 3, 2, 1, 2, 1, 4, 3]  # valid too
-
 PUZZLE = [1, 0, 3, 4, 0, 4, 1, 2, 2, 1, 0, 3, 4, 3, 2, 0]  # four empty cells
 
 

@@ -80,7 +80,7 @@ def test_9x9_splits_share_no_grid():
 def test_csv_source(tmp_path):
     rng = np.random.default_rng(5)
     puzzles, solutions = draw(3, 40, 40, 50, seed=5)
-    for row, origin in ((37, 2), (39, 35)):  # a look-alike of a train puzzle and of the row itself
+    for row, origin in ((37, 2), (39, 35)):  # both become equivalent to a train puzzle
         symmetry = random_symmetry(rng, 3)
         puzzles[row], solutions[row] = symmetry(puzzles[origin]), symmetry(solutions[origin])
     path = tmp_path / "a.csv"

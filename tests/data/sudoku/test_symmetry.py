@@ -67,7 +67,7 @@ def test_4x4_keys_tell_exactly_the_inequivalent_puzzles_apart():
 def test_9x9_keys_tell_grids_apart():
     puzzles, solutions = draw(3, 2000, 81, 81)
     keys = split_keys(puzzles, solutions, 3)
-    assert len(np.unique(keys)) == 2000  # 5.5e9 classes: two alike are not to be expected
+    assert len(np.unique(keys)) == 2000  # there are 5.5e9 classes, so no two are alike
     assert 0.09 < np.mean([is_heldout(key) for key in keys]) < 0.16
 
 

@@ -66,7 +66,7 @@ def test_mixture():
 
 
 def sudokus(source, count):
-    """How many grids could be a puzzle or a solution: enough digits and none repeated."""
+    """The number of grids with enough digits for a puzzle or a solution, and none repeated."""
     found = 0
     for i in range(count):
         item = source[i]
@@ -99,7 +99,7 @@ def fast_members(monkeypatch):
 def test_no_sudoku(fast_members, monkeypatch):
     assert sudokus(MixtureSource(10), 5000) == 0
     assert sudokus(MixtureSource(10, shares=((2, 1.0),)), 2000) == 0
-    # What the check is there for: without it, they do occur.
+    # Without the check such grids do occur.
     monkeypatch.setattr(base_mixture, "looks_like_sudoku", lambda board, grid: False)
     assert sudokus(MixtureSource(10, shares=((2, 1.0),)), 300) > 0
     assert sudokus(MixtureSource(10), 5000) > 0

@@ -1,4 +1,4 @@
-"""Every grid task against slow loops that read the task from the prompt's text alone."""
+"""Every kind of grid item against slow loops that know only the text of its prompt."""
 
 import re
 
@@ -16,7 +16,7 @@ def split(item):
 
 
 def completions(grid, box, units):
-    """Every way to fill the grid without a repeated digit in any of the units."""
+    """Yields every way to fill the grid without a repeated digit in any of the units."""
     free = {}
     for i, digit in enumerate(grid):
         if digit == 0:
@@ -115,7 +115,7 @@ def expected(name, instruction, grid, box):
 
 
 def only(name, monkeypatch, box):
-    """A source of one grid task alone."""
+    """A source of one kind of grid item alone."""
     monkeypatch.setattr(base_mixture, "GRID_TASKS", {name: GRID_TASKS[name]})
     return MixtureSource(5, shares=((box, 1.0),))
 

@@ -1,4 +1,4 @@
-"""Needles: where they lie, that only their word tells them apart, lengths to the token, splits."""
+"""Needles: their place, the one word that identifies them, exact lengths, and the task."""
 
 import itertools
 import re
@@ -26,13 +26,13 @@ def items(**options) -> list[dict[str, str]]:
 
 
 def parts(item: dict[str, str]) -> tuple[list[str], str]:
-    """The words of the text, and the one that is asked for."""
+    """The words of the text, and the word that is asked for."""
     text, word = re.fullmatch(r"Read: (.*)\nWhat number is after (\w+)\?", item["prompt"]).groups()
     return text.split(" "), word
 
 
 def numbers(text: list[str]) -> list[int]:
-    """Where the words stand that have digits after them; digits come in numbers alone."""
+    """The places of the words with digits after them. Digits stand nowhere else."""
     found = [i for i in range(len(text) - 1) if text[i].isalpha() and text[i + 1].isdecimal()]
     assert all(text[i + 1 + k].isdecimal() for i in found for k in range(DIGITS))
     assert sum(t.isdecimal() for t in text) == DIGITS * len(found)
@@ -65,7 +65,7 @@ def test_dense_texts_have_up_to_as_many_numbers_as_words():
         text, word = parts(item)
         assert text.count(word) == 1
         shares.append(len(numbers(text)) / sum(t.isalpha() for t in text))
-    # Drawn log-uniformly from NUMBERS to 1, whose middle is the root.
+    # The shares are drawn log-uniformly from NUMBERS to 1. Their median is the root of NUMBERS.
     assert min(shares) < 2 * NUMBERS and max(shares) > 0.9
     assert np.median(shares) == pytest.approx(NUMBERS**0.5, rel=0.3)
 
@@ -98,7 +98,7 @@ def test_a_run_has_rows_of_it_and_holds_other_ones_out(tok):
     splits = task.open(5, packer)
     train, test = ([source[i]["prompt"] for i in range(50)] for source in splits)
     assert not set(train) & set(test)
-    # Even seeds train, odd ones are held out, of whatever run.
+    # Even seeds train and odd seeds are held out, in every run.
     assert (train[0], test[0]) == tuple(NeedleSource(k, 1, 64)[0]["prompt"] for k in (10, 11))
     dense = NeedleTask(longest=64, shortest=50, dense=True).open(5, packer).train
     assert dense[0] == NeedleSource(10, 1, 64, 50, dense=True)[0] != splits.train[0]

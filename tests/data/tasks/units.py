@@ -1,4 +1,4 @@
-"""The units of a board, cell by cell and without tables: the slow way that tests compare with."""
+"""The units of a board, found cell by cell and without tables. Tests compare with this slow way."""
 
 UNITS = ("row", "column", "box")
 
@@ -14,12 +14,12 @@ def same_unit(box, unit, i, j):
 
 
 def around(grid, box, units, i):
-    """Digits of the cells that share one of the units with cell i, itself included."""
+    """The digits of all cells that share one of the units with cell i, and of cell i itself."""
     return [grid[j] for j in range(len(grid)) if any(same_unit(box, u, i, j) for u in units)]
 
 
 def members(box, unit, which):
-    """Cells of a unit in reading order; the units are numbered by their first cell."""
+    """The cells of a unit in reading order. Units are numbered by their first cell."""
     n, cells, firsts = box * box, range(box**4), []
     for i in cells:
         if not any(same_unit(box, unit, i, first) for first in firsts):

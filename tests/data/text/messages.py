@@ -12,13 +12,13 @@ RESULT = {"role": "tool", "name": "clock", "content": "noon"}
 
 
 def chat_prompt(user: str, system: str | None = None) -> str:
-    """The prompt of a question in the turn format, written out once more."""
+    """The prompt of a question in the turn format, written independently of data/text/chat.py."""
     head = "" if system is None else f"<|turn>system\n{system}<turn|>\n"
     return f"<bos>{head}<|turn>user\n{user}<turn|>\n<|turn>model\n"
 
 
 def chat_answer(text: str) -> str:
-    """The model's turn."""
+    """The text of the model's turn after its start."""
     return f"{text}<turn|>"
 
 
@@ -28,6 +28,6 @@ def question(i: int) -> dict[str, str]:
 
 
 def write_lines(path, lines):
-    """Writes each object as a line of JSON; returns the path."""
+    """Writes each object as a line of JSON, and returns the path."""
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return path

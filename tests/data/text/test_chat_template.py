@@ -1,3 +1,5 @@
+"""Templates of folders: what they write and may use, the sandbox, and training examples."""
+
 import datetime
 import json
 import re
@@ -20,7 +22,7 @@ def templated(tok):
     return ChatTemplate(tok, TEMPLATE, "chat_template.jinja")
 
 
-# What a folder's template makes of messages.
+# Messages, options, and the text that a folder's template makes of them.
 TEMPLATED = [
     (
         [SYSTEM, USER],
@@ -215,7 +217,7 @@ def test_a_thought_that_the_prompt_begins_is_not_begun_again(tok):
 @pytest.mark.parametrize(
     ("source", "message", "error"),
     [
-        # The prompt says more than the conversation, less, or something else.
+        # The prompt says more than the beginning of the conversation, less, or something else.
         (TEMPLATE + "{% if add_generation_prompt %}Well: {% endif %}", MODEL, "not how the conv"),
         (
             "{{ messages | length }}<|turn>model\n{{ messages[-1].content }}<turn|>",

@@ -1,4 +1,4 @@
-"""Files of conversations: what a line may be, what is refused, how they are split."""
+"""Files of conversations: the forms of a line, lines that are refused, and the split."""
 
 import json
 import re
@@ -87,7 +87,7 @@ def test_broken_lines_stop_everything_and_are_named(tmp_path, packer):
         r"or remove them, or make room for the longest: num_canvases 4, prompt_length \d+",
         message,
     )
-    # What it says is what it takes.
+    # The settings that the error names are just enough.
     needed = int(message.rsplit(" ", 1)[1])
     wide = Packer(packer.template, needed, 8, 4)
     path.write_bytes(b"\n".join([lines[8], lines[12]]))
@@ -122,8 +122,8 @@ def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
     assert not set(found["train"]) & set(found["test"])
     assert all(texts.count(text) == 2 for texts in found.values() for text in set(texts[:50]))
     assert len(found["train"]) + len(found["test"]) == 2000
-    assert 70 <= len(set(found["test"])) <= 130  # of 1000; sd 9.5
-    # Neither the file, the place in it nor a seed matters.
+    assert 70 <= len(set(found["test"])) <= 130  # of 1000, with a standard deviation of 9.5
+    # The split does not depend on the file, the place in it or a seed.
     assert {split_of(splits["test"][i]) for i in range(5)} == {"test"}
 
 

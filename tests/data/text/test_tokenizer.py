@@ -1,3 +1,5 @@
+"""The tokenizer: ids, words and digits, special tokens, and files that are refused."""
+
 import json
 import random
 import re
@@ -18,7 +20,7 @@ def tok():
 
 
 def texts(count=300):
-    """Texts of words, digits, runs of spaces and characters from all of unicode."""
+    """Yields texts of words, digits, runs of spaces and characters from all of Unicode."""
     rng = random.Random(0)
     pieces = [
         lambda: rng.choice(WORDS),

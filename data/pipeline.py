@@ -71,7 +71,7 @@ def make_dataset(
         raise ValueError(f"{parts} hosts do not divide a batch of {batch_size}")
     size = batch_size // parts
 
-    def rows(items) -> dict[str, np.ndarray]:
+    def rows(items: list[Any]) -> dict[str, np.ndarray]:
         return stack([to_row(item) for item in items[index * size : (index + 1) * size]])
 
     dataset = grain.MapDataset.source(source).seed(seed)

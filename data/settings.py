@@ -55,7 +55,7 @@ def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
 def _typed(hint: Any, value: Any, name: str) -> Any:
     """The value as the field wants it; raises SettingsError if it is of another type."""
     if dataclasses.is_dataclass(hint):
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, hint):
             return value
         if not isinstance(value, Mapping):
             raise SettingsError(f"config {name}: expected fields, got {value!r}")

@@ -113,7 +113,13 @@ def _read_block(
         text = data[begin[:rows, None] + np.arange(cells)]
         grid = values[text]
 
-        def describe(r: int, name=name, text=text, grid=grid, lowest=lowest) -> str:
+        def describe(
+            r: int,
+            name: str = name,
+            text: np.ndarray = text,
+            grid: np.ndarray = grid,
+            lowest: int = lowest,
+        ) -> str:
             at = np.argmax(grid[r] < lowest)
             rest = " in every cell" if lowest else ", and 0 or . for an empty cell"
             return f"{name} has {chr(text[r, at])!r} at character {at + 1}: use 1-{n}{rest}"

@@ -1,29 +1,33 @@
-"""Solving, generating and rating Sudoku puzzles of box size 2 (4x4) and 3 (9x9), compiled by numba.
+"""Solves, generates and rates Sudoku puzzles of box size 2 (4x4) and 3 (9x9), compiled by numba.
 
-A grid is a flat int8 array [n*n] with n = box**2, row by row, 0 for an empty cell; the functions
-without an underscore take any integers and raise SudokuError for another shape or for values
-outside 0..n. A set of digits is an int with bit d-1 for digit d.
+A grid is a flat int8 array [n*n] with n = box**2, row by row, with 0 for an empty cell. The public
+functions also take other integers. They raise SudokuError for another shape and for values outside
+0..n. A set of digits is an int with bit d-1 for digit d.
 """
 
 import functools
 
 import numpy as np
 from numba import njit
+from numpy.typing import ArrayLike
 
-GENERATE_TRIES = 2000  # grids dug before a clue count is given up
-SIZE = np.bitwise_count(np.arange(1 << 9)).astype(np.int64)  # how many digits a set has
+GENERATE_TRIES = 2000  # full grids to start from before a number of clues is given up
+SIZE = np.bitwise_count(np.arange(1 << 9)).astype(np.int64)  # the number of digits in each set
 
 
 class SudokuError(ValueError):
-    """A grid, file or setting that cannot be used; the message is one line that says what to do."""
+    """A grid, file or setting that cannot be used. The message is one line and says what to do."""
 
 
 @functools.cache
-def unit_table(box):
+def unit_table(box: int) -> np.ndarray:
     """The row, column and box of each cell.
 
     Returns:
-      int64 [n*n, 3]; rows are numbered 0..n-1, columns n..2n-1, boxes 2n..3n-1.
+      int64 [n*n, 3]. Rows are numbered 0..n-1, columns n..2n-1, boxes 2n..3n-1.
+
+    Raises:
+      SudokuError: the box size is neither 2 nor 3.
     """
     if box not in (2, 3):
         raise SudokuError(f"box size {box!r} is not supported: use 2 (4x4) or 3 (9x9)")
@@ -32,25 +36,41 @@ def unit_table(box):
     return np.stack([row, n + col, 2 * n + row // box * box + col // box], axis=1)
 
 
-def as_grids(grids, box, ndim=1):
-    """A checked, contiguous and writable int8 copy, the one type the compiled functions take.
+def as_grids(grids: ArrayLike, box: int, ndim: int = 1) -> np.ndarray:
+    """Checks grids and copies them to the one type that the compiled functions take.
 
     Args:
       grids: integers 0..n, [n*n] for ndim 1 or [N, n*n] for ndim 2.
+      box: the box size, 2 or 3.
+      ndim: the number of axes that the grids must have, 1 or 2.
+
+    Returns:
+      A contiguous and writable int8 array of the same shape.
+
+    Raises:
+      SudokuError: another shape, another box size, or a value outside 0..n.
     """
     n = box * box
     cells = len(unit_table(box))
     grids = np.asarray(grids)
     if grids.ndim != ndim or grids.shape[-1] != cells:
-        raise SudokuError(f"expected {cells} cells a grid in {ndim} axes, got shape {grids.shape}")
+        expected = f"[{cells}]" if ndim == 1 else f"[N, {cells}]"
+        raise SudokuError(f"expected {cells} cells in shape {expected}, got shape {grids.shape}")
     if grids.size and (grids.min() < 0 or grids.max() > n):
         raise SudokuError(f"cells must lie in 0..{n}, got {grids.min()}..{grids.max()}")
     return np.array(grids, dtype=np.int8, order="C")
 
 
 @njit(cache=True)
-def _next(state):
-    """One step of splitmix64 on state uint64 [1]; the upper 63 bits as a non-negative int64."""
+def _next(state: np.ndarray) -> int:
+    """Advances splitmix64 by one step.
+
+    Args:
+      state: uint64 [1], changed in place.
+
+    Returns:
+      The upper 63 bits of the random number as a non-negative int64.
+    """
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -59,25 +79,40 @@ def _next(state):
 
 
 @njit(cache=True)
-def _search(grid, units, first, first_set, limit, state, found):
-    """Counts the solutions of a grid up to a limit, branching on a cell with the fewest candidates.
+def _search(
+    grid: np.ndarray,
+    units: np.ndarray,
+    first: int,
+    first_set: int,
+    limit: int,
+    state: np.ndarray,
+    found: np.ndarray,
+) -> int:
+    """Counts the solutions of a grid up to a limit.
 
-    The candidates are tried in random order. Call it with int64 variables only: a literal among the
-    arguments makes numba compile another copy.
+    The search branches on a cell with the fewest candidates and tries these in random order. All
+    numbers among the arguments must be int64 variables, because numba compiles another copy for a
+    literal.
 
     Args:
-      grid: int8 [n*n], left as it is.
-      units: from unit_table.
-      first, first_set: the empty cell to branch on first and the digits to try there; -1: any.
+      grid: int8 [n*n], not changed.
+      units: the table of unit_table.
+      first: the empty cell to branch on first; -1 for any cell.
+      first_set: the digits to try in the cell `first`.
+      limit: the number of solutions at which the search stops.
       state: uint64 [1], the random state of _next.
       found: int8 [n*n], receives the first solution.
+
+    Returns:
+      The number of solutions, at most `limit`.
     """
     cells = len(grid)
     n = 4 if cells == 16 else 9
     full = (1 << n) - 1
     used = np.zeros(3 * n, np.int64)
     work = np.empty((3, cells), np.int64)
-    todo, untried, placed = work[0], work[1], work[2]  # todo[:depth] are filled, todo[depth:] empty
+    # The cells todo[:depth] are filled, and the cells todo[depth:] are empty.
+    todo, untried, placed = work[0], work[1], work[2]
     empty = 0
     for c in range(cells):
         if grid[c] == 0:
@@ -125,7 +160,7 @@ def _search(grid, units, first, first_set, limit, state, found):
             if depth < 0:
                 return count
 
-        # Take back what stands at this depth and place the next candidate, if there is one.
+        # Take back the digit at this depth and place the next candidate, if there is one.
         c = todo[depth]
         options = untried[depth]
         bit = options & -options
@@ -143,8 +178,17 @@ def _search(grid, units, first, first_set, limit, state, found):
 
 
 @njit(cache=True)
-def _count(grids, units, limit, found):
-    """Counts the solutions of each grid up to a limit; found receives the last grid's solution."""
+def _count(grids: np.ndarray, units: np.ndarray, limit: int, found: np.ndarray) -> np.ndarray:
+    """Counts the solutions of each grid up to a limit.
+
+    Args:
+      grids: int8 [N, n*n].
+      units: the table of unit_table.
+      found: int8 [n*n], receives a solution of the last grid that has one.
+
+    Returns:
+      int64 [N].
+    """
     state = np.zeros(1, np.uint64)
     counts = np.empty(len(grids), np.int64)
     none = np.int64(-1)
@@ -154,8 +198,14 @@ def _count(grids, units, limit, found):
 
 
 @njit(cache=True)
-def _generate(seed, clues, tries, units, puzzle, solution):
-    """Fills puzzle and solution; False where no grid of `tries` could be dug down to the clues."""
+def _generate(
+    seed: int, clues: int, tries: int, units: np.ndarray, puzzle: np.ndarray, solution: np.ndarray
+) -> bool:
+    """Writes a random puzzle and its one solution into int8 arrays [n*n].
+
+    Returns:
+      Whether one of `tries` full grids could be cleared down to the number of clues.
+    """
     cells = len(puzzle)
     n = 4 if cells == 16 else 9
     none, one = np.int64(-1), np.int64(1)
@@ -174,8 +224,8 @@ def _generate(seed, clues, tries, units, puzzle, solution):
         for j in range(cells):
             if left == clues or left - clues > cells - j:
                 break
-            # The puzzle had one solution with this clue, so it keeps one without it exactly when
-            # no solution has another digit here.
+            # The puzzle has one solution with this clue. Without the clue it still has only this
+            # one, unless there is a solution with another digit in the cell.
             c = order[j]
             bit = 1 << (solution[c] - 1)
             puzzle[c] = 0
@@ -195,8 +245,8 @@ def _generate(seed, clues, tries, units, puzzle, solution):
 
 
 @njit(cache=True)
-def _rate(grid, units):
-    """The level of difficulty(), from sets of candidates alone and without any guess."""
+def _rate(grid: np.ndarray, units: np.ndarray) -> int:
+    """The level of difficulty(), found with sets of candidates and without any guess."""
     cells = len(grid)
     n = 4 if cells == 16 else 9
     options = np.full(cells, (1 << n) - 1)
@@ -237,46 +287,53 @@ def _rate(grid, units):
     return level
 
 
-def count_many(puzzles, box, limit=2):
-    """The number of solutions of each puzzle, or limit where there are at least that many.
+def count_many(puzzles: ArrayLike, box: int, limit: int = 2) -> np.ndarray:
+    """Counts the solutions of each puzzle up to a limit.
 
     Args:
       puzzles: integers 0..n, [N, n*n].
+      box: the box size, 2 or 3.
+      limit: the count at which the search for more solutions stops.
 
     Returns:
-      int64 [N]; 0 also where two clues contradict each other.
+      int64 [N], at most `limit`. The count is 0 if two clues contradict each other.
+
+    Raises:
+      SudokuError: as in as_grids.
     """
     puzzles = as_grids(puzzles, box, ndim=2)
     return _count(puzzles, unit_table(box), int(limit), np.empty(puzzles.shape[1], np.int8))
 
 
-def count_solutions(puzzle, box, limit=2):
-    """count_many for one puzzle [n*n]; returns an int."""
+def count_solutions(puzzle: ArrayLike, box: int, limit: int = 2) -> int:
+    """count_many for one puzzle [n*n]."""
     return int(count_many(np.asarray(puzzle)[None], box, limit)[0])
 
 
-def solve(puzzle, box):
-    """A solution of a puzzle, int8 [n*n], or None if it has none; of several, any one."""
+def solve(puzzle: ArrayLike, box: int) -> np.ndarray | None:
+    """Any solution of a puzzle [n*n], as int8 [n*n], or None if there is no solution."""
     puzzle = as_grids(puzzle, box)
     found = np.empty_like(puzzle)
     return found if _count(puzzle[None], unit_table(box), 1, found)[0] else None
 
 
-def generate(rng, box, clues):
-    """A random puzzle with exactly one solution and exactly the wished number of clues.
+def generate(rng: np.random.Generator, box: int, clues: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random puzzle with exactly one solution and exactly `clues` clues.
 
-    A grid is filled at random, then cells are cleared in random order wherever that leaves one
-    solution; a grid that cannot be dug deep enough is dropped for a new one. Fast from 26 clues
-    (9x9) upwards; below 23 most grids fail.
+    A grid is filled at random. Then its cells are cleared in random order, except those that would
+    allow a second solution. If too many clues remain, a new grid is taken. This is fast for 9x9
+    puzzles with 26 clues or more. With fewer than 23 clues most grids fail.
 
     Args:
-      rng: np.random.Generator; one integer is drawn.
+      rng: one integer is drawn from it.
+      box: the box size, 2 or 3.
+      clues: the number of clues.
 
     Returns:
       (puzzle, solution), int8 [n*n] each.
 
     Raises:
-      SudokuError: a clue count outside 0..n*n, or one that GENERATE_TRIES grids did not reach.
+      SudokuError: the number of clues is outside 0..n*n, or GENERATE_TRIES grids did not reach it.
     """
     units = unit_table(box)
     if not 0 <= clues <= len(units):
@@ -290,10 +347,10 @@ def generate(rng, box, clues):
     return puzzle, solution
 
 
-def difficulty(puzzle, box):
-    """How much logic a puzzle needs: 0 naked singles, 1 also hidden singles, 2 more than these.
+def difficulty(puzzle: ArrayLike, box: int) -> int:
+    """The techniques that a puzzle needs: 0 naked singles, 1 hidden singles too, 2 more than these.
 
-    A naked single is a cell with one candidate, a hidden single a digit with one place in a row,
-    column or box. The answer means something only for a puzzle with exactly one solution.
+    A naked single is a cell with one candidate. A hidden single is a digit with one possible cell
+    in a row, column or box. The level has a meaning only for a puzzle with exactly one solution.
     """
     return int(_rate(as_grids(puzzle, box), unit_table(box)))

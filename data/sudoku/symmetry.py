@@ -1,14 +1,15 @@
-"""Sudoku's symmetries, and a train/test split that no symmetry crosses.
+"""The symmetries of Sudoku, and a split into train and test that no symmetry crosses.
 
-Relabelling the digits, permuting the rows of a band, the columns of a stack, the bands or the
-stacks, and transposing turn a Sudoku into another that is the same problem. A puzzle is therefore
-put into a split by a key that all of these leave alone:
+A Sudoku stays the same problem when its digits are renamed, when the rows of a band, the columns of
+a stack, the bands or the stacks are permuted, and when it is transposed. The split of a puzzle
+therefore depends on a key that all of these leave unchanged:
 
-* 9x9: a hash of invariants of the solved grid. All puzzles of one solution share their split.
-* 4x4: a hash of the puzzle's canonical form. (There are only two solved grids up to symmetry.)
+* 9x9: a hash of invariants of the solved grid. All puzzles with one solution share their split.
+* 4x4: a hash of the puzzle's canonical form, because there are only two solved grids up to
+  symmetry.
 
-Equivalent puzzles always have equal keys, and hardly any others do: of 300,000 random 9x9 grids
-12 shared a key with another, where some 8 are expected to be truly equivalent.
+Equivalent puzzles always have equal keys, and other puzzles hardly ever do: among 300,000 random
+9x9 grids, 12 shared a key with another grid, and about 8 are expected to be truly equivalent.
 """
 
 import functools
@@ -17,30 +18,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from numpy.typing import ArrayLike
 
 from data.sudoku.engine import SudokuError, as_grids, unit_table
 
-HELDOUT_ONE_IN = 8
+HELDOUT_ONE_IN = 8  # one key in so many belongs to the test split
 
 
 @dataclass(frozen=True)
 class Symmetry:
-    """One symmetry; calling it maps grids [..., n*n] of integers 0..n to grids of the same shape.
+    """A symmetry. A call maps grids [..., n*n] of integers 0..n to int8 grids of the same shape.
 
     Attributes:
-      cells: int [n*n], the cell each new cell is taken from.
+      cells: int64 [n*n], the cell from which each new cell is taken.
       digits: int8 [n+1], the new name of each digit, with digits[0] = 0.
     """
 
     cells: np.ndarray
     digits: np.ndarray
 
-    def __call__(self, grids):
+    def __call__(self, grids: ArrayLike) -> np.ndarray:
         return self.digits[np.asarray(grids)[..., self.cells]]
 
 
-def random_symmetry(rng, box):
-    """A Symmetry drawn uniformly with the np.random.Generator rng."""
+def random_symmetry(rng: np.random.Generator, box: int) -> Symmetry:
+    """Draws a symmetry uniformly from all of them."""
     n = len(unit_table(box)) // (box * box)
     rows, cols = (
         np.concatenate([band * box + rng.permutation(box) for band in rng.permutation(box)])
@@ -53,8 +55,8 @@ def random_symmetry(rng, box):
 
 
 @functools.cache
-def cell_symmetries(box):
-    """Every rearrangement of the cells by a symmetry, int64 [G, n*n]; G = 128 for box size 2."""
+def cell_symmetries(box: int) -> np.ndarray:
+    """All rearrangements of cells by symmetries, int64 [G, n*n], with G = 128 for box size 2."""
     inside = list(itertools.permutations(range(box)))
     lines = [
         [band * box + i for band, order in zip(bands, orders, strict=True) for i in order]
@@ -68,8 +70,8 @@ def cell_symmetries(box):
 
 
 @njit(cache=True)
-def _mix(x):
-    """The finalizer of splitmix64 on a uint64: a fixed hash, the same in every process."""
+def _mix(x: np.uint64) -> np.uint64:
+    """The last stage of splitmix64: a fixed hash that is the same in every process."""
     x += np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -77,8 +79,19 @@ def _mix(x):
 
 
 @njit(cache=True)
-def _canonical_keys(puzzles, moves):
-    """Hashes the smallest form of each puzzle over all moves, digits named as they first occur."""
+def _canonical_keys(puzzles: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """Hashes the canonical form of each puzzle.
+
+    For each rearrangement of the cells, the digits are renamed in the order in which they first
+    occur. The smallest of these forms is the canonical one.
+
+    Args:
+      puzzles: int8 [N, n*n].
+      moves: int64 [G, n*n], the rearrangements.
+
+    Returns:
+      uint64 [N].
+    """
     cells = puzzles.shape[1]
     keys = np.empty(len(puzzles), np.uint64)
     least = np.empty(cells, np.int64)
@@ -108,15 +121,23 @@ def _canonical_keys(puzzles, moves):
 
 
 @njit(cache=True)
-def _invariant_keys(solutions):
+def _invariant_keys(solutions: np.ndarray) -> np.ndarray:
     """Hashes invariants of solved 9x9 grids.
 
-    Two rows a, b define the permutation of the digits that sends row a to row b. Relabelling
-    conjugates it, column permutations leave it, swapping a and b inverts it: its cycle type stays.
-    The same holds for two columns, and for two digits with "the column of digit a in row r" as
-    entry r of line a. Sums of hashes make every collection below a multiset: the cycles of a pair;
-    the pairs of a line, apart by whether both lie in one band; the lines of a band; the bands; rows
-    and columns, which transposition swaps.
+    Two rows a and b define the permutation of the digits that sends row a to row b. Renaming the
+    digits conjugates this permutation, permuting the columns leaves it unchanged, and swapping a
+    and b inverts it. Its cycle type therefore never changes. The same holds for two columns. It
+    also holds for two digits, if entry r of the line of digit a is the column of a in row r.
+
+    Hashes are added where the order must not count: over the cycles of a pair of lines; over the
+    pairs of a line, with another hash for pairs in one band; over the lines of a band; over the
+    bands; and over rows and columns, because transposing swaps them.
+
+    Args:
+      solutions: int8 [N, 81].
+
+    Returns:
+      uint64 [N].
     """
     keys = np.empty(len(solutions), np.uint64)
     lines = np.empty((3, 9, 9), np.int64)
@@ -167,12 +188,13 @@ def _invariant_keys(solutions):
     return keys
 
 
-def split_keys(puzzles, solutions, box):
+def split_keys(puzzles: ArrayLike, solutions: ArrayLike, box: int) -> np.ndarray:
     """The split keys of puzzles.
 
     Args:
-      puzzles, solutions: integers 0..n, [N, n*n]; the solutions must be valid grids (box size 3
-          reads only them, box size 2 only the puzzles).
+      puzzles: integers 0..n, [N, n*n]. They are read for box size 2 only.
+      solutions: integers 1..n, [N, n*n], valid grids. They are read for box size 3 only.
+      box: the box size, 2 or 3.
 
     Returns:
       uint64 [N], equal for puzzles that a symmetry turns into each other.
@@ -184,15 +206,15 @@ def split_keys(puzzles, solutions, box):
         return _canonical_keys(as_grids(puzzles, box, ndim=2), cell_symmetries(box))
     solutions = as_grids(solutions, box, ndim=2)
     if not solutions.all():
-        raise SudokuError("the key of a 9x9 puzzle needs its full solution, got an empty cell")
+        raise SudokuError("the key of a 9x9 puzzle needs its full solution, but got an empty cell")
     return _invariant_keys(solutions)
 
 
-def split_key(puzzle, solution, box):
-    """split_keys for one puzzle [n*n] with its solution [n*n]; returns an int."""
+def split_key(puzzle: ArrayLike, solution: ArrayLike, box: int) -> int:
+    """split_keys for one puzzle [n*n] with its solution [n*n]."""
     return int(split_keys(np.asarray(puzzle)[None], np.asarray(solution)[None], box)[0])
 
 
-def is_heldout(key):
-    """Whether puzzles with this split key belong to the test split; an eighth of all keys do."""
+def is_heldout(key: int | np.integer) -> bool:
+    """Whether puzzles with this split key belong to the test split."""
     return int(key) % HELDOUT_ONE_IN == 0

@@ -1,39 +1,57 @@
-"""Tasks on grids of digits, the greater part of the base mixture of data/tasks/base_mixture.py.
+"""Items with grids of digits: the greater part of the base mixture (data/tasks/base_mixture.py).
 
-They teach the skills that Sudoku needs: which cells share a row, a column or a box, which digits
-those lack, and to go on from what one has found. A grid is int64 [N] in reading order, 0 for an
-empty cell.
+They teach the skills that Sudoku needs: to see the cells of a row, a column or a box, to find the
+digits that are missing there, and to use what was found for the next step. A grid is int64 [N] in
+reading order, with 0 for an empty cell.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 ROW, COLUMN, BOX = 0, 1, 2
 UNIT_NAMES = ("row", "column", "box")
-# A puzzle with a single solution has at least this many clues, by box size.
+# The least number of clues of any puzzle with a single solution, by box size.
 FEWEST_CLUES = {2: 4, 3: 17}
 
 
 @dataclass(frozen=True)
 class Board:
-    """Index tables of a board of side n = box * box; N = n * n cells in reading order."""
+    """Index tables of a board with n rows and N = n * n cells in reading order.
+
+    A set of digits is an integer with bit d-1 for digit d. Tables of sets have 2^n entries.
+
+    Attributes:
+      box: the box size.
+      n: box * box, the number of rows, columns, boxes and digits.
+      units: int64 [3, n, n], the cells of every row, column and box.
+      unit_of: int64 [3, N], the row, column and box of every cell.
+      least: int64 [2^n], the least digit that is missing in a set; 0 if none is.
+      greatest: int64 [2^n], the greatest digit that is missing in a set; 0 if none is.
+      lacking: int64 [2^n], the number of digits that are missing in a set.
+    """
 
     box: int
     n: int
-    units: np.ndarray  # [3, n, n]: the cells of every row, column and box
-    unit_of: np.ndarray  # [3, N]: the row, column and box of every cell
-    least: np.ndarray  # [2^n]: the least digit that a set of digits lacks, 0 where none
-    greatest: np.ndarray  # [2^n]: likewise the greatest
-    lacking: np.ndarray  # [2^n]: how many digits it lacks
+    units: np.ndarray
+    unit_of: np.ndarray
+    least: np.ndarray
+    greatest: np.ndarray
+    lacking: np.ndarray
+
+
+# The parts of an item: the fields of its instruction, its grid [N], and its answer [N] or [n].
+Drawn = tuple[dict[str, Any], np.ndarray, np.ndarray]
+Draw = Callable[[np.random.Generator, Board], Drawn]
 
 
 @lru_cache
 def board(box: int) -> Board:
-    """The tables of a board with boxes of box x box cells."""
+    """The tables of a board with this box size."""
     n = box * box
     cell = np.arange(n * n)
     row, column = cell // n, cell % n
@@ -47,7 +65,7 @@ def board(box: int) -> Board:
 
 
 def seen(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
-    """[N] bit sets (bit d-1 = digit d) of the digits in the units of `kinds` around each cell."""
+    """The set of digits in each cell's units of the given kinds, int64 [N]."""
     bits = (1 << grid) >> 1
     out = 0
     for kind in kinds:
@@ -56,7 +74,7 @@ def seen(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
 
 
 def repeated(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
-    """[N] bool: the cell's digit occurs again in one of its units of `kinds`."""
+    """Whether a cell's digit occurs again in one of its units of the given kinds, bool [N]."""
     out = np.zeros(b.n * b.n, bool)
     for kind in kinds:
         values = grid[b.units[kind]]
@@ -66,7 +84,10 @@ def repeated(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
 
 
 def looks_like_sudoku(b: Board, grid: np.ndarray) -> bool:
-    """True for every puzzle with one solution and every solution: enough digits, none repeated."""
+    """Whether a grid has enough digits for a puzzle with one solution, and repeats none of them.
+
+    This is true for every such puzzle and for every solved grid.
+    """
     if np.count_nonzero(grid) < FEWEST_CLUES[b.box]:
         return False
     bits = (1 << grid) >> 1
@@ -77,28 +98,35 @@ def looks_like_sudoku(b: Board, grid: np.ndarray) -> bool:
     return True
 
 
-# Grids, int64 [N]
+# The functions that make grids, int64 [N].
 
 
-def _random_grid(rng, b: Board, low: float = 0.2, high: float = 1.0) -> np.ndarray:
+def _random_grid(
+    rng: np.random.Generator, b: Board, low: float = 0.2, high: float = 1.0
+) -> np.ndarray:
+    """Random digits in a share of the cells. The share is drawn between `low` and `high`."""
     cells = b.n * b.n
     return rng.integers(1, b.n + 1, cells) * (rng.random(cells) < rng.uniform(low, high))
 
 
-def _permutation_grid(rng, b: Board, kind: int) -> np.ndarray:
-    """Every unit of one kind is a permutation of 1..n, independently of the others."""
+def _permutation_grid(rng: np.random.Generator, b: Board, kind: int) -> np.ndarray:
+    """A full grid in which every unit of one kind is an independent permutation of 1..n."""
     grid = np.empty(b.n * b.n, np.int64)
     grid[b.units[kind]] = rng.random((b.n, b.n)).argsort(1) + 1
     return grid
 
 
-def _square(rng, b: Board, kinds: tuple[int, int]) -> np.ndarray:
-    """Every unit of two kinds is a permutation of 1..n: a Latin square for rows and columns."""
+def _square(rng: np.random.Generator, b: Board, kinds: tuple[int, int]) -> np.ndarray:
+    """A full grid in which every unit of two kinds is a permutation of 1..n.
+
+    For rows and columns this is a Latin square.
+    """
     if kinds == (COLUMN, BOX):
         return _square(rng, b, (ROW, BOX)).reshape(b.n, b.n).T.reshape(-1)
     grid = np.zeros(b.n * b.n, np.int64)
     for row in b.units[ROW]:
-        # Cells and digits left to them form a regular graph, so there is always a matching.
+        # The cells and the digits that each of them may hold form a regular graph, so there is
+        # always a matching.
         taken = seen(b, grid, kinds)[row, None] >> np.arange(b.n) & 1
         cells, digits = linear_sum_assignment(rng.random((b.n, b.n)) + b.n * taken)
         grid[row[cells]] = digits + 1
@@ -106,8 +134,10 @@ def _square(rng, b: Board, kinds: tuple[int, int]) -> np.ndarray:
 
 
 def _singles(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
-    """`grid` with more cells, as far as they follow one by one: a cell's only digit, or a digit's
-    only cell in a unit."""
+    """Fills the cells that follow one by one, and returns the new grid.
+
+    A cell follows if only one digit fits into it, or if it is the only cell of a unit for a digit.
+    """
     grid = grid.copy()
     while True:
         shown = seen(b, grid, kinds)[:, None] >> np.arange(b.n) & 1
@@ -122,25 +152,31 @@ def _singles(b: Board, grid: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
         grid[cells] = digits + 1
 
 
-# Tasks: (rng, board) -> (fields of the instruction, grid, answer); int64 [N], answers also [n].
+# The functions that draw items.
 
 
 def _names(kinds: tuple[int, ...]) -> str:
+    """The names of kinds of units, as an instruction lists them."""
     names = [UNIT_NAMES[k] for k in kinds]
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
 
 
 _KINDS = ((ROW,), (COLUMN,), (BOX,), (ROW, COLUMN), (ROW, BOX), (COLUMN, BOX), (ROW, COLUMN, BOX))
 _KIND_CUMULATIVE = np.cumsum([0.13, 0.13, 0.13, 0.1, 0.1, 0.1, 0.31])
-# The fill densities at which the answers vary most: three units together show the most digits.
+# The shares of filled cells at which the answers vary most, by the number of kinds of units. Three
+# kinds together show the most digits, so fewer cells are filled then.
 _DENSITY = {1: (0.5, 0.97), 2: (0.3, 0.9), 3: (0.15, 0.75)}
 
 
-def _missing_grid(rng, b: Board, which: str):
+def _missing_grid(
+    rng: np.random.Generator, b: Board, which: str
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Kinds of units, and a grid for a question about the digits that these units lack."""
     kinds = _KINDS[int(np.searchsorted(_KIND_CUMULATIVE, rng.random() * _KIND_CUMULATIVE[-1]))]
     low, high = _DENSITY[len(kinds)]
     if rng.random() < 0.5:
-        # Digits tilted towards the end that is asked for, or the answer is 1 (or n) too often.
+        # Digits at the end that is asked for are drawn more often. Otherwise the answer would be 1
+        # (or n) too often.
         grid = (b.n * rng.random(b.n * b.n) ** rng.uniform(1, 3)).astype(np.int64) + 1
         if which == "greatest":
             grid = b.n + 1 - grid
@@ -149,7 +185,7 @@ def _missing_grid(rng, b: Board, which: str):
     return kinds, grid * (rng.random(b.n * b.n) < rng.uniform(low, high))
 
 
-def _fill(rng, b: Board, every: bool = False):
+def _fill(rng: np.random.Generator, b: Board, every: bool = False) -> Drawn:
     which = "least" if rng.random() < 0.7 else "greatest"
     kinds, grid = _missing_grid(rng, b, which)
     found = getattr(b, which)[seen(b, grid, kinds)]
@@ -157,12 +193,15 @@ def _fill(rng, b: Board, every: bool = False):
     return {"which": which, "units": _names(kinds)}, grid, answer
 
 
-def _fill_every(rng, b: Board):
+def _fill_every(rng: np.random.Generator, b: Board) -> Drawn:
     return _fill(rng, b, every=True)
 
 
-def _complete(rng, b: Board):
-    """One to three cells of every unit of one kind emptied; the missing digits in order."""
+def _complete(rng: np.random.Generator, b: Board) -> Drawn:
+    """A grid with one to three empty cells in every unit of one kind.
+
+    The answer has the missing digits there, in ascending order.
+    """
     kind = int(rng.integers(3))
     empties = 1 if rng.random() < 0.6 else int(rng.integers(2, 4))
     full = _permutation_grid(rng, b, kind)
@@ -176,8 +215,8 @@ def _complete(rng, b: Board):
     return {"units": UNIT_NAMES[kind]}, grid, answer
 
 
-def _solve(rng, b: Board):
-    """Two kinds of units as in `_square`, to be completed; the one answer follows by singles."""
+def _solve(rng: np.random.Generator, b: Board) -> Drawn:
+    """A grid of `_square` with empty cells. Singles are enough to find its one completion."""
     kinds = ((ROW, COLUMN), (ROW, BOX), (COLUMN, BOX))[rng.integers(3)]
     answer = _square(rng, b, kinds)
     grid = answer * (rng.random(b.n * b.n) < rng.uniform(0.3, 0.8))
@@ -189,60 +228,60 @@ def _solve(rng, b: Board):
     return {"units": _names(kinds)}, grid, answer
 
 
-def _single(rng, b: Board):
+def _single(rng: np.random.Generator, b: Board) -> Drawn:
     kinds, grid = _missing_grid(rng, b, "least")
     shown = seen(b, grid, kinds)
     forced = (grid == 0) & (b.lacking[shown] == 1)
     return {"units": _names(kinds)}, grid, np.where(forced, b.least[shown], grid)
 
 
-def _mark(rng, b: Board):
+def _mark(rng: np.random.Generator, b: Board) -> Drawn:
     kinds = ((ROW,), (COLUMN,), (BOX,), (ROW, COLUMN, BOX))[rng.integers(4)]
     grid = _random_grid(rng, b, 0.1, 0.6 if len(kinds) > 1 else 1.0)
     units = "row, column or box" if len(kinds) > 1 else _names(kinds)
     return {"units": units}, grid, repeated(b, grid, kinds).astype(np.int64)
 
 
-def _count(rng, b: Board):
+def _count(rng: np.random.Generator, b: Board) -> Drawn:
     kind, grid = int(rng.integers(3)), _random_grid(rng, b)
     full = (grid[b.units[kind]] > 0).sum(1)
     return {"units": UNIT_NAMES[kind]}, grid, full[b.unit_of[kind]]
 
 
-def _index(rng, b: Board):
+def _index(rng: np.random.Generator, b: Board) -> Drawn:
     kind = int(rng.integers(3))
     return {"units": UNIT_NAMES[kind]}, _random_grid(rng, b), b.unit_of[kind] + 1
 
 
-def _options(rng, b: Board):
+def _options(rng: np.random.Generator, b: Board) -> Drawn:
     grid = _random_grid(rng, b, 0.1, 0.8)
     lacking = b.lacking[seen(b, grid, (ROW, COLUMN, BOX))]
     return {}, grid, np.where(grid > 0, 0, lacking)
 
 
-def _keep(rng, b: Board):
+def _keep(rng: np.random.Generator, b: Board) -> Drawn:
     grid, digit = _random_grid(rng, b, 0.3), int(rng.integers(1, b.n + 1))
     return {"d": digit}, grid, np.where(grid == digit, digit, 0)
 
 
-def _place(rng, b: Board):
+def _place(rng: np.random.Generator, b: Board) -> Drawn:
     grid, digit = _random_grid(rng, b, 0.1, 0.7), int(rng.integers(1, b.n + 1))
     shown = seen(b, grid, (ROW, COLUMN, BOX)) >> (digit - 1) & 1
     return {"d": digit}, grid, np.where((grid == 0) & (shown == 0), digit, grid)
 
 
-def _swap(rng, b: Board):
+def _swap(rng: np.random.Generator, b: Board) -> Drawn:
     grid = _random_grid(rng, b, 0.3)
     d, e = (int(x) + 1 for x in rng.permutation(b.n)[:2])
     return {"d": d, "e": e}, grid, np.where(grid == d, e, np.where(grid == e, d, grid))
 
 
-def _read(rng, b: Board):
+def _read(rng: np.random.Generator, b: Board) -> Drawn:
     kind, which, grid = int(rng.integers(3)), int(rng.integers(b.n)), _random_grid(rng, b)
     return {"units": UNIT_NAMES[kind], "d": which + 1}, grid, grid[b.units[kind][which]]
 
 
-def _sort(rng, b: Board):
+def _sort(rng: np.random.Generator, b: Board) -> Drawn:
     kind, grid = int(rng.integers(2)), _random_grid(rng, b)
     answer = np.empty_like(grid)
     answer[b.units[kind]] = np.sort(grid[b.units[kind]], axis=1)
@@ -252,7 +291,7 @@ def _sort(rng, b: Board):
 _SHIFTS = {"left": (-1, 1), "right": (1, 1), "up": (-1, 0), "down": (1, 0)}
 
 
-def _shift(rng, b: Board):
+def _shift(rng: np.random.Generator, b: Board) -> Drawn:
     side = ("left", "right", "up", "down")[rng.integers(4)]
     step, axis = _SHIFTS[side]
     grid, k = _random_grid(rng, b), int(rng.integers(1, 4))
@@ -260,23 +299,24 @@ def _shift(rng, b: Board):
     return {"d": k, "side": side}, grid, moved.reshape(-1)
 
 
-def _moved(permute: Callable[[np.ndarray], np.ndarray]):
-    """A task that moves the cells; permute maps [n, n] to [n, n]."""
+def _moved(permute: Callable[[np.ndarray], np.ndarray]) -> Draw:
+    """Items that ask for the grid with its cells moved. `permute` maps [n, n] to [n, n]."""
 
-    def task(rng, b: Board):
+    def draw(rng: np.random.Generator, b: Board) -> Drawn:
         grid = _random_grid(rng, b)
         return {}, grid, permute(grid.reshape(b.n, b.n)).reshape(-1)
 
-    return task
+    return draw
 
 
-def _boxes(rng, b: Board):
+def _boxes(rng: np.random.Generator, b: Board) -> Drawn:
     grid = _random_grid(rng, b)
     return {}, grid, grid[b.units[BOX]].reshape(-1)
 
 
-# name: (weight in percent, task, instructions). What Sudoku needs most has most of it.
-GRID_TASKS = {
+# Name: (weight in percent, the function that draws an item, the instructions). The skills that
+# Sudoku needs most have the largest weights.
+GRID_TASKS: dict[str, tuple[int, Draw, tuple[str, ...]]] = {
     "fill": (
         13,
         _fill,

@@ -33,8 +33,8 @@ class NeedleSource(SeededSource):
       seed, size: as SeededSource's.
       longest, shortest: ends of the range, both included; at least SHORTEST.
       anywhere: the needle lies anywhere in the text, else at its start.
-      dense: more of the filler's words have digits, up to all of them, in shares drawn
-          log-uniformly; short texts are as hard then as much longer ones.
+      dense: more of the filler's words have digits, up to all of them. The share is drawn
+        log-uniformly. Short texts are then as hard as much longer ones.
 
     Raises:
       ValueError: an empty range, or one that begins below SHORTEST.
@@ -56,7 +56,7 @@ class NeedleSource(SeededSource):
         super().__init__(seed, size)
         self.range, self.anywhere, self.dense = (shortest, longest), anywhere, dense
 
-    def draw(self, rng) -> dict[str, str]:
+    def draw(self, rng: np.random.Generator) -> dict[str, str]:
         """{"prompt", "answer"}."""
         shortest, longest = self.range
         length = int(np.exp(rng.uniform(np.log(shortest), np.log(longest + 1))))
@@ -72,7 +72,7 @@ class NeedleSource(SeededSource):
         return {"prompt": prompt, "answer": " ".join(answer)}
 
 
-def _filler(rng, without: str, length: int, share: float) -> list[str]:
+def _filler(rng: np.random.Generator, without: str, length: int, share: float) -> list[str]:
     """`length` words and digits, the digits as numbers of DIGITS after `share` of the words."""
     words = np.array([word for word in WORDS if word != without])
     text = words[rng.integers(len(words), size=length)]

@@ -1,4 +1,4 @@
-"""Sources whose items are drawn when they are asked for."""
+"""The base of sources that draw an item at random when it is asked for."""
 
 import abc
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 
 
 class SeededSource(abc.ABC):
-    """Random-access source; item i depends on (seed, i) and on what draw() knows only.
+    """Random access to items that draw() makes. Item i depends only on the seed, i and draw().
 
     Args:
-      seed: the stream's seed, 0 <= seed < 2**63.
-      size: number of items; nothing is generated before it is asked for.
+      seed: the random seed, 0 <= seed < 2**63.
+      size: the number of items. An item is made when it is asked for.
     """
 
     def __init__(self, seed: int, size: int):
@@ -21,11 +21,11 @@ class SeededSource(abc.ABC):
         return self.size
 
     def __getitem__(self, index: int) -> Any:
-        """What draw() makes; raises IndexError outside 0..size-1."""
+        """Item `index`. Raises IndexError outside 0..size-1."""
         if not 0 <= index < self.size:
             raise IndexError(f"item {index} of a source of {self.size}")
         return self.draw(np.random.Generator(np.random.Philox(key=[self.seed, int(index)])))
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> Any:
-        """An item, by this generator's numbers alone."""
+        """Makes an item with this generator as the only source of chance."""

@@ -8,13 +8,12 @@ whatever the task wants it to be, a dict for example. data/tasks/registry.py fin
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from data.text.conversations import Conversation, conversation
 
-Split = Literal["train", "test"]
 # Items that a generated source can give before it repeats itself.
 UNBOUNDED = 2**30
 
@@ -85,7 +84,7 @@ class Task(abc.ABC):
         """The items that train and those that are held out.
 
         Args:
-          seed: of what is generated.
+          seed: random seed of generated items.
           check: is called with every conversation of a file, so that a bad line shows at once.
             Generated items need not be checked.
           test: False if held-out items are not wanted; then `Splits.test` may be None.

@@ -1,9 +1,10 @@
-"""Chat as text: messages, the turn format (written nowhere else), and what a model's turn holds.
+"""Chat as text: messages, the turn format, and the parts of a model's turn.
 
-A message is a dict as in OpenAI's and Hugging Face's JSON: "role" (one of ROLES; model is another
-name of assistant), "content" (text), and what else a template reads, such as "tool_calls".
-`chat_template.ChatTemplate` turns messages into a prompt; without a template in the checkpoint's
-folder, through `turns`.
+A message is a dict as in OpenAI's and Hugging Face's JSON. It has a "role" (one of ROLES; "model"
+is another name of "assistant"), a "content" (text), and whatever else a template reads, such as
+"tool_calls". `chat_template.ChatTemplate` turns messages into a prompt. It uses the template of the
+checkpoint's folder, or `turns` if the folder has none. `turns` is the only function that writes the
+turn format.
 """
 
 import re
@@ -18,7 +19,8 @@ Message = dict[str, Any]
 ROLES = ("system", "user", "assistant", "model", "tool")
 
 STOP = re.compile("|".join(map(re.escape, STOP_TOKENS)))
-# Cut short by the token limit, or spoilt, a thought or call ends where the next thing begins.
+# The token limit can cut a thought or a call short, and a model can forget to close one. Such a
+# part ends where the next part begins.
 _THOUGHT = re.compile(
     r"<\|channel>(?:thought\b)?(.*?)(?:<channel\|>|(?=<\|channel>|<\|tool_call>)|\Z)", re.DOTALL
 )
@@ -27,11 +29,12 @@ _STRAY = re.compile(r"<channel\|>|<tool_call\|>")
 
 
 class ModelTurn(NamedTuple):
-    """What a model wrote in its turn.
+    """The parts of a model's turn.
 
     Attributes:
-      thoughts: the text of its thought channels, without outer white space; "" for none.
-      answer: all that is neither a thought nor a call, to the character.
+      thoughts: the text of all thought channels, one after another on lines of their own, without
+        white space around each; "" if there are none.
+      answer: the text that is neither a thought nor a tool call, unchanged.
       tool_calls: the text between <|tool_call> and <tool_call|> of each call, not parsed.
     """
 
@@ -41,12 +44,16 @@ class ModelTurn(NamedTuple):
 
 
 def checked(messages: list[Message]) -> list[Message]:
-    """The messages, the role "model" by its usual name "assistant".
+    """Checks messages, and gives the role "model" its usual name "assistant".
+
+    Returns:
+      A new list of new messages.
 
     Raises:
-      ValueError: there are none; one is not a dict, has another role, content that is not text
-          (only a model's tool call needs none), or is a user's and blank. It names the message by
-          its number, from 1.
+      ValueError: there are no messages, or one of them cannot be used: it is not a dict, its role
+        is unknown, its content is not text (only a model's message with tool calls needs no
+        content), or it is a blank message of the user. The error gives the message's number,
+        counted from 1.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("expected a list of messages, at least one")
@@ -70,21 +77,25 @@ def checked(messages: list[Message]) -> list[Message]:
 
 
 def turns(messages: list[Message], thinking: bool = False, generation: bool = True) -> str:
-    """The prompt in the turn format of the released models, as far as it is documented.
+    """Writes messages in the turn format of the released models, as far as it is documented.
 
-    Thinking is switched on by <|think|> on a line of its own at the top of the system turn, which
-    is added where there is none. Off, nothing is written: the empty thought with which the larger
-    Gemma 4 templates then begin the model's turn comes from a folder's template, not from here.
-    Earlier turns of the model are written without the thoughts they had.
+    The line <|think|> at the top of the system turn asks for thoughts. If there is no system
+    message, a system turn is added for that line. If no thoughts are wanted, nothing is written:
+    the larger Gemma 4 templates begin the model's turn with an empty thought then, but that thought
+    comes from a folder's template and never from this function. Earlier turns of the model are
+    written without their thoughts.
 
     Args:
-      messages: as `checked` returns them; the content of the model's is its answer alone.
-      thinking: asks for thoughts before the answer.
-      generation: end with the start of the model's turn.
+      messages: what `checked` returns. The content of a model's message is its answer alone.
+      thinking: whether to ask for thoughts before the answer.
+      generation: whether to end with the start of the model's turn.
+
+    Returns:
+      The text with its special tokens, <bos> included.
 
     Raises:
-      ValueError: a system message that is not the first, two turns of the model in a row, or
-          tools, whose text this format leaves to a template.
+      ValueError: a system message is not the first message, two turns of the model follow each
+        other, or there are tools, because only a template can write those.
     """
     messages = list(messages)
     if thinking:
@@ -109,12 +120,14 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
 
 
 def split_turn(text: str) -> ModelTurn:
-    """Takes thoughts, answer and tool calls of a model's turn apart.
+    """Splits the text of a model's turn into thoughts, answer and tool calls.
+
+    A thought or a call that the token limit cut short still counts as one. A closing token without
+    its opening token is left out.
 
     Args:
-      text: what the model generated, decoded with its special tokens; all after the first of
-          <turn|>, <eos>, <|tool_response> is left out. A thought or a call that the token limit
-          cut short counts as one, a closing token without its opening as nothing.
+      text: the generated tokens, decoded with their special tokens. Everything from the first
+        <turn|>, <eos> or <|tool_response> on is left out.
     """
     text = STOP.split(text, maxsplit=1)[0]
     thoughts = [body.strip() for body in _THOUGHT.findall(text)]

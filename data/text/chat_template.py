@@ -1,19 +1,20 @@
-"""Messages to a prompt through the template in a checkpoint's folder, in jinja2's sandbox.
+"""Turns messages into a prompt with the template of a checkpoint's folder, in jinja2's sandbox.
 
-A template is a program that came with the weights. It runs sandboxed and sees the messages, the
-tools and a few functions; whatever it does wrong is one line with the name of its file.
+A template is a program that came with the weights. It runs in a sandbox and sees only the messages,
+the tools and a few functions. An error in it is reported in one line with the name of its file.
 
-What people write must not be able to end their turn or begin the model's: text that holds a
-special token is refused unless `allow_special` is given. Escaping instead is no option in general,
-since a template may trim, compare or cut what it is given. The check looks at each text by itself.
-It is sound for the built-in turn format, and for templates that put something between the texts.
+A message must not be able to end its own turn or to begin the model's turn. Text that contains a
+special token is therefore refused unless `allow_special` is given. Escaping the tokens would not
+always work, because a template may trim, compare or cut its texts. The check looks at each text by
+itself. This is enough for the built-in turn format, and for every template that writes something
+between two texts.
 """
 
 import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jinja2
 from jinja2.ext import loopcontrols
@@ -32,10 +33,10 @@ THOUGHT, THOUGHT_END = "<|channel>thought\n", "<channel|>"
 
 
 class ChatTemplate:
-    """How messages become text: a folder's template, or the turn format.
+    """Turns messages into text, with a folder's template or in the built-in turn format.
 
     Attributes:
-      tokenizer: what the text is for.
+      tokenizer: the tokenizer that will encode the text.
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class ChatTemplate:
         """Compiles the template.
 
         Args:
-          tokenizer: knows the special tokens.
-          source: the template; None for the built-in turn format.
-          name: how errors call it, its file.
-          variables: texts that it may name, such as bos_token.
+          tokenizer: the tokenizer that will encode the text. It knows the special tokens.
+          source: the template's text; None for the built-in turn format.
+          name: the template's name in error messages, usually its file.
+          variables: texts that the template can use by name, such as bos_token.
 
         Raises:
           ValueError: the template has a syntax error.
@@ -68,13 +69,14 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, folder: str | Path, tokenizer: Tokenizer) -> "ChatTemplate":
-        """The template of a folder: chat_template.jinja, else the one in tokenizer_config.json.
+        """Loads the template of a folder.
 
-        The texts that tokenizer_config.json gives its tokens (bos_token and the like) are there for
-        the template. A folder with neither file gets the built-in turn format.
+        The file chat_template.jinja comes first, then the template in tokenizer_config.json. A
+        folder with neither of them gets the built-in turn format. The template can use the texts
+        that tokenizer_config.json gives to tokens, such as bos_token.
 
         Raises:
-          ValueError: a file cannot be read as what it should be, or a template is at fault.
+          ValueError: a file cannot be decoded or parsed, or the template has a syntax error.
         """
         file = Path(folder) / "chat_template.jinja"
         config_file = Path(folder) / "tokenizer_config.json"
@@ -93,66 +95,74 @@ class ChatTemplate:
             except UnicodeDecodeError as error:
                 raise ValueError(f"{file}: {error}") from None
         source = config.get("chat_template")
-        if isinstance(source, list):  # several, by name
+        if isinstance(source, list):  # several templates, each with a name
             named = {e.get("name"): e.get("template") for e in source if isinstance(e, dict)}
             source = named.get("default", source)
         if source is not None and not isinstance(source, str):
-            raise ValueError(f"{config_file}: chat_template is no text and has no default")
+            raise ValueError(f"{config_file}: chat_template is not text and has no default")
         return cls(tokenizer, source, str(config_file), variables)
 
     def render(
         self,
         messages: list[Message],
         *,
-        tools: list[dict] | None = None,
+        tools: list[dict[str, Any]] | None = None,
         thinking: bool = False,
         generation: bool = True,
         allow_special: bool = False,
     ) -> str:
-        """The text of a prompt, special tokens and <bos> included: encode it as it is.
+        """Writes a prompt. Its text includes the special tokens and <bos>; encode it as it is.
 
         Args:
-          messages: see `data.chat`.
-          tools: declarations (JSON schemas), handed to the template as they are.
-          thinking: asks for thoughts before the answer; `enable_thinking` in a template.
-          generation: end with the start of the model's turn; `add_generation_prompt`.
-          allow_special: let special tokens in messages and tools stand, and act.
+          messages: the conversation so far; data/text/chat.py says what a message is.
+          tools: declarations (JSON schemas). The template gets them unchanged.
+          thinking: whether to ask for thoughts before the answer. A template reads this as
+            `enable_thinking`.
+          generation: whether to end with the start of the model's turn. A template reads this as
+            `add_generation_prompt`.
+          allow_special: whether special tokens in messages and tools are kept, with their effect.
 
         Raises:
-          ValueError: a message is malformed, holds a special token, or asks of the built-in
-              format what it does not have; the template fails, refuses the messages, or reaches
-              out of the sandbox.
+          ValueError: a message is malformed or contains a special token; the built-in format cannot
+            write the messages; or the template fails, refuses the messages, or tries to leave the
+            sandbox.
         """
         messages = checked(messages)
         if not allow_special:
             self._refuse_special(messages, tools)
         return self._render(messages, tools, thinking, generation)
 
-    def example(self, messages: list[Message], tools: list[dict] | None = None) -> tuple[str, str]:
-        """The texts of a training example: the prompt, and what the model is to write after it.
+    def example(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None = None
+    ) -> tuple[str, str]:
+        """Writes a training example: the prompt, and the answer that the model should write.
 
-        That is what the template writes for the last message, up to and with the token that ends
-        the turn. If the message has "reasoning" or "reasoning_content", the prompt asks for
-        thoughts, and they come first in the answer.
+        The answer is the template's text of the last message, up to and including the token that
+        ends the turn. If the message has "reasoning" or "reasoning_content", the prompt asks for
+        thoughts, and the answer begins with them.
 
-        The prompt must be how the whole conversation begins, but for one thing: after the start of
-        the model's turn a template may write an empty thought when none is asked for, as the larger
-        Gemma 4 templates do, or begin a thought when one is. The conversation has no trace of it.
+        The text of the whole conversation must begin with the prompt. There is one exception, which
+        the larger Gemma 4 templates need: after the start of the model's turn, a prompt may end
+        with an empty thought if it asks for none, or with the beginning of a thought if it asks for
+        one. The conversation's text does not contain that part.
 
         Args:
-          messages: the last is the assistant's.
-          tools: as of `render`.
+          messages: the conversation. Its last message is the assistant's.
+          tools: as in `render`.
+
+        Returns:
+          (prompt, answer).
 
         Raises:
-          ValueError: as of `render`; or the prompt is not how the conversation begins, or nothing
-              or no turn end is written for the last message.
+          ValueError: as in `render`; or the conversation's text does not begin with the prompt; or
+            the template writes no text or no end of the turn for the last message.
         """
         *asked, last = messages = checked(messages)
         thoughts = last.get("reasoning") or last.get("reasoning_content")
         if not asked or not isinstance(thoughts, str | None):
-            raise ValueError("expected a question, its answer, and thoughts as text if at all")
+            raise ValueError("expected a question and its answer; thoughts must be text")
         self._refuse_special(messages, tools)
-        # Templates differ in whether they write the thoughts of a turn without tool calls.
+        # Some templates write the thoughts of a turn without tool calls, and others do not.
         last = {k: v for k, v in last.items() if k not in ("reasoning", "reasoning_content")}
         prompt = self._render(asked, tools, bool(thoughts), generation=True)
         whole = self._render([*asked, last], tools, bool(thoughts), generation=False)
@@ -162,8 +172,8 @@ class ChatTemplate:
         opening = prompt.removesuffix(begun)
         if not whole.startswith(opening):
             raise ValueError(
-                f"{self._name}: the prompt it writes is not how the conversation with its answer "
-                "begins, so what follows the prompt is not known"
+                f"{self._name}: the prompt that it writes is not how the conversation with the "
+                "answer begins, so the answer's part of the text is not known"
             )
         turn = whole[len(opening) :]
         end = STOP.search(turn)
@@ -176,7 +186,11 @@ class ChatTemplate:
         return prompt, answer
 
     def _render(
-        self, messages: list[Message], tools: list[dict] | None, thinking: bool, generation: bool
+        self,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None,
+        thinking: bool,
+        generation: bool,
     ) -> str:
         if self._template is None:
             if tools:
@@ -191,27 +205,29 @@ class ChatTemplate:
                 add_generation_prompt=generation,
                 enable_thinking=thinking,
             )
-        except Exception as error:  # it is a program, so it can raise anything
+        except Exception as error:  # a template is a program, so it can raise any error
             raise ValueError(f"{self._name}: {_one_line(error)}") from None
 
-    def _refuse_special(self, messages: list[Message], tools: list[dict] | None) -> None:
+    def _refuse_special(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> None:
+        """Raises ValueError if a text in the messages or tools contains a special token."""
         parts = {f"message {number}": message for number, message in enumerate(messages, 1)}
         for where, part in (parts | {"tools": tools}).items():
             for text in _texts(part):
                 found = self.tokenizer.special_tokens_in(text)
                 if found:
-                    raise ValueError(f"{where}: {found[0]} is a special token, and no plain text")
+                    raise ValueError(f"{where}: {found[0]} is a special token, not plain text")
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
     def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
-        # jinja2 gives an undefined value here, which prints as nothing if nothing is done with it.
+        # jinja2 itself would return an undefined value, and a template that only prints the value
+        # would go on without an error.
         kind = type(obj).__name__
         raise SecurityError(f"the sandbox has no attribute {attribute!r} of {kind}")
 
 
 def _environment() -> _Sandbox:
-    """The environment that templates are written for: transformers' settings and functions."""
+    """The environment that templates are written for, with transformers' settings and functions."""
     environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
@@ -219,8 +235,14 @@ def _environment() -> _Sandbox:
     return environment
 
 
-def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-    # jinja2's own escapes <, > and & for HTML, and sorts the keys.
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # jinja2's own filter escapes <, > and & for HTML, and sorts the keys.
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -230,7 +252,7 @@ def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=
     )
 
 
-def _raise(message: str) -> None:
+def _raise(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
 
 
@@ -242,8 +264,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _token_texts(config: dict) -> Iterator[tuple[str, str]]:
-    """The fields of tokenizer_config.json that name a token, as text or as {"content": text}."""
+def _token_texts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, text) of each token in tokenizer_config.json, given as text or {"content": text}."""
     for name, value in config.items():
         text = value.get("content") if isinstance(value, dict) else value
         if name.endswith("_token") and isinstance(text, str):
@@ -251,7 +273,7 @@ def _token_texts(config: dict) -> Iterator[tuple[str, str]]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in nested lists and dicts, keys included."""
+    """Every text in nested lists and dicts, including the keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

@@ -1,8 +1,9 @@
-"""Conversations to train on, whose last message is the answer; and files of them, line by line.
+"""Conversations to train on, and JSONL files with one conversation in each line.
 
-A line is a JSON object with "messages" (see `data.chat`), or with "prompt", "response" and perhaps
-"system", all text; and perhaps with "tools". What else it holds is left alone. Thoughts that the
-answer has as "reasoning" or "reasoning_content" are learned before it (`ChatTemplate.example`).
+The last message of a conversation is the answer to learn. A line is a JSON object. It has either
+"messages" (data/text/chat.py says what a message is), or the texts "prompt" and "response" and, if
+wanted, "system". It may also have "tools". All other fields are ignored. If the answer has thoughts
+("reasoning" or "reasoning_content"), the model learns to write them first (`ChatTemplate.example`).
 """
 
 import hashlib
@@ -19,9 +20,9 @@ from data.text.packing import TooLong
 
 Split = Literal["train", "test"]
 
-TEST_SHARE = 0.1  # of different conversations, about
-NAMED = 3  # broken lines that an error quotes
-# What a message may follow; None is the beginning.
+TEST_SHARE = 0.1  # the share of different conversations that is held out, about
+NAMED = 3  # the number of broken lines that an error quotes
+# The roles that a role may follow. None stands for the beginning of the conversation.
 FOLLOWS = {
     "system": (None,),
     "user": (None, "system", "assistant"),
@@ -31,27 +32,32 @@ FOLLOWS = {
 
 
 class Conversation(NamedTuple):
-    """messages as `chat.checked` returns them, the last the assistant's; tools for the template."""
+    """A conversation that ends with the answer to learn.
+
+    Attributes:
+      messages: what `chat.checked` returns. The last message is the assistant's.
+      tools: declarations (JSON schemas) for the template, or None.
+    """
 
     messages: list[Message]
     tools: list[dict[str, Any]] | None = None
 
 
 def conversation(user: str, answer: str, system: str | None = None) -> Conversation:
-    """One question and its answer."""
+    """The conversation of one question and its answer, after a system message if there is one."""
     head = [] if system is None else [{"role": "system", "content": system}]
     asked = {"role": "user", "content": user}
     return Conversation([*head, asked, {"role": "assistant", "content": answer}])
 
 
 def parse_object(line: str) -> dict[str, Any]:
-    """The JSON object in a line; raises ValueError with what is there instead."""
+    """The JSON object in a line. Raises ValueError if the line holds anything else."""
     try:
         given = json.loads(line)
     except json.JSONDecodeError as error:
         what = f"not JSON: {error.msg} at character {error.pos + 1}"
         raise ValueError(what if line.strip() else "the line is empty") from None
-    except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
+    except (ValueError, RecursionError) as error:  # too long a number, or too deep brackets
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(given, dict):
         raise ValueError("expected an object")
@@ -59,7 +65,7 @@ def parse_object(line: str) -> dict[str, Any]:
 
 
 def parse_tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The tools that a line declares; raises ValueError if they are no list of objects."""
+    """The tools that a line declares. Raises ValueError if they are not a list of objects."""
     tools = given.get("tools")
     if tools is not None and not (
         isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
@@ -69,7 +75,11 @@ def parse_tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def parse_conversation(line: bytes) -> Conversation:
-    """The conversation in a line of a file; raises ValueError with what is wrong with it."""
+    """The conversation in a line of a file.
+
+    Raises:
+      ValueError: the line is not a conversation with an answer. The error says why in one line.
+    """
     try:
         given = parse_object(line.removesuffix(b"\n").removesuffix(b"\r").decode())
     except UnicodeDecodeError:
@@ -98,13 +108,16 @@ def parse_conversation(line: bytes) -> Conversation:
         raise ValueError("no answer: the last message is blank")
     try:
         json.dumps([messages, tools], ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # \ud800 is JSON
-        raise ValueError("half of a surrogate pair, which is no text") from None
+    except UnicodeEncodeError:  # JSON allows \ud800 alone
+        raise ValueError("a \\u code is half of a surrogate pair, so it is not text") from None
     return Conversation(messages, tools)
 
 
 def split_of(conversation: Conversation) -> Split:
-    """Where a conversation belongs, by what is said in it: equal ones to the same split."""
+    """The split of a conversation, by a hash of its messages and tools.
+
+    Equal conversations are therefore always in the same split.
+    """
     said = [[m["role"], m.get("content"), m.get("tool_calls")] for m in conversation.messages]
     told = json.dumps([said, conversation.tools], sort_keys=True)
     number = int.from_bytes(hashlib.sha256(told.encode()).digest()[:8])
@@ -112,11 +125,11 @@ def split_of(conversation: Conversation) -> Split:
 
 
 class ChatSource:
-    """The conversations of some lines of a file by index, for grain; each is read when asked for.
+    """Random access to the conversations in some lines of a file, each read when asked for.
 
     Args:
       path: the file.
-      places: int64 [N, 2], where a line begins and how long it is, in bytes.
+      places: int64 [N, 2], the offset and the length of each line in bytes.
     """
 
     def __init__(self, path: Path, places: np.ndarray):
@@ -129,7 +142,7 @@ class ChatSource:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Conversation:
-        """Raises ValueError if the file has changed, OSError if it is gone."""
+        """Raises IndexError, ValueError if the file has changed, or OSError if it is gone."""
         start, size = map(int, self.places[index])
         with self.path.open("rb") as file:
             file.seek(start)
@@ -137,21 +150,23 @@ class ChatSource:
         try:
             return parse_conversation(line)
         except ValueError:
-            raise ValueError(f"{self.path}: it has changed since the run began") from None
+            raise ValueError(f"{self.path}: the file has changed since the run began") from None
 
 
 def open_conversations(
     path: str | Path, check: Callable[[Conversation], Any]
 ) -> dict[Split, ChatSource]:
-    """The two splits of a JSONL file, in its order; TEST_SHARE says how large. They may be empty.
+    """The two splits of a JSONL file, each in the file's order. A split may be empty.
 
     Args:
-      path: the file. Only the places of its lines are kept.
-      check: is called with each conversation; it raises ValueError if it cannot be trained on.
+      path: the file. Only the places of its lines are kept in memory.
+      check: is called with each conversation. It raises ValueError for a conversation that cannot
+        be trained on.
 
     Raises:
-      ValueError: there is no line, or lines that are no conversations or fail the check: how
-          many, the first NAMED of them with what is wrong, and what would fit the longest.
+      ValueError: the file is empty, or some lines are not conversations or fail the check. The
+        error gives the number of these lines, the fault of the first NAMED of them, and the
+        settings that would fit the longest.
       OSError: the file cannot be read.
     """
     path = Path(path)
@@ -175,7 +190,7 @@ def open_conversations(
                     needed[error.setting] = max(error.needed, needed.get(error.setting, 0))
             start += len(line)
     if not number:
-        raise ValueError(f"{path}: no conversations")
+        raise ValueError(f"{path}: no conversations: the file is empty")
     if broken:
         if broken > NAMED:
             faults.append(f"and {broken - NAMED} more")

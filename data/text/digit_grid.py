@@ -1,13 +1,18 @@
 """Grids of digits as text."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def render(digits, columns: int) -> str:
-    """Lines of `columns` digits, single spaces between them; the last line may be shorter.
+def render(digits: ArrayLike, columns: int) -> str:
+    """Writes digits in lines of `columns` with single spaces between them.
 
-    A line a row is what a person would write; it also lets the causal encoder see where in its row
-    a digit stands, for it learns to predict the line's end.
+    Every row of a grid has a line of its own, as a person would write it. The line ends also tell
+    the causal encoder where a digit stands in its row, because it learns to predict them.
+
+    Args:
+      digits: integers of any shape, taken in reading order.
+      columns: the number of digits in a line. The last line may be shorter.
     """
     words = [str(int(digit)) for digit in np.ravel(digits)]
     lines = [words[i : i + columns] for i in range(0, len(words), columns)]

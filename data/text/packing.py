@@ -1,4 +1,4 @@
-"""Lays a prompt and its answer out as one row: the prompt, then whole canvases."""
+"""Packs a prompt and its answer into one row of tokens: the prompt, then whole canvases."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,12 @@ import numpy as np
 
 
 class TooLong(ValueError):
-    """An example that does not fit; it would with the `setting` at `needed`."""
+    """An example that does not fit into a row.
+
+    Attributes:
+      setting: the name of the setting that is too small, "prompt_length" or "num_canvases".
+      needed: the value of this setting with which the example would fit.
+    """
 
     def __init__(self, message: str, setting: str, needed: int):
         super().__init__(message)
@@ -24,20 +29,24 @@ def pack(
 ) -> dict[str, np.ndarray]:
     """Packs one example into a row of T = prompt_length + num_canvases * canvas_size tokens.
 
-    The prompt begins the row and the canvases follow it at once, without padding between. The last
-    canvas used is filled up with eos, which is supervised: so the model learns to stop. The rest
-    of the row is pad. An empty answer takes one canvas of eos.
+    The row begins with the prompt. The canvases follow without padding between them. The last
+    canvas that the answer needs is filled up with eos. These eos tokens are trained on, so the
+    model learns to stop. The rest of the row is pad. An empty answer takes one canvas of eos.
 
     Args:
-      prompt_ids: at most `prompt_length` tokens.
-      answer_ids: at most `num_canvases * canvas_size` tokens.
+      prompt_ids: the prompt, at most `prompt_length` tokens.
+      answer_ids: the answer, at most `num_canvases * canvas_size` tokens.
+      prompt_length: the room for the prompt, in tokens.
+      canvas_size: C, the tokens of a canvas.
+      num_canvases: the canvases of a row.
+      eos_id, pad_id: ids of <eos> and <pad>.
 
     Returns:
-      {"tokens": int32 [T], "prompt_len": int32 [], "num_canvases": int32 []}, the last being the
-      number of canvases used, at least 1.
+      {"tokens": int32 [T], "prompt_len": int32 [], "num_canvases": int32 []}. The last of them is
+      the number of canvases that the answer uses, at least 1.
 
     Raises:
-      TooLong: the prompt or the answer is.
+      TooLong: the prompt or the answer does not fit.
     """
     prompt, answer = len(prompt_ids), len(answer_ids)
     room, used = num_canvases * canvas_size, max(1, -(-answer // canvas_size))

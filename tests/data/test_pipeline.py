@@ -1,8 +1,10 @@
+"""Batches of rows: their layout, their order over epochs, and how an iterator resumes."""
+
 import numpy as np
 import pytest
 
-from data.pipeline import Packer, make_dataset, sudoku_to_text
-from data.tasks.base_mixture import TaskSource, task_to_text
+from data.pipeline import Packer, make_dataset
+from data.tasks.base_mixture import BaseMixtureTask, MixtureSource
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation
 from data.text.tokenizer import Tokenizer
@@ -14,7 +16,7 @@ def tok():
 
 
 class Digits:
-    """Item i is the number i, so that a row tells which example it is."""
+    """Item i is the number i, so that a row identifies its example."""
 
     def __init__(self, size):
         self.size = size
@@ -26,22 +28,22 @@ class Digits:
         return int(index)
 
 
-def number_to_text(item):
+def number_text(item):
     return "Copy:\n" + " ".join(str(item)), " ".join(str(item))
 
 
-def to_row(tok, to_text, *shape):
+def to_row(tok, text, *shape):
     packer = Packer(ChatTemplate(tok), *shape)
-    return lambda item: packer(conversation(*to_text(item)))
+    return lambda item: packer(conversation(*text(item)))
 
 
 def numbers(tok, size=10, prompt_length=16, **options):
-    row = to_row(tok, number_to_text, prompt_length, 4, 2)
+    row = to_row(tok, number_text, prompt_length, 4, 2)
     return make_dataset(Digits(size), row, **{"batch_size": 4, "seed": 0, **options})
 
 
 def read(tok, batch):
-    """The examples' numbers, from the answers."""
+    """The numbers of the examples, read from their answers."""
     out = []
     for tokens, prompt_len in zip(batch["tokens"], batch["prompt_len"], strict=True):
         out.append(int(tok.decode(tokens[prompt_len:]).replace(" ", "")))
@@ -53,8 +55,8 @@ def take(tok, iterator, batches):
 
 
 def test_batches(tok):
-    source = TaskSource(0, size=50)
-    row = to_row(tok, task_to_text, 116, 90, 1)
+    source = MixtureSource(0, size=50)
+    row = to_row(tok, BaseMixtureTask().text, 116, 90, 1)
     dataset = make_dataset(source, row, batch_size=5, seed=0, shuffle=False, num_epochs=1)
     batches = list(dataset)
     assert len(batches) == 10
@@ -85,7 +87,7 @@ def test_epochs_are_whole_and_shuffled_anew(tok):
 
 @pytest.mark.parametrize("done", [0, 1, 2, 7])
 def test_resume(tok, done):
-    """From within an epoch, a batch across two epochs, and the third epoch."""
+    """Resumes within an epoch, at a batch across two epochs, and in the third epoch."""
     first = iter(numbers(tok))
     take(tok, first, done)
     state = first.get_state()
@@ -99,12 +101,3 @@ def test_resume(tok, done):
 def test_too_long_is_an_error(tok):
     with pytest.raises(ValueError, match="does not fit prompt_length 8"):
         next(iter(numbers(tok, prompt_length=8)))
-
-
-def test_sudoku_to_text():
-    puzzle = np.zeros(16, np.int8)
-    puzzle[:3] = 3, 0, 1
-    solution = np.tile(np.arange(1, 5, dtype=np.int8), 4)
-    user, answer = sudoku_to_text({"puzzle": puzzle, "solution": solution})
-    assert user == "Solve the sudoku:\n3 0 1 0\n" + "\n".join(["0 0 0 0"] * 3)
-    assert answer == "\n".join(["1 2 3 4"] * 4)

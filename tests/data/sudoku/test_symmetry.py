@@ -1,47 +1,14 @@
+"""Symmetries: all are drawn, none changes a puzzle's key, and other puzzles have other keys."""
+
 import itertools
-import random
 
 import numpy as np
 import pytest
 
-from data.sudoku.engine import SudokuError, count_solutions, generate
-from data.sudoku.grids import CsvSource, SudokuSource, check, is_valid_solution, render, write_csv
+from data.sudoku.engine import SudokuError, count_solutions
+from data.sudoku.grids import check, is_valid_solution
 from data.sudoku.symmetry import cell_symmetries, is_heldout, random_symmetry, split_key, split_keys
-
-
-def moves_4x4():
-    """The 128 rearrangements of 4x4 cells, grown from five generators; int [128, 16]."""
-    start = np.arange(16).reshape(4, 4)
-    generators = [
-        lambda g: g[[1, 0, 2, 3]],
-        lambda g: g[[0, 1, 3, 2]],
-        lambda g: g[[2, 3, 0, 1]],
-        lambda g: g.T,
-    ]
-    seen, todo = {tuple(start.ravel())}, [start]
-    while todo:
-        grid = todo.pop()
-        for generator in generators:
-            new = generator(grid)
-            if tuple(new.ravel()) not in seen:
-                seen.add(tuple(new.ravel()))
-                todo.append(new)
-    return np.array(sorted(seen))
-
-
-NAMES = np.array([[0, *order] for order in itertools.permutations(range(1, 5))])
-
-
-def canonical(puzzle, moves):
-    """The smallest of the 128 * 24 forms of a 4x4 puzzle, written as a number."""
-    return int((NAMES[:, puzzle[moves]] @ 5 ** np.arange(16)).min())
-
-
-def draw(box, count, low, high, seed=0):
-    rng = np.random.default_rng(seed)
-    pairs = [generate(rng, box, rng.integers(low, high + 1)) for _ in range(count)]
-    puzzles, solutions = zip(*pairs, strict=True)
-    return np.array(puzzles), np.array(solutions)
+from tests.data.sudoku.puzzles import canonical, draw, moves_4x4
 
 
 @pytest.mark.parametrize(("box", "low", "high"), [(2, 4, 8), (3, 28, 50)])
@@ -100,20 +67,8 @@ def test_4x4_keys_tell_exactly_the_inequivalent_puzzles_apart():
 def test_9x9_keys_tell_grids_apart():
     puzzles, solutions = draw(3, 2000, 81, 81)
     keys = split_keys(puzzles, solutions, 3)
-    assert len(np.unique(keys)) == 2000  # 5.5e9 classes: two alike are not to be expected
+    assert len(np.unique(keys)) == 2000  # there are 5.5e9 classes, so no two are alike
     assert 0.09 < np.mean([is_heldout(key) for key in keys]) < 0.16
-
-
-def test_generated_grids_are_random():
-    rng = np.random.default_rng(0)
-    grids, counts = np.unique(
-        [generate(rng, 2, 16)[1] for _ in range(5760)], axis=0, return_counts=True
-    )
-    assert len(grids) == 288 and counts.min() >= 5 and counts.max() <= 45  # 20 each
-    solutions = np.array([generate(rng, 3, 60)[1] for _ in range(100)])
-    assert len(np.unique(split_keys(solutions, solutions, 3))) == 100
-    first = [np.bincount(solutions[:, c], minlength=10)[1:].max() for c in range(81)]
-    assert max(first) < 35  # 11 of 100 expected
 
 
 def test_a_changed_9x9_grid_changes_its_key():
@@ -144,30 +99,6 @@ def test_keys_stay_the_same_for_ever():
     assert is_heldout(16) and not is_heldout(17) and is_heldout(np.uint64(2**64 - 8))
 
 
-def test_4x4_splits_share_no_puzzle():
-    moves = moves_4x4()
-    keys, forms = {}, {}
-    for split in ("train", "test"):
-        source = SudokuSource(0, 400, 2, (5, 8), split)
-        items = [source[i] for i in range(len(source))]
-        keys[split] = {split_key(item["puzzle"], item["solution"], 2) for item in items}
-        forms[split] = {canonical(item["puzzle"], moves) for item in items}
-    assert not keys["train"] & keys["test"]
-    assert not forms["train"] & forms["test"]
-    assert len(forms["train"]) > 150 and len(forms["test"]) > 60
-
-
-def test_9x9_splits_share_no_grid():
-    keys = {}
-    for split in ("train", "test"):
-        source = SudokuSource(0, 150, 3, (40, 50), split)
-        items = [source[i] for i in range(len(source))]
-        keys[split] = {split_key(item["puzzle"], item["solution"], 3) for item in items}
-        assert len(keys[split]) == 150
-        assert {is_heldout(key) for key in keys[split]} == {split == "test"}
-    assert not keys["train"] & keys["test"]
-
-
 def test_errors():
     grid = np.zeros(81, np.int8)
     with pytest.raises(SudokuError, match="empty cell"):
@@ -176,67 +107,3 @@ def test_errors():
         split_key(grid[:16], grid[:16], 3)
     with pytest.raises(SudokuError, match="box size 4"):
         split_key(grid, grid, 4)
-
-
-def test_source():
-    source = SudokuSource(7, 40, 3, (40, 44))
-    items = {i: source[i] for i in random.Random(0).sample(range(40), 40)}
-    again = SudokuSource(7, 50, 3, (40, 44))
-    counts = set()
-    for i, item in items.items():
-        assert item.keys() == {"puzzle", "solution"}
-        assert all(np.array_equal(item[name], again[i][name]) for name in item)
-        assert check(item["puzzle"], item["solution"], 3)
-        counts.add(int(np.sum(item["puzzle"] > 0)))
-    assert counts == {40, 41, 42, 43, 44}
-    for other in (SudokuSource(8, 40, 3, (40, 44)), SudokuSource(7, 40, 3, (40, 44), "test")):
-        assert not np.array_equal(other[0]["puzzle"], source[0]["puzzle"])
-    assert len({render(item["puzzle"]) for item in items.values()}) == 40
-    pinned = [0, 1, 4, 0, 4, 2, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0]  # test sets must stay
-    assert SudokuSource(0, 1, 2, (6, 6), "test")[0]["puzzle"].tolist() == pinned
-    assert len(source) == 40 and len(list(source)) == 40 and repr(source) == repr(source)
-    for i in (-1, 40):
-        with pytest.raises(IndexError):
-            source[i]
-
-
-@pytest.mark.parametrize(
-    ("box", "clues", "split", "match"),
-    [
-        (3, (19, 30), "train", "19..30.* 20..81; generating under 23 is impractical"),
-        (3, (30, 82), "train", "20..81"),
-        (3, (40, 30), "train", "40..30"),
-        (2, (3, 8), "train", "4..16$"),
-        (2, (4, 17), "train", "4..16$"),
-        (4, (40, 50), "train", "box size 4"),
-        (2, (6, 8), "eval", "split 'eval'.* train, test"),
-    ],
-)
-def test_source_errors(box, clues, split, match):
-    with pytest.raises(SudokuError, match=match) as error:
-        SudokuSource(0, 1, box, clues, split)
-    assert "\n" not in str(error.value)
-
-
-def test_csv_source(tmp_path):
-    rng = np.random.default_rng(5)
-    puzzles, solutions = draw(3, 40, 40, 50, seed=5)
-    for row, origin in ((37, 2), (39, 35)):  # a look-alike of a train puzzle and of the row itself
-        symmetry = random_symmetry(rng, 3)
-        puzzles[row], solutions[row] = symmetry(puzzles[origin]), symmetry(solutions[origin])
-    path = tmp_path / "a.csv"
-    write_csv(path, puzzles, solutions)
-    train, test = CsvSource(path, "train"), CsvSource(path, "test")
-    assert (len(train), train.removed, len(test), test.removed) == (36, 0, 2, 2)
-    assert np.array_equal(train.puzzles, puzzles[:36])
-    assert np.array_equal(test[1]["puzzle"], puzzles[38])
-    assert np.array_equal(test[1]["solution"], solutions[38])
-    assert len(CsvSource(path, "test", train_fraction=0.5)) == 19
-    assert repr(test) == repr(CsvSource(path, "test")) != repr(train)
-    for i in (-1, 2):
-        with pytest.raises(IndexError):
-            test[i]
-    with pytest.raises(SudokuError, match="no puzzle left to test"):
-        CsvSource(path, "test", train_fraction=1.0)
-    with pytest.raises(SudokuError, match="split 'eval'"):
-        CsvSource(path, "eval")

@@ -1,4 +1,4 @@
-"""Chat templates. Neither is the released one; they use what such templates use."""
+"""Chat templates with the features of released ones. Neither of them is a released one."""
 
 TEMPLATE = """\
 {%- macro role(message) -%}
@@ -29,8 +29,9 @@ TEMPLATE = """\
 {%- endif %}
 """
 
-# As the release's larger models have it: the start of the model's turn holds an empty thought if
-# none is asked for, and one that is begun after a tool's result if it is; earlier turns have none.
+# This one follows the templates of the larger released models. If no thoughts are asked for, the
+# model's turn begins with an empty thought. If they are, the turn after a tool's result begins with
+# the start of a thought. Earlier turns have no thoughts.
 RELEASE = TEMPLATE.replace(
     """    {{- '<|turn>model\\n' }}
 """,

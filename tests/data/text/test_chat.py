@@ -1,3 +1,5 @@
+"""The turn format, messages that are refused, and the parts of a model's turn."""
+
 import json
 
 import pytest
@@ -23,7 +25,7 @@ def tok():
     return Tokenizer.load()
 
 
-# The turn format, as documented for Gemma 4.
+# Messages, options, and the text in the turn format that is documented for Gemma 4.
 BUILT_IN = [
     (
         [USER],

@@ -1,3 +1,5 @@
+"""Templates of folders: what they write and may use, the sandbox, and training examples."""
+
 import datetime
 import json
 import re
@@ -20,7 +22,7 @@ def templated(tok):
     return ChatTemplate(tok, TEMPLATE, "chat_template.jinja")
 
 
-# What a folder's template makes of messages.
+# Messages, options, and the text that a folder's template makes of them.
 TEMPLATED = [
     (
         [SYSTEM, USER],
@@ -127,7 +129,7 @@ def test_which_template_a_folder_has(tok, tmp_path):
         load()
     (tmp_path / "chat_template.jinja").unlink()
     for config, error in [
-        ('{"chat_template": [{"name": "other", "template": "1"}]}', "no text and has no default"),
+        ('{"chat_template": [{"name": "other", "template": "1"}]}', "not text and has no default"),
         ("[]", "expected an object"),
         ("{", "Expecting property name"),
     ]:
@@ -215,7 +217,7 @@ def test_a_thought_that_the_prompt_begins_is_not_begun_again(tok):
 @pytest.mark.parametrize(
     ("source", "message", "error"),
     [
-        # The prompt says more than the conversation, less, or something else.
+        # The prompt says more than the beginning of the conversation, less, or something else.
         (TEMPLATE + "{% if add_generation_prompt %}Well: {% endif %}", MODEL, "not how the conv"),
         (
             "{{ messages | length }}<|turn>model\n{{ messages[-1].content }}<turn|>",
@@ -227,7 +229,7 @@ def test_a_thought_that_the_prompt_begins_is_not_begun_again(tok):
         (TEMPLATE.replace("message.content", "''"), MODEL, "writes nothing"),
         (TEMPLATE, {**MODEL, "content": "4<turn|>"}, "message 2: <turn|> is a special token"),
         (TEMPLATE, {**MODEL, "reasoning": "a <eos>"}, "message 2: <eos> is a special token"),
-        (TEMPLATE, {**MODEL, "reasoning": {"a": 1}}, "thoughts as text"),
+        (TEMPLATE, {**MODEL, "reasoning": {"a": 1}}, "thoughts must be text"),
     ],
 )
 def test_an_example_that_is_none(tok, source, message, error):

@@ -1,17 +1,15 @@
-"""Files of conversations: what a line may be, what is refused, how they are split."""
+"""Files of conversations: the forms of a line, lines that are refused, and the split."""
 
 import json
 import re
 
-import numpy as np
 import pytest
-from data.sources import DataConfig, open_sources
 
-from data.pipeline import Packer, make_dataset
+from data.pipeline import Packer
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation, open_conversations, parse_conversation, split_of
 from data.text.tokenizer import Tokenizer
-from tests.data.text.messages import CALL, MODEL, RESULT, SYSTEM, USER
+from tests.data.text.messages import CALL, MODEL, RESULT, SYSTEM, USER, question, write_lines
 
 PLAIN = {"prompt": "2 + 2?", "response": "4"}
 
@@ -19,15 +17,6 @@ PLAIN = {"prompt": "2 + 2?", "response": "4"}
 @pytest.fixture(scope="module")
 def packer():
     return Packer(ChatTemplate(Tokenizer.load()), prompt_length=32, canvas_size=8, num_canvases=2)
-
-
-def write(path, lines):
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    return path
-
-
-def question(i):
-    return {"prompt": f"Copy: {' '.join(str(i))}", "response": " ".join(str(i))}
 
 
 def test_both_forms_are_the_same_conversation():
@@ -82,7 +71,7 @@ def test_a_line_that_is_no_conversation(line, error):
 
 
 def test_broken_lines_stop_everything_and_are_named(tmp_path, packer):
-    path = write(tmp_path / "chat.jsonl", [question(i) for i in range(20)])
+    path = write_lines(tmp_path / "chat.jsonl", [question(i) for i in range(20)])
     lines = path.read_bytes().split(b"\n")
     lines[1], lines[6] = b'{"prompt"', b""
     lines[8] = json.dumps({"prompt": "1 " * 40, "response": "4"}).encode()
@@ -98,7 +87,7 @@ def test_broken_lines_stop_everything_and_are_named(tmp_path, packer):
         r"or remove them, or make room for the longest: num_canvases 4, prompt_length \d+",
         message,
     )
-    # What it says is what it takes.
+    # The settings that the error names are just enough.
     needed = int(message.rsplit(" ", 1)[1])
     wide = Packer(packer.template, needed, 8, 4)
     path.write_bytes(b"\n".join([lines[8], lines[12]]))
@@ -125,7 +114,7 @@ def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
         }
         for i, t in enumerate(told)
     ]
-    splits = open_conversations(write(tmp_path / "a.jsonl", [*told, *again]), packer)
+    splits = open_conversations(write_lines(tmp_path / "a.jsonl", [*told, *again]), packer)
     found = {
         split: [json.dumps(source[i].messages[0]) for i in range(len(source))]
         for split, source in splits.items()
@@ -133,8 +122,8 @@ def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
     assert not set(found["train"]) & set(found["test"])
     assert all(texts.count(text) == 2 for texts in found.values() for text in set(texts[:50]))
     assert len(found["train"]) + len(found["test"]) == 2000
-    assert 70 <= len(set(found["test"])) <= 130  # of 1000; sd 9.5
-    # Neither the file, the place in it nor a seed matters.
+    assert 70 <= len(set(found["test"])) <= 130  # of 1000, with a standard deviation of 9.5
+    # The split does not depend on the file, the place in it or a seed.
     assert {split_of(splits["test"][i]) for i in range(5)} == {"test"}
 
 
@@ -151,47 +140,3 @@ def test_lines_are_found_again_by_their_place(tmp_path, packer):
     path.write_bytes(path.read_bytes()[20:])
     with pytest.raises(ValueError, match="has changed since the run began"):
         splits["train"][3]
-
-
-def test_batches_of_a_file_resume(tmp_path, packer):
-    config = DataConfig("chat", 32, path=str(write(tmp_path / "a.jsonl", map(question, range(40)))))
-    sources = open_sources(config, 0, packer)
-    assert sources.to_row is packer and len(sources.train) + len(sources.test) == 40
-
-    def batches():
-        return iter(make_dataset(sources.train, sources.to_row, batch_size=8, seed=1))
-
-    first = batches()
-    before = [next(first) for _ in range(6)]  # into the second epoch
-    state = first.get_state()
-    after = [next(first)["tokens"] for _ in range(4)]
-    second = batches()
-    second.set_state(state)
-    for expected in after:
-        np.testing.assert_array_equal(next(second)["tokens"], expected)
-    tokenizer, row = packer.template.tokenizer, before[0]["tokens"][0]
-    text = tokenizer.decode(row, skip_special=False)
-    assert re.match(
-        r"<bos><\|turn>user\nCopy: (.*)<turn\|>\n<\|turn>model\n\1<turn\|>(<eos>)+", text
-    )
-
-
-@pytest.mark.parametrize(
-    ("count", "path", "error"),
-    [
-        (3, None, "of 3 conversations none fell to the 10% held out: give more of them, or "),
-        (0, "", "data.kind 'chat' needs a file: --config.data.path=FILE.jsonl"),
-    ],
-)
-def test_a_split_that_is_empty_and_no_file(tmp_path, packer, count, path, error):
-    kept = [q for q in map(question, range(40)) if split_of(parse(q)) == "train"]
-    file = write(tmp_path / "a.jsonl", kept[:count])
-    config = DataConfig("chat", 32, path=str(file) if path is None else path)
-    with pytest.raises(ValueError, match=re.escape(error)):
-        open_sources(config, 0, packer)
-    if count:
-        assert open_sources(config, 0, packer, test=False).test is None
-
-
-def parse(line):
-    return parse_conversation(json.dumps(line).encode())

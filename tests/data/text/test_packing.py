@@ -1,3 +1,5 @@
+"""Rows of packed examples: their layout, and examples that do not fit."""
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ def row(prompt, answer, p=4, c=3, k=3):
 @pytest.mark.parametrize(
     ("prompt", "answer", "tokens", "canvases"),
     [
-        # The canvases follow the prompt at once; eos ends the canvas begun; then pad.
+        # The canvases follow the prompt without padding. eos fills the last canvas used, and pad
+        # fills the rest.
         ([7, 8], [9], [7, 8, 9, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0], 1),
         ([7, 8], [9, 9, 9], [7, 8, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0], 1),
         ([7, 8], [9, 9, 9, 5], [7, 8, 9, 9, 9, 5, 1, 1, 0, 0, 0, 0, 0], 2),

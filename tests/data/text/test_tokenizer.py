@@ -1,3 +1,5 @@
+"""The tokenizer: ids, words and digits, special tokens, and files that are refused."""
+
 import json
 import random
 import re
@@ -5,7 +7,7 @@ import re
 import pytest
 import tokenizers
 
-from data.tasks.base_mixture import WORD_TASKS, WORDS, TaskSource
+from data.tasks.base_mixture import WORD_TASKS, WORDS, MixtureSource
 from data.tasks.grid_tasks import GRID_TASKS
 from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from scripts.make_tokenizer import build
@@ -18,7 +20,7 @@ def tok():
 
 
 def texts(count=300):
-    """Texts of words, digits, runs of spaces and characters from all of unicode."""
+    """Yields texts of words, digits, runs of spaces and characters from all of Unicode."""
     rng = random.Random(0)
     pieces = [
         lambda: rng.choice(WORDS),
@@ -112,7 +114,7 @@ def test_a_tokenizer_that_begins_texts_with_a_space_is_not_encoded_by_word():
 
 
 def test_every_word_of_the_tasks_is_one_token(tok):
-    source = TaskSource(3)
+    source = MixtureSource(3)
     for i in range(1500):
         item = source[i]
         for text in (item["prompt"], item["answer"]):

@@ -32,7 +32,7 @@ from sample import cli
 from sample.command.flags import SAMPLER, define_fields, given_fields
 from sample.loading import companions, load, locate
 from sample.sampler import generate
-from sample.split_model import Frozen
+from sample.split_model import SplitModel
 from sample.statistics import Statistics, peak_memory
 from sample.step import SamplerConfig
 from sample.timing import Clock
@@ -77,10 +77,10 @@ def measure(
     length = tokens.shape[1]
     cache = jax.eval_shape(lambda: model.init_cache(1, length))  # as generate's
     sizes = {FULL: _bytes(model, cache, "full"), SLIDING: _bytes(model, cache, "sliding")}
-    right, statistics, frozen = 0, Statistics(), Frozen(model)
+    right, statistics, split = 0, Statistics(), SplitModel(model)
     for row, item in zip(tokens, tqdm(items, f"{length} tokens", unit="prompt"), strict=True):
         with Clock() as clock:
-            out = generate(frozen, row[None], None, jax.random.key(seed), sampler, clock=clock)
+            out = generate(split, row[None], None, jax.random.key(seed), sampler, clock=clock)
         statistics.add(out.steps, out.valid_tokens, clock)
         text = tokenizer.decode(out.tokens[0, : out.valid_tokens.sum()], skip_special=False)
         right += split_turn(text).answer == item["answer"]

@@ -31,7 +31,7 @@ from sample.command.flags import define_fields, given_fields
 from sample.generation_config import sampler_defaults
 from sample.loading import companions, load, locate
 from sample.sampler import generate
-from sample.split_model import Frozen
+from sample.split_model import SplitModel
 from sample.step import SamplerConfig
 from sample.timing import Clock
 from train import plots
@@ -79,7 +79,7 @@ def evaluate(
     """
     sampler = dataclasses.replace(sampler, max_new_tokens=None, trajectory=False)
     tokens, mask = encode_prompts(model, template, puzzles, sampler)
-    frozen = Frozen(model)
+    split = SplitModel(model)
     num, size = len(puzzles), min(batch_size, len(puzzles))
     predictions = np.full(puzzles.shape, -1, np.int8)
     counts = {name: np.zeros(num, np.int32) for name in ("steps", "valid_tokens")}
@@ -87,7 +87,7 @@ def evaluate(
     for at in range(0, num, size):
         rows = np.arange(at, at + size) % num
         with Clock() as clock:
-            out = generate(frozen, tokens[rows], mask[rows], jax.random.key(seed), sampler)
+            out = generate(split, tokens[rows], mask[rows], jax.random.key(seed), sampler)
             clock.lap("generate")
         compiling += clock.compile_seconds
         real = rows[: num - at]

@@ -25,7 +25,7 @@ from diffusiongemma.ops.quantized import Precision, QuantizedParam
 from diffusiongemma.quantized_model import abstract_model
 from diffusiongemma.sharding import BATCH, MeshConfig, state_sharding
 from sample.sampler import denoise_canvas
-from sample.split_model import Frozen, Structure
+from sample.split_model import SplitModel
 from sample.step import SamplerConfig
 from train.compile_target import Target, devices
 from train.config import RunConfig
@@ -141,23 +141,23 @@ def plan_generation(
     mesh = mesh_config.make(devices(target or "cpu", mesh_config.size))
     rows = BATCH if batch_size % (mesh_config.data * mesh_config.fsdp) == 0 else None
 
-    def arguments(dtype) -> tuple[Structure, nnx.State, Any]:
+    def arguments(dtype) -> tuple[SplitModel, Any]:
         model = abstract_model(shape, dtype, quantize)
-        frozen = Frozen(model)
+        split = SplitModel(model)
         cache = jax.eval_shape(lambda: model.init_cache(batch_size, context))
         by_row = NamedSharding(mesh, PartitionSpec(rows))
         cache = _placed(cache, jax.tree.map(lambda _: by_row, cache))
-        placed = _placed(frozen.state, state_sharding(frozen.state, mesh))
-        return frozen.structure, placed, cache
+        placed = _placed(split.state, state_sharding(split.state, mesh))
+        return SplitModel.join(split.structure, placed), cache
 
     with jax.set_mesh(mesh):
-        _, state, cache = arguments(dtype)
+        split, cache = arguments(dtype)
         activations = None
         if target:
             sampler = SamplerConfig(canvas_size=shape.canvas_size, stop_ids=shape.stop_ids)
             keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
             done = jax.ShapeDtypeStruct((batch_size,), bool)
-            rest = keys, done, 0, shape.canvas_size, sampler, None
+            rest = keys, done, 0, shape.canvas_size, sampler
             arrays = arguments(_compiled_dtype(dtype, target))
             activations = _temporaries(target, denoise_canvas, *arrays, *rest)
     title = (
@@ -165,8 +165,8 @@ def plan_generation(
         f"{_dtypes(jnp.dtype(dtype).name, quantize)}; mesh {mesh_config}"
     )
     parts = {
-        "quantized weights": _bytes(nnx.filter_state(state, QuantizedParam)),
-        "weights": _bytes(nnx.filter_state(state, nnx.Not(QuantizedParam))),
+        "quantized weights": _bytes(nnx.filter_state(split.state, QuantizedParam)),
+        "weights": _bytes(nnx.filter_state(split.state, nnx.Not(QuantizedParam))),
         "KV cache": _bytes(cache),
     }
     parts = {name: part for name, part in parts.items() if part[0]}

@@ -15,11 +15,10 @@ from diffusiongemma import DiffusionGemma, ModelConfig, head
 from diffusiongemma.attention import KVCache, denoise_contexts
 from sample.prefill import prefill
 from sample.sampler import denoise_canvas
-from sample.split_model import Frozen, Structure
-from sample.step import SamplerConfig, denoise_step
+from sample.split_model import SplitModel, Structure
+from sample.step import SamplerConfig, entropy_bound_rule, propose
 
 EXPERTS = (".moe.gate_up.", ".moe.down.")
-TAU, BOUND = 0.6, 0.1
 
 
 @dataclasses.dataclass
@@ -111,21 +110,24 @@ class Inputs:
     keys: jax.Array
 
     @property
+    def split(self) -> SplitModel:
+        return SplitModel.join(self.structure, self.state)
+
+    @property
     def model(self) -> DiffusionGemma:
-        return self.structure.merge(self.state)
+        return self.split.merge()
 
 
 def make_inputs(model: DiffusionGemma, batch: int, context: int, chunk: int) -> Inputs:
     config = model.config
-    frozen = Frozen(model)
-    structure, state = frozen.structure, frozen.state
+    split = SplitModel(model)
     tokens, canvas, soft, keys = jax.random.split(jax.random.key(1), 4)
     tokens = jax.random.randint(tokens, (batch, context), 0, config.vocab_size)
     shape = (batch, config.canvas_size)
-    cache = prefill(structure, state, tokens, jnp.ones(tokens.shape, bool), context, chunk)
+    cache = prefill(split, tokens, jnp.ones(tokens.shape, bool), context, chunk)
     return Inputs(
-        structure,
-        state,
+        split.structure,
+        split.state,
         tokens,
         cache,
         jax.random.randint(canvas, shape, 0, config.vocab_size),
@@ -149,8 +151,8 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
     done = jnp.zeros(canvas.shape[:1], bool)
 
     def loop() -> Program:
-        rest = inputs.keys, done, 0, canvas.shape[1], sampler, None
-        return _compiled("steps", denoise_canvas, structure, state, cache, *rest)
+        rest = inputs.keys, done, 0, canvas.shape[1], sampler
+        return _compiled("steps", denoise_canvas, inputs.split, cache, *rest)
 
     def part(name: str, function: Callable, *args) -> Program:
         def run(state, *args):
@@ -159,7 +161,7 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
         return _compiled(name, jax.jit(run), state, *args)
 
     def layers(model, canvas, cache, soft):
-        return model._denoised(canvas, cache, soft)
+        return model.canvas_states(canvas, cache, soft)
 
     def attention(model, x, cache):
         contexts = denoise_contexts(config, cache, *canvas.shape)
@@ -173,7 +175,7 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
         return x
 
     def sampling(model, x, canvas, soft, keys):
-        return denoise_step(_Head(model, x), canvas, soft, None, keys, TAU, BOUND)
+        return entropy_bound_rule(propose(_Head(model, x), None, canvas, soft, 1, keys, sampler))
 
     made = {
         "steps": loop,
@@ -206,7 +208,7 @@ def prefill_program(inputs: Inputs, chunk: int) -> Program:
     length = inputs.tokens.shape[1]
 
     def run():
-        return prefill(inputs.structure, inputs.state, inputs.tokens, real, length, chunk)
+        return prefill(inputs.split, inputs.tokens, real, length, chunk)
 
     return Program("prefill", run, 0.0, 0)
 
@@ -228,7 +230,7 @@ def touched_experts(inputs: Inputs) -> list[int]:
         found = []
         for block in model.layers:
             block.moe = nnx.static(functools.partial(_watched, block.moe, found))
-        model._denoised(canvas, cache, soft)
+        model.canvas_states(canvas, cache, soft)
         return found
 
     return [int(n) for n in count(inputs.state, inputs.canvas, inputs.cache, inputs.soft)]

@@ -3,7 +3,7 @@
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.sampler import Generation, Snapshot, generate
 from sample.split_model import SplitModel
-from sample.step import Proposal, SamplerConfig, Step, entropy_bound_rule
+from sample.step import Proposal, SamplerConfig, Start, Step, entropy_bound_rule
 
 __all__ = [
     "AutoregressiveConfig",
@@ -12,6 +12,7 @@ __all__ = [
     "SamplerConfig",
     "Snapshot",
     "SplitModel",
+    "Start",
     "Step",
     "entropy_bound_rule",
     "generate",

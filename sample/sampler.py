@@ -21,7 +21,15 @@ from sample import stopping
 from sample.batch import check_data, check_prompts, fold_in, row_keys
 from sample.prefill import commit, prefill
 from sample.split_model import SplitModel, split
-from sample.step import Rule, SamplerConfig, Step, entropy_bound_rule, propose, propose_first
+from sample.step import (
+    Rule,
+    SamplerConfig,
+    StartFunction,
+    Step,
+    entropy_bound_rule,
+    noise_start,
+    propose,
+)
 from sample.timing import Clock
 
 
@@ -74,6 +82,7 @@ def generate(
     config: SamplerConfig | None = None,
     *,
     rule: Rule = entropy_bound_rule,
+    start: StartFunction | None = None,
     data: Any = None,
     watch: Callable[[Snapshot], None] | None = None,
     clock: Clock | None = None,
@@ -85,8 +94,8 @@ def generate(
     checksum of the row's prompt, so identical prompts draw identically. Give one key for each row
     to have them differ.
 
-    A program is compiled for each shape, model structure, config, rule and watch. In the config,
-    max_new_tokens matters to shapes only. The weights are arguments of the programs.
+    A program is compiled for each shape, model structure, config, rule, start and watch. In the
+    config, max_new_tokens matters to shapes only. The weights are arguments of the programs.
 
     Args:
       model: DiffusionGemma, or a double with its config, dtype, init_cache, encode and predict. For
@@ -95,9 +104,11 @@ def generate(
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
       key: a PRNG key, or [B] of them.
       config: how to sample; None for the published settings.
-      rule: makes a step of what the model proposes (step.py). Pass the same function each time,
-        because a new function, even of the same code, compiles anew.
-      data: arrays for the rule, [B, K, ...] in any pytree; canvas k's rule gets [:, k].
+      rule: makes a step of what the model proposes (step.py). Pass the same function each time:
+        another function, even of the same code, compiles anew.
+      start: changes what a canvas starts from (step.py); None for noise.
+      data: arrays [B, K, ...] in any pytree, for rule and start, which get [:, k] of each for
+        canvas k.
       watch: called at every step, in order, on another thread; it must not compute with JAX. The
         program waits for it; without a watch there is no callback in the program.
       clock: gets laps "setup", "prefill", "denoise" and "commit", each of which waits for the
@@ -142,6 +153,7 @@ def generate(
             loop_config,
             watch=watch,
             rule=rule,
+            start=start,
             data=_canvas_data(data, k),
         )
         _store(out, k, canvas)
@@ -172,7 +184,7 @@ class _Loop(NamedTuple):
     """The denoising loop after n steps."""
 
     n: jax.Array  # int32 scalar
-    x: jax.Array  # [B, C] int32, the noisy canvas
+    canvas: jax.Array  # [B, C] int32
     soft: jax.Array  # [B, C, D]
     best: jax.Array  # [B, C] int32
     steps: jax.Array  # [B] int32
@@ -180,7 +192,7 @@ class _Loop(NamedTuple):
     record: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "watch", "rule"))
+@functools.partial(jax.jit, static_argnames=("config", "watch", "rule", "start"))
 def denoise_canvas(
     model: SplitModel,
     cache: KVCache,
@@ -191,6 +203,7 @@ def denoise_canvas(
     config: SamplerConfig,
     watch: Callable[[Snapshot], None] | None = None,
     rule: Rule = entropy_bound_rule,
+    start: StartFunction | None = None,
     data: Any = None,
 ) -> _Canvas:
     """Denoises canvas k of the rows that are not done, until the last of them has stopped.
@@ -203,21 +216,22 @@ def denoise_canvas(
       k: the canvas, from 0.
       room: number of tokens that the generation may still take.
       config: the sampler's settings, canvas_size and stop_ids among them.
-      watch, rule: as in generate.
-      data: arrays for the rule, with leading axis B.
+      watch, rule, start: as in generate.
+      data: arrays for rule and start, with leading axis B.
     """
     module, keys = model.merge(), fold_in(keys, k)
 
-    # x ~ Uniform(V)^C; soft = 0; previous best = none.
-    start = rule(propose_first(module, fold_in(keys, 0), config), data)
+    first = noise_start(module, fold_in(keys, 0), config)
+    if start is not None:
+        first = start(first, data)
     loop = _Loop(
         n=jnp.int32(0),
-        x=start.canvas,
-        soft=start.soft,
-        best=jnp.full_like(start.canvas, -1),
+        canvas=first.canvas,
+        soft=first.soft,
+        best=jnp.full_like(first.canvas, -1),  # none
         steps=jnp.zeros_like(done, jnp.int32),
         stopped=done,
-        record=_empty_record(start.canvas.shape, config),
+        record=_empty_record(first.canvas.shape, config),
     )
 
     def running(loop: _Loop) -> jax.Array:
@@ -225,7 +239,7 @@ def denoise_canvas(
 
     def denoise(loop: _Loop) -> _Loop:
         n = loop.n + 1
-        proposal = propose(module, cache, loop.x, loop.soft, n, fold_in(keys, n), config)
+        proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
         step = rule(proposal, data)
         stops = _stops(n, step, loop.best, config)
         seen = step.best, step.accepted & ~stops[:, None], step.entropy
@@ -233,7 +247,7 @@ def denoise_canvas(
             jax.debug.callback(watch, Snapshot(k, n, *seen, ~loop.stopped), ordered=True)
         return _Loop(
             n=n,
-            x=_where(loop.stopped, loop.x, step.canvas),
+            canvas=_where(loop.stopped, loop.canvas, step.canvas),
             soft=_where(loop.stopped, loop.soft, step.soft),
             best=_where(loop.stopped, loop.best, step.best),
             steps=_where(loop.stopped, loop.steps, loop.steps + 1),

@@ -13,8 +13,8 @@ from diffusiongemma.head import DrawNoise, block_size
 from sample.batch import fold_in
 from sample.prefill import CHUNK
 
-# What a step's keys are folded with for the rule's own draws. Splitting them in two takes 0 and 1.
-RULE = 2
+# A step's keys folded with this are for draws of a rule's own: splitting in two takes 0 and 1.
+OWN = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,57 +67,74 @@ class SamplerConfig:
             object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
 
-class Proposal(NamedTuple):
-    """What a rule may choose from at one step.
-
-    Step 0 comes before the model is asked, and makes the first canvas. Nothing is known then: the
-    logits are zeros, every entropy is log(V), `best`, `drawn` and `noise` are one random canvas,
-    `soft` is zeros, and `canvas` is that random canvas too.
+class Start(NamedTuple):
+    """What the loop starts from, before the model is asked.
 
     Attributes:
-      n: int32 scalar, the step, from 1 to N; 0 for the first canvas.
-      t: scalar, the noise level, which falls from 1 to 1/N.
-      temperature: scalar, tau(t); it divides the logits of every draw and entropy.
+      canvas: [B, C] int32, uniform noise over the vocabulary.
+      soft: [B, C, D], zeros.
+      keys: [B] PRNG keys for draws of a start function's own.
+      config: the sampler's settings.
+      model: the model.
+    """
+
+    canvas: jax.Array
+    soft: jax.Array
+    keys: jax.Array
+    config: SamplerConfig
+    model: Any
+
+
+class Proposal(NamedTuple):
+    """What a rule may choose from at one step: what the model says, and fresh noise.
+
+    Attributes:
+      n: int32 scalar, the step, from 1 to N.
+      t: float32 scalar, the noise level, which falls from 1 to 1/N.
+      temperature: float32 scalar, tau(t); it divides the logits of draws and entropies.
       canvas: [B, C] int32, the noisy canvas that the model has seen.
       best: [B, C] int32, the most probable token of every position.
       drawn: [B, C] int32, a draw from the tempered distribution of every position.
       entropy: [B, C] float32, nats, of the tempered distributions.
-      noise: [B, C] int32, fresh uniform noise over the vocabulary.
       soft: [B, C, D], mean embedding under the tempered distributions.
-      keys: [B] PRNG keys for draws of the rule's own; nothing else uses them.
+      noise: [B, C] int32, fresh uniform noise over the vocabulary.
+      keys: [B] PRNG keys for draws of the rule's own.
       config: the sampler's settings.
-      logits: a function that gives [B, C, V] float32, softcapped, before the temperature. They are
-        computed only for a rule that calls it.
-      embed: a function from tokens [B, C] int32 to [B, C, D], the `soft` of tokens that are
-        certain.
+      model: the model. model.embedder.encode(tokens) is the `soft` of tokens that are certain, and
+        model.soft_embed(logits / temperature) that of other logits.
+      states: [B, C, D], the hidden states that `logits` reads; None if the model does not tell.
     """
 
     n: jax.Array
-    t: jax.Array | float
-    temperature: jax.Array | float
+    t: jax.Array
+    temperature: jax.Array
     canvas: jax.Array
     best: jax.Array
     drawn: jax.Array
     entropy: jax.Array
-    noise: jax.Array
     soft: jax.Array
+    noise: jax.Array
     keys: jax.Array
     config: SamplerConfig
-    logits: Callable[[], jax.Array]
-    embed: Callable[[jax.Array], jax.Array]
+    model: Any
+    states: jax.Array | None
+
+    def logits(self) -> jax.Array:
+        """[B, C, V] float32, softcapped, before the temperature; the loop itself needs none."""
+        return self.model.to_logits(self.states)
 
 
 class Step(NamedTuple):
-    """What the loop goes on with. Of step 0 it takes only `canvas` and `soft`.
+    """What the loop goes on with.
 
     Attributes:
-      best: [B, C] int32, the clean canvas as this step sees it; the last step's is the result.
-      entropy: [B, C] float32, nats; the mean over counted positions decides on stopping.
-      accepted: [B, C] bool, where the next canvas keeps this step's draw; only recorded.
+      best: [B, C] int32, the clean canvas as this step sees it; that of the last step is emitted.
+      entropy: [B, C] float32, nats; the mean over the counted positions decides on stopping.
+      accepted: [B, C] bool, where the next canvas keeps this step's draw. It is only recorded.
       canvas: [B, C] int32, the noisy canvas of the next step.
       soft: [B, C, D], the self-conditioning of the next step.
-      counted: [B, C] bool, the positions that decide on stopping; None counts all. A row without a
-        counted position stops at its first step.
+      counted: [B, C] bool, the positions that decide on stopping; None for all. A row that has none
+        stops at its first step.
     """
 
     best: jax.Array
@@ -128,8 +145,9 @@ class Step(NamedTuple):
     counted: jax.Array | None = None
 
 
-# A plain function of a proposal and of its own arrays for this canvas (leading axis B), traced like
-# the rest of the loop. Rows must not look at each other.
+# Plain functions that are traced like the rest of the loop. The second argument is the caller's
+# arrays for this canvas, with leading axis B; rows must not depend on each other.
+StartFunction = Callable[[Start, Any], Start]
 Rule = Callable[[Proposal, Any], Step]
 
 
@@ -165,31 +183,17 @@ def accept(entropy: jax.Array, bound: float) -> jax.Array:
     return jnp.put_along_axis(jnp.zeros_like(keep), order, keep, axis=-1, inplace=False)
 
 
-def propose_first(model: Any, keys: jax.Array, config: SamplerConfig) -> Proposal:
-    """The proposal of step 0: x ~ Uniform(V)^C, soft = 0.
+def noise_start(model: Any, keys: jax.Array, config: SamplerConfig) -> Start:
+    """x ~ Uniform(V)^C, soft = 0.
 
     Args:
       model: gives config and dtype.
-      keys: [B] PRNG keys of this step.
+      keys: [B] PRNG keys.
       config: the sampler's settings, canvas_size among them.
     """
-    shape, vocab_size = (*keys.shape, config.canvas_size), model.config.vocab_size
-    x = noise(keys, config.canvas_size, vocab_size)
-    return Proposal(
-        n=jnp.int32(0),
-        t=1.0,
-        temperature=config.max_temperature,
-        canvas=x,
-        best=x,
-        drawn=x,
-        entropy=jnp.full(shape, jnp.log(vocab_size), jnp.float32),
-        noise=x,
-        soft=jnp.zeros((*shape, model.config.width), model.dtype),
-        keys=fold_in(keys, RULE),
-        config=config,
-        logits=lambda: jnp.zeros((*shape, vocab_size), jnp.float32),
-        embed=lambda tokens: model.embedder.encode(tokens),
-    )
+    canvas = noise(keys, config.canvas_size, model.config.vocab_size)
+    soft = jnp.zeros((*canvas.shape, model.config.width), model.dtype)
+    return Start(canvas, soft, fold_in(keys, OWN), config, model)
 
 
 def propose(
@@ -197,19 +201,18 @@ def propose(
     cache: KVCache,
     canvas: jax.Array,
     soft: jax.Array,
-    n: jax.Array,
+    n: jax.Array | int,
     keys: jax.Array,
     config: SamplerConfig,
 ) -> Proposal:
     """Asks the model for the clean canvas behind a noisy one, at step n of 1..N.
 
     Args:
-      model: DiffusionGemma, or a double with its config and predict; a rule that asks for logits
-        or embeddings needs DiffusionGemma.
+      model: DiffusionGemma, or a double with its config and predict.
       cache: the context; only read.
       canvas: [B, C] int32.
-      soft: [B, C, D], zeros at the first step.
-      n: int32 scalar.
+      soft: [B, C, D], the self-conditioning; zeros at the first step.
+      n: the step.
       keys: [B] PRNG keys of this step.
       config: the sampler's settings.
     """
@@ -226,12 +229,12 @@ def propose(
         best=found.best,
         drawn=found.drawn,
         entropy=found.entropy,
-        noise=noise(noise_keys, size, vocab_size),
         soft=found.soft,
-        keys=fold_in(keys, RULE),
+        noise=noise(noise_keys, size, vocab_size),
+        keys=fold_in(keys, OWN),
         config=config,
-        logits=lambda: model.to_logits(found.states),
-        embed=lambda tokens: model.embedder.encode(tokens),
+        model=model,
+        states=found.states,
     )
 
 

@@ -44,12 +44,15 @@ class Prediction(NamedTuple):
       drawn: [B, C] int32, a draw from p; None without noise.
       entropy: [B, C] float32, of p in nats.
       soft: [B, C, D], p @ E * sqrt(D).
+      states: [B, C, D], the hidden states that the logits come from, for DiffusionGemma.to_logits;
+        None: not kept.
     """
 
     best: jax.Array
     drawn: jax.Array | None
     entropy: jax.Array
     soft: jax.Array
+    states: jax.Array | None = None
 
 
 def block_size(vocab_size: int) -> int:

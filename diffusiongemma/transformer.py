@@ -148,14 +148,14 @@ class DiffusionGemma(nnx.Module):
         x, layers = self._run(x, cache, contexts, "encode")
         cache = KVCache(layers, length)
         if not isinstance(logits, str):
-            return self._logits(jnp.take_along_axis(x, logits[..., None], axis=1)), cache
+            return self.to_logits(jnp.take_along_axis(x, logits[..., None], axis=1)), cache
         if logits == "none":
             return None, cache
         if logits == "last":
             real = jnp.ones(tokens.shape, bool) if mask is None else mask
             last = jnp.max(jnp.where(real, jnp.arange(num_tokens), 0), axis=1)
             x = x[jnp.arange(batch_size), last]
-        return self._logits(x), cache
+        return self.to_logits(x), cache
 
     def denoise(
         self, canvas: jax.Array, cache: KVCache, soft: jax.Array | None = None
@@ -174,7 +174,7 @@ class DiffusionGemma(nnx.Module):
         Raises:
           ValueError: the cache's rows do not divide the canvases.
         """
-        return self._logits(self._denoised(canvas, cache, soft))
+        return self.to_logits(self.canvas_states(canvas, cache, soft))
 
     def predict(
         self,
@@ -191,22 +191,38 @@ class DiffusionGemma(nnx.Module):
           temperature: tau, divides the logits.
           noise: of a draw from the tempered distribution; None for none.
         """
-        x = self._denoised(canvas, cache, soft)
+        states = self.canvas_states(canvas, cache, soft)
         table = self.embedder.embedding[...]
         cap, backend = self.config.softcap, self.backend
-        return head.predict(split_rows(x), table, cap, temperature, noise, backend=backend)
+        found = head.predict(split_rows(states), table, cap, temperature, noise, backend=backend)
+        return found._replace(states=states)
 
     def soft_embed(self, tempered_logits: jax.Array) -> jax.Array:
         """softmax(tempered_logits) @ E * sqrt(D): [B, C, V] -> [B, C, D]."""
         probabilities = jax.nn.softmax(tempered_logits.astype(jnp.float32), axis=-1)
         return self.embedder.encode_soft(probabilities)
 
-    def _denoised(self, canvas: jax.Array, cache: KVCache, soft: jax.Array | None) -> jax.Array:
+    def canvas_states(
+        self, canvas: jax.Array, cache: KVCache, soft: jax.Array | None = None
+    ) -> jax.Array:
+        """The hidden states of a noisy canvas after the final norm: [B, C, D].
+
+        Args:
+          canvas, cache, soft: as denoise's.
+
+        Raises:
+          ValueError: the cache's rows do not divide the canvases.
+        """
         if canvas.shape[0] % cache.length.shape[0]:
             raise ValueError(f"{cache.length.shape[0]} cached rows for {canvas.shape[0]} canvases")
         contexts = denoise_contexts(self.config, cache, *canvas.shape)
         x = self.self_conditioner(self.embedder.encode(canvas), soft)
         return self._run(x, cache, contexts, "denoise")[0]
+
+    def to_logits(self, states: jax.Array) -> jax.Array:
+        """The tied head: hidden states [..., D] -> logits [..., V] float32, softcapped."""
+        cap = self.config.softcap
+        return cap * jnp.tanh(self.embedder.decode(split_rows(states)) / cap)
 
     def _run(
         self, x: jax.Array, cache: KVCache | None, contexts: dict[LayerType, Context], mode: Mode
@@ -220,10 +236,6 @@ class DiffusionGemma(nnx.Module):
             x, layer_cache = run(split_rows(x), layer_cache, contexts[layer_type])
             kept.append(layer_cache)
         return self.final_norm(x), tuple(kept)
-
-    def _logits(self, x: jax.Array) -> jax.Array:
-        cap = self.config.softcap
-        return cap * jnp.tanh(self.embedder.decode(split_rows(x)) / cap)
 
 
 def create_model(

@@ -1,16 +1,20 @@
-"""Sampling: one denoising step, the stop rules, generation canvas by canvas or left to right."""
+"""Sampling: generation canvas by canvas or left to right, and the rule of a denoising step."""
 
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.sampler import Generation, Snapshot, generate
-from sample.split_model import Frozen
-from sample.step import SamplerConfig
+from sample.split_model import SplitModel
+from sample.step import Proposal, SamplerConfig, Start, Step, entropy_bound_rule
 
 __all__ = [
     "AutoregressiveConfig",
-    "Frozen",
     "Generation",
+    "Proposal",
     "SamplerConfig",
     "Snapshot",
+    "SplitModel",
+    "Start",
+    "Step",
+    "entropy_bound_rule",
     "generate",
     "generate_autoregressive",
 ]

@@ -1,4 +1,4 @@
-"""The same weights decoded left to right: one encode a token, no canvas."""
+"""Decoding left to right with the same weights: one encode for each token, and no canvas."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.head import argmax
 from sample.batch import check_prompts, fold_in, row_keys
 from sample.prefill import CHUNK, prefill
-from sample.split_model import Frozen, freeze
+from sample.split_model import SplitModel, split
 from sample.stopping import is_stop
 from sample.timing import Clock
 
@@ -23,15 +23,16 @@ class AutoregressiveConfig:
     """How to decode left to right.
 
     Attributes:
-      max_new_tokens: tokens to generate.
-      temperature: divides the logits; 0 takes the most probable token (greedy).
-      top_k: draw among the k most probable tokens; 0 for all.
+      max_new_tokens: number of tokens to generate.
+      temperature: divides the logits before a draw; 0 takes the most probable token.
+      top_k: draw among this many most probable tokens; 0: among all.
       top_p: draw among the fewest most probable tokens that have at least this probability.
-      stop_ids: tokens that end a generation; None for the model's, () for none.
-      prefill_chunk: prompt columns read at a time, at most; None for all.
+      stop_ids: ids of the tokens that end a generation; default: the model's; empty: none.
+      prefill_chunk: largest number of prompt tokens that are read at a time; None reads all at
+        once.
 
     Raises:
-      ValueError: a field out of range.
+      ValueError: a field is out of range.
     """
 
     max_new_tokens: int = 256
@@ -58,8 +59,8 @@ class Continuation(NamedTuple):
 
     Attributes:
       tokens: [B, max_new_tokens] int32; the stop token is kept, pad follows it.
-      valid_tokens: [B] int32, tokens up to and with the stop token. As many forward passes were
-        made for the row.
+      valid_tokens: [B] int32, number of tokens up to and with the stop token, which is also the
+        number of forward passes for the row.
     """
 
     tokens: np.ndarray
@@ -67,7 +68,7 @@ class Continuation(NamedTuple):
 
 
 def generate_autoregressive(
-    model: nnx.Module | Frozen,
+    model: nnx.Module | SplitModel,
     tokens: jax.Array,
     mask: jax.Array | None,
     key: jax.Array,
@@ -77,37 +78,37 @@ def generate_autoregressive(
 ) -> Continuation:
     """Continues a batch of prompts token by token.
 
-    A row gets what it would get alone, as in `sampler.generate`, whose arguments these are; the
-    clock's laps are "setup", "prefill" and "decode".
+    Each row gets what it would get alone. The arguments are those of `sampler.generate`; the laps
+    of the clock are "setup", "prefill" and "decode".
 
     Raises:
       ValueError: as `sampler.generate`.
     """
-    model, config = freeze(model), config or AutoregressiveConfig()
+    model, config = split(model), config or AutoregressiveConfig()
+    lap = clock.lap if clock else lambda name, value=None: None
     tokens, mask = check_prompts(tokens, mask, config.max_new_tokens, model.config.max_length)
     keys = row_keys(key, tokens, mask)
-    stop_ids = model.config.stop_ids if config.stop_ids is None else config.stop_ids
     # Each row's last token is held back: it begins the loop, which reads a token and draws one.
     row, last = np.arange(len(tokens)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     before = mask.copy()
     before[row, last] = False
-    structure, state = model.structure, model.state
+    loop_config = dataclasses.replace(
+        config,
+        stop_ids=model.config.stop_ids if config.stop_ids is None else config.stop_ids,
+        prefill_chunk=None,
+    )
+    lap("setup", (keys, model.state))
     cache_length = tokens.shape[1] + config.max_new_tokens
-    if clock:
-        clock.lap("setup", (keys, state))
-    cache = prefill(structure, state, tokens, before, cache_length, config.prefill_chunk)
-    if clock:
-        clock.lap("prefill", cache)
-    config = dataclasses.replace(config, stop_ids=stop_ids, prefill_chunk=None)
-    found, valid, _ = _decode(structure, state, cache, tokens[row, last], keys, config)
+    cache = prefill(model, tokens, before, cache_length, config.prefill_chunk)
+    lap("prefill", cache)
+    found, valid, _ = _decode(model, cache, tokens[row, last], keys, loop_config)
     done = Continuation(np.asarray(found), np.asarray(valid))
-    if clock:
-        clock.lap("decode")
+    lap("decode")
     return done
 
 
 class _Loop(NamedTuple):
-    """State of the decoding loop after n tokens."""
+    """The decoding loop after n tokens."""
 
     n: jax.Array
     cache: KVCache
@@ -117,15 +118,21 @@ class _Loop(NamedTuple):
     done: jax.Array  # [B] bool
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "config"), donate_argnames=("cache",))
-def _decode(structure, state, cache, token, keys, config):
-    model = structure.merge(state)
+@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("cache",))
+def _decode(
+    model: SplitModel,
+    cache: KVCache,
+    token: jax.Array,
+    keys: jax.Array,
+    config: AutoregressiveConfig,
+) -> tuple[jax.Array, jax.Array, KVCache]:
+    module = model.merge()
     rows, length = token.shape[0], config.max_new_tokens
     first = _Loop(
         n=jnp.int32(0),
         cache=cache,
         token=token,
-        tokens=jnp.full((rows, length), model.config.pad_id, jnp.int32),
+        tokens=jnp.full((rows, length), module.config.pad_id, jnp.int32),
         valid=jnp.zeros((rows,), jnp.int32),
         done=jnp.zeros((rows,), bool),
     )
@@ -134,11 +141,11 @@ def _decode(structure, state, cache, token, keys, config):
         return (loop.n < length) & ~jnp.all(loop.done)
 
     def body(loop: _Loop) -> _Loop:
-        logits, cache = model.encode(
+        logits, cache = module.encode(
             loop.token[:, None], loop.cache, ~loop.done[:, None], logits="last"
         )
         token = pick(fold_in(keys, loop.n), logits, config)
-        kept = jnp.where(loop.done, model.config.pad_id, token)
+        kept = jnp.where(loop.done, module.config.pad_id, token)
         return _Loop(
             n=loop.n + 1,
             cache=cache,
@@ -149,14 +156,15 @@ def _decode(structure, state, cache, token, keys, config):
         )
 
     loop = jax.lax.while_loop(running, body, first)
-    return loop.tokens, loop.valid, loop.cache  # the cache, so that the donated one is written to
+    # The cache is returned so that the donated one can be written to in place.
+    return loop.tokens, loop.valid, loop.cache
 
 
 def pick(keys: jax.Array, logits: jax.Array, config: AutoregressiveConfig) -> jax.Array:
-    """A token for every row: keys [B], logits [B, V] float32 -> [B] int32.
+    """Picks a token for every row: keys [B], logits [B, V] float32 -> [B] int32.
 
-    top_k is applied first, then top_p to what is left, renormalised. Of equal logits at the edge of
-    either, those with the smaller id stay.
+    top_k is applied first, then top_p to the tokens that are left, renormalised. If equal logits
+    lie at the edge of either, the tokens with the smaller ids stay.
     """
     if config.temperature == 0:
         return argmax(logits)

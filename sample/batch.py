@@ -1,7 +1,8 @@
-"""Prompts as arrays: padding, what is refused, and each row's own random key."""
+"""Prompts as arrays: padding, checks, and a random key for each row."""
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,15 @@ import numpy as np
 def pad_prompts(
     prompts: Sequence[Sequence[int]], pad_id: int, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [B, P] int32, mask [B, P] bool) of prompts, padded on the right.
+    """Pads prompts on the right.
 
-    P is `width`, which no prompt exceeds; None for that of the longest.
+    Args:
+      prompts: the tokens of each prompt.
+      pad_id: the token that fills up the rows.
+      width: P, which no prompt exceeds; None for the length of the longest prompt.
+
+    Returns:
+      tokens: [B, P] int32; and mask: [B, P] bool, True at real tokens.
     """
     width = max(map(len, prompts)) if width is None else width
     tokens = np.full((len(prompts), width), pad_id, np.int32)
@@ -27,7 +34,16 @@ def pad_prompts(
 def check_prompts(
     tokens: jax.Array, mask: jax.Array | None, new_tokens: int, max_length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """tokens [B, P] int32 and mask [B, P] bool as NumPy arrays, all True for None.
+    """Checks a batch of prompts.
+
+    Args:
+      tokens: [B, P], prompts.
+      mask: [B, P], true at real tokens; None if all are real.
+      new_tokens: number of tokens that each row is to get.
+      max_length: longest context of the model, in tokens.
+
+    Returns:
+      tokens [B, P] int32 and mask [B, P] bool as NumPy arrays.
 
     Raises:
       ValueError: shapes that do not match, no rows, a row without a real token, or a context longer
@@ -52,19 +68,34 @@ def check_prompts(
     return tokens, mask
 
 
-def fold_in(keys: jax.Array, data) -> jax.Array:
-    """jax.random.fold_in of each of keys [B]."""
+def check_data(data: Any, batch_size: int, num_canvases: int) -> None:
+    """Raises ValueError if an array of the pytree `data` is not [batch_size, num_canvases, ...]."""
+    for array in jax.tree.leaves(data):
+        if np.shape(array)[:2] != (batch_size, num_canvases):
+            raise ValueError(
+                f"data must have a leading axis of {batch_size} rows and one of {num_canvases} "
+                f"canvases in every array, not {np.shape(array)}"
+            )
+
+
+def fold_in(keys: jax.Array, data: jax.Array | int) -> jax.Array:
+    """jax.random.fold_in for each of the keys [B]."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)
 
 
 def row_keys(key: jax.Array, tokens: np.ndarray, mask: np.ndarray) -> jax.Array:
-    """Keys [B]: as given, or one key folded with a checksum of each row's real tokens.
+    """A PRNG key for each row: [B] keys.
+
+    Args:
+      key: [B] keys, which are returned; or one key, which is folded with a checksum of each row's
+        real tokens.
+      tokens, mask: as check_prompts returns them.
 
     Raises:
-      ValueError: neither one key nor one a row.
+      ValueError: the key is neither one key nor one for each row.
     """
     batch_size = tokens.shape[0]
-    if key.dtype == jnp.uint32:  # of jax.random.PRNGKey
+    if key.dtype == jnp.uint32:  # the old form, from jax.random.PRNGKey
         key = jax.random.wrap_key_data(key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape == (batch_size,):

@@ -1,66 +1,73 @@
-"""Reading prompts into a KV cache, whole or in chunks."""
+"""Reading prompts and finished canvases into a KV cache."""
 
 import functools
 
 import jax
 import numpy as np
-from flax import nnx
 
 from diffusiongemma.attention import KVCache
-from sample.split_model import Structure
+from sample.split_model import SplitModel
 
-# Columns of a prompt: enough for a GPU to compute longer than it reads the 26B's weights (15 ms),
-# and no more, for activations grow with them.
+# Columns of a prompt that are read at a time. So many keep a GPU computing for longer than reading
+# the weights of the 26B takes (15 ms). More would only cost memory, as activations grow with them.
 CHUNK = 2048
 
 
 def prefill(
-    structure: Structure,
-    state: nnx.State,
+    model: SplitModel,
     tokens: np.ndarray,
     mask: np.ndarray,
     cache_length: int,
     chunk: int | None = CHUNK,
 ) -> KVCache:
-    """A cache that holds the real tokens of each row, compiled once for each shape.
+    """Reads prompts into a new cache. One program is compiled for each shape.
 
-    In chunks, activations are those of a chunk however long the prompt; the cache is the same up to
-    rounding.
+    In chunks, the activations take the memory of one chunk however long the prompt is. The cache is
+    the same up to rounding.
 
     Args:
-      structure, state: of the model (frozen.py).
-      tokens: [B, P] int32.
+      model: the model, split.
+      tokens: [B, P] int32, prompts.
       mask: [B, P] bool, True at real tokens.
-      cache_length: tokens a row that the cache has room for.
-      chunk: columns of tokens that are read at a time, at most; None for all.
+      cache_length: tokens of each row that the cache has room for.
+      chunk: columns of tokens that are read at a time, at most; None reads all at once.
+
+    Returns:
+      a cache that holds the real tokens of each row.
     """
     batch_size, length = tokens.shape
-    pieces = -(-length // (chunk or length))
-    chunk = -(-length // pieces)  # of one size, lest the last is mostly padding
-    cache = _empty_cache(structure, state, batch_size, cache_length)
+    num_chunks = -(-length // (chunk or length))
+    chunk = -(-length // num_chunks)  # equal sizes, so that the last chunk is not mostly padding
+    cache = _empty_cache(model, batch_size, cache_length)
     for start in range(0, length, chunk):
         missing = max(start + chunk - length, 0)  # the last chunk is filled up with padding
         piece, real = (
             np.pad(x[:, start : start + chunk], ((0, 0), (0, missing))) for x in (tokens, mask)
         )
-        cache = _read(structure, state, piece, real, cache)
+        cache = _read(model, piece, real, cache)
     return cache
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "batch_size", "cache_length"))
-def _empty_cache(structure, state, batch_size, cache_length):
-    return structure.merge(state).init_cache(batch_size, cache_length)
+def commit(model: SplitModel, cache: KVCache, tokens: jax.Array, done: np.ndarray) -> KVCache:
+    """Appends finished canvases to the cache.
 
+    A row that goes on has no stop token in its canvas, so all tokens of its canvas are real.
 
-@functools.partial(jax.jit, static_argnames=("structure",), donate_argnames=("cache",))
-def _read(structure, state, tokens, mask, cache):
-    return structure.merge(state).encode(tokens, cache, mask, logits="none")[1]
-
-
-def commit(structure, state, cache: KVCache, tokens: jax.Array, done: np.ndarray) -> KVCache:
-    """Appends finished canvases [B, C] to the cache, which is donated; rows done [B] keep theirs.
-
-    A row that goes on has no stop token in its canvas, so all of it is real.
+    Args:
+      model: the model, split.
+      cache: the context so far; it is donated.
+      tokens: [B, C] int32, the canvases.
+      done: [B] bool, rows that have ended; their part of the cache stays as it is.
     """
     mask = np.broadcast_to(~done[:, None], tokens.shape)
-    return _read(structure, state, tokens, mask, cache)
+    return _read(model, tokens, mask, cache)
+
+
+@functools.partial(jax.jit, static_argnames=("batch_size", "cache_length"))
+def _empty_cache(model: SplitModel, batch_size: int, cache_length: int) -> KVCache:
+    return model.merge().init_cache(batch_size, cache_length)
+
+
+@functools.partial(jax.jit, donate_argnames=("cache",))
+def _read(model: SplitModel, tokens: jax.Array, mask: jax.Array, cache: KVCache) -> KVCache:
+    return model.merge().encode(tokens, cache, mask, logits="none")[1]

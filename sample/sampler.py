@@ -1,22 +1,35 @@
-"""The sampler: prefill the prompt, then denoise canvas after canvas and commit each."""
+"""The sampler: read the prompt, then denoise canvas after canvas and commit each (TR alg. 1).
+
+`generate` goes from canvas to canvas, `denoise_canvas` is the compiled loop over steps, and step.py
+has one step. Under `jax.disable_jit()` the loop is a Python loop: a print in it, or in a rule,
+shows the numbers of every step.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from diffusiongemma.diffusion import temperature
+from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
 from sample import stopping
-from sample.batch import check_prompts, fold_in, row_keys
+from sample.batch import check_data, check_prompts, fold_in, row_keys
 from sample.prefill import commit, prefill
-from sample.split_model import Frozen, freeze
-from sample.step import SamplerConfig, denoise_step, noise
+from sample.split_model import SplitModel, split
+from sample.step import (
+    Rule,
+    SamplerConfig,
+    StartFunction,
+    Step,
+    entropy_bound_rule,
+    noise_start,
+    propose,
+)
 from sample.timing import Clock
 
 
@@ -25,12 +38,12 @@ class Generation(NamedTuple):
 
     Attributes:
       tokens: [B, max_new_tokens] int32; the stop token is kept, pad follows it.
-      steps: [B, K] int32, calls of denoise for each canvas; 0 for one that was not begun.
+      steps: [B, K] int32, denoising steps of each canvas; 0 for a canvas that was not begun.
       valid_tokens: [B, K] int32, a canvas' tokens up to and with the first stop token, within
         max_new_tokens.
       best: [B, K, N, C] int32, the argmax canvas of every step; -1 in steps not taken.
       accepted: [B, K, N, C] bool; False in steps not taken, and in the step that stopped early,
-        which draws nothing.
+        because nothing is drawn there.
       entropy: [B, K, N, C] float32, nats; -1 in steps not taken.
       best, accepted and entropy are None without config.trajectory.
     """
@@ -44,13 +57,13 @@ class Generation(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """One step of the loop, for who watches it, as arrays on the host.
+    """One step of the loop as a watcher sees it, in arrays on the host.
 
     Attributes:
-      k: which canvas, from 0.
+      k: the canvas, from 0.
       n: the step, from 1.
-      best, accepted, entropy: [B, C], as of Generation.
-      live: [B] bool, the rows that took this step; the others' figures mean nothing.
+      best, accepted, entropy: [B, C], as in Generation.
+      live: [B] bool, the rows that took this step; the arrays mean nothing for the other rows.
     """
 
     k: jax.Array
@@ -62,85 +75,101 @@ class Snapshot(NamedTuple):
 
 
 def generate(
-    model: nnx.Module | Frozen,
+    model: nnx.Module | SplitModel,
     tokens: jax.Array,
     mask: jax.Array | None,
     key: jax.Array,
     config: SamplerConfig | None = None,
     *,
+    rule: Rule = entropy_bound_rule,
+    start: StartFunction | None = None,
+    data: Any = None,
     watch: Callable[[Snapshot], None] | None = None,
     clock: Clock | None = None,
 ) -> Generation:
     """Generates from a batch of prompts, canvas by canvas (TR alg. 1).
 
-    A row gets what it would get alone: neither padding nor the other rows matter to it. Its random
-    numbers come from its own key. With a single `key` that is a fold of the key and a checksum of
-    the row's prompt, so identical prompts draw identically; give one key a row to have them differ.
+    Each row gets what it would get alone: neither padding nor the other rows matter to it. Its
+    random numbers come from its own key. With a single `key`, that is a fold of the key and a
+    checksum of the row's prompt, so identical prompts draw identically. Give one key for each row
+    to have them differ.
 
-    Compiled once for each shape, model structure and config (max_new_tokens matters to shapes
-    only); the weights are arguments of the compiled programs.
+    A program is compiled for each shape, model structure, config, rule, start and watch. In the
+    config, max_new_tokens matters to shapes only. The weights are arguments of the programs.
 
     Args:
-      model: DiffusionGemma, or what has its config, dtype, init_cache, encode and predict; for many
-        calls better Frozen(model), which is taken apart once.
+      model: DiffusionGemma, or a double with its config, dtype, init_cache, encode and predict. For
+        many calls give a SplitModel, so that the model is split only once.
       tokens: [B, P] int32, prompts.
       mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
-      key: a PRNG key, or one for each row in shape [B].
+      key: a PRNG key, or [B] of them.
       config: how to sample; None for the published settings.
-      watch: is called at every step, in order, on another thread; it must not compute with JAX. A
-        program is compiled for each watch, which waits for it; without one there is no callback.
-      clock: gets laps "setup", "prefill", "denoise" and "commit", which wait for the device.
+      rule: makes a step of what the model proposes (step.py). Pass the same function each time:
+        another function, even of the same code, compiles anew.
+      start: changes what a canvas starts from (step.py); None for noise.
+      data: arrays [B, K, ...] in any pytree, for rule and start, which get [:, k] of each for
+        canvas k.
+      watch: called at every step, in order, on another thread; it must not compute with JAX. The
+        program waits for it; without a watch there is no callback in the program.
+      clock: gets laps "setup", "prefill", "denoise" and "commit", each of which waits for the
+        device.
 
     Raises:
-      ValueError: shapes that do not match, a prompt without a real token, a key that is neither,
-        or a context longer than the model's.
+      ValueError: shapes that do not match, a prompt without a real token, a key that is neither one
+        key nor one for each row, or a context longer than the model's.
     """
-    model, config = freeze(model), config or SamplerConfig()
+    model, config = split(model), config or SamplerConfig()
+    lap = clock.lap if clock else lambda name, value=None: None
     canvas_size = config.canvas_size or model.config.canvas_size
     new_tokens = config.max_new_tokens or canvas_size
+    num_canvases = -(-new_tokens // canvas_size)
     tokens, mask = check_prompts(tokens, mask, new_tokens, model.config.max_length)
+    check_data(data, len(tokens), num_canvases)
     keys = row_keys(key, tokens, mask)
-    stop_ids = model.config.stop_ids if config.stop_ids is None else config.stop_ids
-    chunk = config.prefill_chunk
-    config = dataclasses.replace(
+    loop_config = dataclasses.replace(  # without what the loop does not depend on
         config,
         canvas_size=canvas_size,
-        stop_ids=stop_ids,
+        stop_ids=model.config.stop_ids if config.stop_ids is None else config.stop_ids,
         max_new_tokens=None,
         prefill_chunk=None,
     )
+    lap("setup", (keys, model.state))
 
-    structure, state = model.structure, model.state
-    batch_size, num_canvases = tokens.shape[0], -(-new_tokens // canvas_size)
-    # The last canvas is never committed.
-    cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size
-    if clock:
-        clock.lap("setup", (keys, state))
-    cache = prefill(structure, state, tokens, mask, cache_length, chunk)
-    if clock:
-        clock.lap("prefill", cache)
-    out = _blank(batch_size, num_canvases, config, model.config.pad_id)
-    done = np.zeros((batch_size,), bool)
+    cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size  # the last is not committed
+    cache = prefill(model, tokens, mask, cache_length, config.prefill_chunk)
+    lap("prefill", cache)
+
+    out = _blank(len(tokens), num_canvases, loop_config, model.config.pad_id)
+    done = np.zeros(len(tokens), bool)
     for k in range(num_canvases):
-        limit = new_tokens - k * canvas_size
-        canvas = denoise_canvas(structure, state, cache, keys, done, k, limit, config, watch)
+        room = new_tokens - k * canvas_size
+        canvas = denoise_canvas(
+            model,
+            cache,
+            keys,
+            done,
+            k,
+            room,
+            loop_config,
+            watch=watch,
+            rule=rule,
+            start=start,
+            data=_canvas_data(data, k),
+        )
         _store(out, k, canvas)
         if watch:
             jax.effects_barrier()
-        if clock:
-            clock.lap("denoise")
+        lap("denoise")
         done = np.asarray(canvas.done)
         if done.all() or k == num_canvases - 1:
             break
-        cache = commit(structure, state, cache, canvas.tokens, done)
-        if clock:
-            clock.lap("commit", cache)
-    flat = out.tokens.reshape(batch_size, -1)[:, :new_tokens]
-    return out._replace(tokens=flat)
+        cache = commit(model, cache, canvas.tokens, done)
+        lap("commit", cache)
+    return out._replace(tokens=out.tokens.reshape(len(tokens), -1)[:, :new_tokens])
 
 
 class _Canvas(NamedTuple):
-    """A finished canvas: fields of Generation without the K axis, and done [B] bool."""
+    """A finished canvas: the fields of Generation without the axis K, and done [B] bool."""
 
     tokens: jax.Array
     steps: jax.Array
@@ -152,96 +181,135 @@ class _Canvas(NamedTuple):
 
 
 class _Loop(NamedTuple):
-    """State of the denoising loop after n steps."""
+    """The denoising loop after n steps."""
 
-    n: jax.Array
+    n: jax.Array  # int32 scalar
     canvas: jax.Array  # [B, C] int32
     soft: jax.Array  # [B, C, D]
     best: jax.Array  # [B, C] int32
     steps: jax.Array  # [B] int32
     stopped: jax.Array  # [B] bool
-    trajectory: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
+    record: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "config", "watch"))
-def denoise_canvas(structure, state, cache, keys, done, k, limit, config, watch) -> _Canvas:
-    """Denoises canvas k of the rows that are not done, in one loop until the last has stopped."""
-    model = structure.merge(state)
-    vocab_size, pad_id = model.config.vocab_size, model.config.pad_id
-    shape = (keys.shape[0], config.canvas_size)
-    keys = fold_in(keys, k)
+@functools.partial(jax.jit, static_argnames=("config", "watch", "rule", "start"))
+def denoise_canvas(
+    model: SplitModel,
+    cache: KVCache,
+    keys: jax.Array,
+    done: jax.Array,
+    k: jax.Array | int,
+    room: jax.Array | int,
+    config: SamplerConfig,
+    watch: Callable[[Snapshot], None] | None = None,
+    rule: Rule = entropy_bound_rule,
+    start: StartFunction | None = None,
+    data: Any = None,
+) -> _Canvas:
+    """Denoises canvas k of the rows that are not done, until the last of them has stopped.
 
-    trajectory = None
-    if config.trajectory:
-        trajectory = tuple(
-            jnp.full((shape[0], config.max_steps, shape[1]), fill)
-            for fill in (jnp.int32(-1), False, jnp.float32(-1))
-        )
-    first = _Loop(
+    Args:
+      model: the model, split.
+      cache: the context of each row; only read.
+      keys: [B] PRNG keys, the same for all canvases.
+      done: [B] bool, rows that ended in an earlier canvas.
+      k: the canvas, from 0.
+      room: number of tokens that the generation may still take.
+      config: the sampler's settings, canvas_size and stop_ids among them.
+      watch, rule, start: as in generate.
+      data: arrays for rule and start, with leading axis B.
+    """
+    module, keys = model.merge(), fold_in(keys, k)
+
+    first = noise_start(module, fold_in(keys, 0), config)
+    if start is not None:
+        first = start(first, data)
+    loop = _Loop(
         n=jnp.int32(0),
-        canvas=noise(fold_in(keys, 0), shape[1], vocab_size),
-        soft=jnp.zeros((*shape, model.config.width), model.dtype),
-        best=jnp.full(shape, -1, jnp.int32),
-        steps=jnp.zeros(shape[:1], jnp.int32),
+        canvas=first.canvas,
+        soft=first.soft,
+        best=jnp.full_like(first.canvas, -1),  # none
+        steps=jnp.zeros_like(done, jnp.int32),
         stopped=done,
-        trajectory=trajectory,
+        record=_empty_record(first.canvas.shape, config),
     )
 
     def running(loop: _Loop) -> jax.Array:
         return (loop.n < config.max_steps) & ~jnp.all(loop.stopped)
 
-    def body(loop: _Loop) -> _Loop:
+    def denoise(loop: _Loop) -> _Loop:
         n = loop.n + 1
-        t = 1 - loop.n / config.max_steps
-        tau = temperature(t, config.min_temperature, config.max_temperature)
-        step = denoise_step(
-            model, loop.canvas, loop.soft, cache, fold_in(keys, n), tau, config.entropy_bound
-        )
-        stop = jnp.zeros_like(loop.stopped)
-        if config.early_stop:
-            stop = stopping.settled(n, step.entropy, step.best, loop.best, config.stop_threshold)
-
-        def update(new, old):
-            frozen = loop.stopped.reshape(-1, *[1] * (new.ndim - 1))
-            return jnp.where(frozen, old, new)
-
-        new = (step.best, step.accepted & ~stop[:, None], step.entropy)
+        proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
+        step = rule(proposal, data)
+        stops = _stops(n, step, loop.best, config)
+        seen = step.best, step.accepted & ~stops[:, None], step.entropy
         if watch:
-            jax.debug.callback(watch, Snapshot(k, n, *new, ~loop.stopped), ordered=True)
-        trajectory = loop.trajectory
-        if trajectory is not None:
-            trajectory = tuple(
-                old.at[:, loop.n].set(update(x, old[:, loop.n]))
-                for x, old in zip(new, trajectory, strict=True)
-            )
+            jax.debug.callback(watch, Snapshot(k, n, *seen, ~loop.stopped), ordered=True)
         return _Loop(
             n=n,
-            canvas=update(step.canvas, loop.canvas),
-            soft=update(step.soft, loop.soft),
-            best=update(step.best, loop.best),
-            steps=update(loop.steps + 1, loop.steps),
-            stopped=loop.stopped | stop,
-            trajectory=trajectory,
+            canvas=_where(loop.stopped, loop.canvas, step.canvas),
+            soft=_where(loop.stopped, loop.soft, step.soft),
+            best=_where(loop.stopped, loop.best, step.best),
+            steps=_where(loop.stopped, loop.steps, loop.steps + 1),
+            stopped=loop.stopped | stops,
+            record=_recorded(loop, seen),
         )
 
-    last = jax.lax.while_loop(running, body, first)
-    valid, ended = stopping.count_valid(last.best, config.stop_ids, limit)
+    loop = jax.lax.while_loop(running, denoise, loop)
+    # Emit the argmax canvas, never the re-noised one.
+    valid, ended = stopping.count_valid(loop.best, config.stop_ids, room)
     valid = jnp.where(done, 0, valid)
-    tokens = stopping.cut(last.best, valid, pad_id)
-    record = last.trajectory or (None, None, None)
-    return gather(_Canvas(tokens, last.steps, valid, *record, done=done | ended))
+    tokens = stopping.cut(loop.best, valid, module.config.pad_id)
+    record = loop.record or (None, None, None)
+    return gather(_Canvas(tokens, loop.steps, valid, *record, done=done | ended))
+
+
+def _stops(n: jax.Array, step: Step, previous: jax.Array, config: SamplerConfig) -> jax.Array:
+    """The rows [B] that stop at step n; previous [B, C] is the step before's best."""
+    if not config.early_stop:
+        return jnp.zeros(previous.shape[:1], bool)
+    threshold, counted = config.stop_threshold, step.counted
+    return stopping.settled(n, step.entropy, step.best, previous, threshold, counted)
+
+
+def _where(rows: jax.Array, these: jax.Array, others: jax.Array) -> jax.Array:
+    """`these` [B, ...] in some rows [B] bool, `others` in the rest."""
+    return jnp.where(rows.reshape(-1, *[1] * (these.ndim - 1)), these, others)
+
+
+def _empty_record(shape: tuple[int, int], config: SamplerConfig) -> tuple[jax.Array, ...] | None:
+    if not config.trajectory:
+        return None
+    batch_size, canvas_size = shape
+    shape = (batch_size, config.max_steps, canvas_size)
+    return tuple(jnp.full(shape, fill) for fill in (jnp.int32(-1), False, jnp.float32(-1)))
+
+
+def _recorded(loop: _Loop, seen: tuple[jax.Array, ...]) -> tuple[jax.Array, ...] | None:
+    """The record with a step's best, accepted and entropy [B, C] in the rows that took it."""
+    if loop.record is None:
+        return None
+    return tuple(
+        old.at[:, loop.n].set(_where(loop.stopped, old[:, loop.n], new))
+        for old, new in zip(loop.record, seen, strict=True)
+    )
+
+
+def _canvas_data(data: Any, k: int) -> Any:
+    return jax.tree.map(lambda array: array[:, k], data)
 
 
 def _blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int) -> Generation:
+    """A Generation in which no canvas was begun; its tokens are [B, K, C]."""
     shape = (batch_size, num_canvases)
-    steps_shape = (*shape, config.max_steps, config.canvas_size)
+    record_shape = (*shape, config.max_steps, config.canvas_size)
     return Generation(
         tokens=np.full((*shape, config.canvas_size), pad_id, np.int32),
         steps=np.zeros(shape, np.int32),
         valid_tokens=np.zeros(shape, np.int32),
-        best=np.full(steps_shape, -1, np.int32) if config.trajectory else None,
-        accepted=np.zeros(steps_shape, bool) if config.trajectory else None,
-        entropy=np.full(steps_shape, -1, np.float32) if config.trajectory else None,
+        best=np.full(record_shape, -1, np.int32) if config.trajectory else None,
+        accepted=np.zeros(record_shape, bool) if config.trajectory else None,
+        entropy=np.full(record_shape, -1, np.float32) if config.trajectory else None,
     )
 
 

@@ -1,34 +1,43 @@
-"""One denoising step (TR alg. 1): entropies, the entropy-bounded acceptance, re-noising."""
+"""One denoising step (TR alg. 1): what the model proposes, and the rule that makes a step of it."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from diffusiongemma.diffusion import initial_canvas
+from diffusiongemma.attention import KVCache
+from diffusiongemma.diffusion import initial_canvas, temperature
 from diffusiongemma.head import DrawNoise, block_size
+from sample.batch import fold_in
 from sample.prefill import CHUNK
+
+# A step's keys folded with this are for draws of a rule's own: splitting in two takes 0 and 1.
+OWN = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig:
-    """How to sample; the defaults are the published ones (TR alg. 1).
+    """How to sample; the defaults are the published settings (TR alg. 1).
 
     Attributes:
-      max_steps: N, denoising steps that a canvas may take.
-      entropy_bound: b, nats; the sum of entropies up to which a step accepts draws.
-      stop_threshold: e, nats; the mean entropy of a canvas at which it may stop.
-      min_temperature, max_temperature: tau(t) = min + (max - min) t, t = 1, 1 - 1/N, ..., 1/N.
-      early_stop: False makes every canvas take N steps.
-      max_new_tokens: tokens to generate, kept to the token; None for one canvas.
-      canvas_size: C; None for the model's.
-      stop_ids: tokens that end a generation; None for the model's, () for none.
+      max_steps: largest number of denoising steps for a canvas (N).
+      entropy_bound: a step accepts draws until their entropies sum to more than this (b, nats).
+      stop_threshold: a canvas may stop when its mean entropy is at most this (e, nats).
+      min_temperature: the temperature falls linearly from max_temperature towards this, as
+        tau(t) = min + (max - min) t with t = 1, 1 - 1/N, ..., 1/N.
+      max_temperature: temperature of the first step.
+      early_stop: stop a canvas when it has settled; without it every canvas takes max_steps.
+      max_new_tokens: number of tokens to generate; default: one canvas.
+      canvas_size: number of tokens in a canvas (C); default: the model's.
+      stop_ids: ids of the tokens that end a generation; default: the model's; empty: none.
       trajectory: record every step.
-      prefill_chunk: prompt columns read at a time, at most; None for all.
+      prefill_chunk: largest number of prompt tokens that are read at a time; None reads all at
+        once.
 
     Raises:
-      ValueError: a field out of range.
+      ValueError: a field is out of range.
     """
 
     max_steps: int = 48
@@ -58,15 +67,74 @@ class SamplerConfig:
             object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
 
-class Step(NamedTuple):
-    """What one step makes of a canvas.
+class Start(NamedTuple):
+    """What the loop starts from, before the model is asked.
 
     Attributes:
+      canvas: [B, C] int32, uniform noise over the vocabulary.
+      soft: [B, C, D], zeros.
+      keys: [B] PRNG keys for draws of a start function's own.
+      config: the sampler's settings.
+      model: the model.
+    """
+
+    canvas: jax.Array
+    soft: jax.Array
+    keys: jax.Array
+    config: SamplerConfig
+    model: Any
+
+
+class Proposal(NamedTuple):
+    """What a rule may choose from at one step: what the model says, and fresh noise.
+
+    Attributes:
+      n: int32 scalar, the step, from 1 to N.
+      t: float32 scalar, the noise level, which falls from 1 to 1/N.
+      temperature: float32 scalar, tau(t); it divides the logits of draws and entropies.
+      canvas: [B, C] int32, the noisy canvas that the model has seen.
       best: [B, C] int32, the most probable token of every position.
+      drawn: [B, C] int32, a draw from the tempered distribution of every position.
       entropy: [B, C] float32, nats, of the tempered distributions.
-      accepted: [B, C] bool, where the next canvas keeps this step's draw.
-      canvas: [B, C] int32, the next step's noisy canvas.
-      soft: [B, C, D], the next step's self-conditioning.
+      soft: [B, C, D], mean embedding under the tempered distributions.
+      noise: [B, C] int32, fresh uniform noise over the vocabulary.
+      keys: [B] PRNG keys for draws of the rule's own.
+      config: the sampler's settings.
+      model: the model. model.embedder.encode(tokens) is the `soft` of tokens that are certain, and
+        model.soft_embed(logits / temperature) that of other logits.
+      states: [B, C, D], the hidden states that `logits` reads; None if the model does not tell.
+    """
+
+    n: jax.Array
+    t: jax.Array
+    temperature: jax.Array
+    canvas: jax.Array
+    best: jax.Array
+    drawn: jax.Array
+    entropy: jax.Array
+    soft: jax.Array
+    noise: jax.Array
+    keys: jax.Array
+    config: SamplerConfig
+    model: Any
+    states: jax.Array | None
+
+    def logits(self) -> jax.Array:
+        """[B, C, V] float32, softcapped, before the temperature; the loop itself needs none."""
+        return self.model.to_logits(self.states)
+
+
+class Step(NamedTuple):
+    """What the loop goes on with.
+
+    Attributes:
+      best: [B, C] int32, the clean canvas as this step sees it; that of the last step is emitted.
+      entropy: [B, C] float32, nats; the mean over the counted positions decides on stopping.
+      accepted: [B, C] bool, where the next canvas keeps this step's draw. It is only recorded.
+      canvas: [B, C] int32, the noisy canvas of the next step.
+      soft: [B, C, D], the self-conditioning of the next step.
+      counted: [B, C] bool, the positions that decide on stopping; None for all. A row that has none
+        stops at its first step.
     """
 
     best: jax.Array
@@ -74,12 +142,31 @@ class Step(NamedTuple):
     accepted: jax.Array
     canvas: jax.Array
     soft: jax.Array
+    counted: jax.Array | None = None
+
+
+# Plain functions that are traced like the rest of the loop. The second argument is the caller's
+# arrays for this canvas, with leading axis B; rows must not depend on each other.
+StartFunction = Callable[[Start, Any], Start]
+Rule = Callable[[Proposal, Any], Step]
+
+
+def entropy_bound_rule(proposal: Proposal, data: Any = None) -> Step:
+    """The published rule (TR alg. 1): keep the surest draws, and make noise of the rest again."""
+    accepted = accept(proposal.entropy, proposal.config.entropy_bound)
+    return Step(
+        best=proposal.best,
+        entropy=proposal.entropy,
+        accepted=accepted,
+        canvas=jnp.where(accepted, proposal.drawn, proposal.noise),
+        soft=proposal.soft,
+    )
 
 
 def accept(entropy: jax.Array, bound: float) -> jax.Array:
     """The positions that keep their draw (TR alg. 1).
 
-    Positions are ordered by entropy ascending, ties by position; accepted is the longest prefix
+    Positions are ordered by entropy ascending, ties by position. The longest prefix is accepted
     whose entropies, without the last one's own, sum to at most the bound: always at least one.
 
     Args:
@@ -96,8 +183,63 @@ def accept(entropy: jax.Array, bound: float) -> jax.Array:
     return jnp.put_along_axis(jnp.zeros_like(keep), order, keep, axis=-1, inplace=False)
 
 
+def noise_start(model: Any, keys: jax.Array, config: SamplerConfig) -> Start:
+    """x ~ Uniform(V)^C, soft = 0.
+
+    Args:
+      model: gives config and dtype.
+      keys: [B] PRNG keys.
+      config: the sampler's settings, canvas_size among them.
+    """
+    canvas = noise(keys, config.canvas_size, model.config.vocab_size)
+    soft = jnp.zeros((*canvas.shape, model.config.width), model.dtype)
+    return Start(canvas, soft, fold_in(keys, OWN), config, model)
+
+
+def propose(
+    model: Any,
+    cache: KVCache,
+    canvas: jax.Array,
+    soft: jax.Array,
+    n: jax.Array | int,
+    keys: jax.Array,
+    config: SamplerConfig,
+) -> Proposal:
+    """Asks the model for the clean canvas behind a noisy one, at step n of 1..N.
+
+    Args:
+      model: DiffusionGemma, or a double with its config and predict.
+      cache: the context; only read.
+      canvas: [B, C] int32.
+      soft: [B, C, D], the self-conditioning; zeros at the first step.
+      n: the step.
+      keys: [B] PRNG keys of this step.
+      config: the sampler's settings.
+    """
+    t = 1 - (n - 1) / config.max_steps
+    tau = temperature(t, config.min_temperature, config.max_temperature)
+    size, vocab_size = canvas.shape[1], model.config.vocab_size
+    draw_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    found = model.predict(canvas, cache, soft, tau, draw_noise(draw_keys, size, vocab_size))
+    return Proposal(
+        n=n,
+        t=t,
+        temperature=tau,
+        canvas=canvas,
+        best=found.best,
+        drawn=found.drawn,
+        entropy=found.entropy,
+        soft=found.soft,
+        noise=noise(noise_keys, size, vocab_size),
+        keys=fold_in(keys, OWN),
+        config=config,
+        model=model,
+        states=found.states,
+    )
+
+
 def draw_noise(keys: jax.Array, canvas_size: int, vocab_size: int) -> DrawNoise:
-    """Noise of a draw at every position; each row's comes from its own key [B]."""
+    """Random numbers of one draw at every position; each row's come from its own key [B]."""
     blocks = vocab_size // block_size(vocab_size)
 
     def row(key: jax.Array) -> DrawNoise:
@@ -113,30 +255,3 @@ def draw_noise(keys: jax.Array, canvas_size: int, vocab_size: int) -> DrawNoise:
 def noise(keys: jax.Array, canvas_size: int, vocab_size: int) -> jax.Array:
     """A uniformly random canvas for each row's key: keys [B] -> [B, C] int32."""
     return jax.vmap(lambda key: initial_canvas(key, (canvas_size,), vocab_size))(keys)
-
-
-def denoise_step(
-    model, canvas: jax.Array, soft: jax.Array, cache, keys: jax.Array, temperature, bound: float
-) -> Step:
-    """Predicts the clean canvas, and makes the next noisy one out of it.
-
-    Args:
-      model: gives config and predict.
-      canvas: [B, C] int32.
-      soft: [B, C, D], zeros at the first step.
-      cache: the model's context; only read.
-      keys: [B] PRNG keys of this step.
-      temperature: tau(t), a scalar.
-      bound: the entropy bound, nats.
-    """
-    size, vocab_size = canvas.shape[1], model.config.vocab_size
-    draw_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    found = model.predict(canvas, cache, soft, temperature, draw_noise(draw_keys, size, vocab_size))
-    accepted = accept(found.entropy, bound)
-    return Step(
-        best=found.best,
-        entropy=found.entropy,
-        accepted=accepted,
-        canvas=jnp.where(accepted, found.drawn, noise(noise_keys, size, vocab_size)),
-        soft=found.soft,
-    )

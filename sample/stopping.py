@@ -1,29 +1,40 @@
-"""When a row's canvas is finished, and which of its tokens count."""
+"""When a row's canvas is finished, and how many of its tokens are valid."""
 
 import jax
 import jax.numpy as jnp
 
 
 def settled(
-    n: jax.Array, entropy: jax.Array, best: jax.Array, previous: jax.Array, threshold: float
+    n: jax.Array,
+    entropy: jax.Array,
+    best: jax.Array,
+    previous: jax.Array,
+    threshold: float,
+    counted: jax.Array | None = None,
 ) -> jax.Array:
-    """The early stop of TR alg. 1: confident, and of the same opinion as one step ago.
+    """The early stop of TR alg. 1: the model is confident and has not changed its mind.
 
     Args:
-      n: the step, from 1; the first never stops.
+      n: the step, from 1; the first step never stops a row that has a counted position.
       entropy: [B, C] float32, nats.
-      best, previous: [B, C] int32, the argmax canvases of this step and of the one before.
+      best, previous: [B, C] int32, the argmax canvases of this step and of the step before.
       threshold: largest mean entropy at which a row stops.
+      counted: [B, C] bool, the positions that decide; None for all.
 
     Returns:
       [B] bool.
     """
-    unchanged = jnp.all(best == previous, axis=1)
-    return (n > 1) & unchanged & (jnp.mean(entropy, axis=1) <= threshold)
+    same = best == previous
+    if counted is None:
+        return (n > 1) & jnp.all(same, axis=1) & (jnp.mean(entropy, axis=1) <= threshold)
+    total = jnp.sum(counted, axis=1)
+    mean = jnp.sum(jnp.where(counted, entropy, 0), axis=1) / jnp.maximum(total, 1)
+    unchanged = jnp.all(same | ~counted, axis=1)
+    return ((n > 1) | (total == 0)) & unchanged & (mean <= threshold)
 
 
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
-    """Which tokens end a generation: [...] int32 -> [...] bool."""
+    """Marks the tokens that end a generation: [...] int32 -> [...] bool."""
     found = jnp.zeros(tokens.shape, bool)
     for stop_id in stop_ids:
         found |= tokens == stop_id
@@ -38,10 +49,10 @@ def count_valid(
     Args:
       tokens: [B, C] int32.
       stop_ids: tokens that end a generation; may be empty.
-      limit: how many tokens the generation still takes.
+      limit: number of tokens that the generation may still take.
 
     Returns:
-      valid [B] int32; and ended [B] bool, whether a stop token is among them.
+      valid: [B] int32, the counts; and ended: [B] bool, whether a stop token is among the tokens.
     """
     stops = is_stop(tokens, stop_ids)
     size = tokens.shape[1]
@@ -51,5 +62,5 @@ def count_valid(
 
 
 def cut(tokens: jax.Array, valid: jax.Array, pad_id: int) -> jax.Array:
-    """Pads [B, C] tokens after the first `valid` [B] of each row."""
+    """Replaces what follows the first `valid` [B] tokens of each row of [B, C] by pad."""
     return jnp.where(jnp.arange(tokens.shape[1]) < valid[:, None], tokens, pad_id)

@@ -8,10 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # What the README says of the task and the rule that its blocks define.
 THEN = """
-assert Doubling(largest=10).open(0, None).test[1] == 3 and Doubling().text(21) == ("Double 21", "42")
-again = generate(
-    model, tokens, None, jax.random.key(0), SamplerConfig(**sampler_defaults(folder)), rule=sure_ones
-)
+assert Doubling(largest=10).open(0, None).test[1] == 3
+assert Doubling().text(21) == ("Double 21", "42")
+settings = SamplerConfig(**sampler_defaults(folder))
+again = generate(model, tokens, None, jax.random.key(0), settings, rule=sure_ones)
 assert logits.shape == (1, model.config.canvas_size, model.config.vocab_size)
 print(tokenizer.decode(again.tokens[0]))
 """

@@ -15,7 +15,7 @@ from diffusiongemma import DiffusionGemma
 from sample.batch import pad_prompts
 from sample.loading import check_vocabulary
 from sample.sampler import Generation, generate
-from sample.split_model import Frozen
+from sample.split_model import SplitModel
 from sample.step import SamplerConfig
 from sample.timing import Clock
 
@@ -89,7 +89,7 @@ class Evaluation:
         check_vocabulary(model, template.tokenizer)
         self.template, self.task, self.items, self.seed = template, task, items, seed
         self.canvases, self.batch_size = canvases, min(batch_size, len(items))
-        self.config, self._model = model.config, Frozen(model)
+        self.config, self._model = model.config, SplitModel(model)
         encode = template.tokenizer.encode
         asked = [task.conversation(item) for item in items]
         self._answers = [encode(template.example(*c)[1]) for c in asked]

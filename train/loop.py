@@ -181,7 +181,7 @@ def describe(config: RunConfig, model: ModelConfig, start: Checkpoint) -> dict[s
 
 
 def export(config: RunConfig, workdir: Path, start: Checkpoint, model: DiffusionGemma) -> Path:
-    """Writes adapter/ and model/ of a finished run; returns the path of the latter if there is one."""
+    """Writes adapter/ and model/ of a finished run; returns the path of model/ if there is one."""
     adapter = workdir / "adapter"
     if config.lora.rank and config.init and not adapter.exists():
         convert_checkpoint(workdir, adapter, "peft")

@@ -30,7 +30,7 @@ from diffusiongemma.ops.quantized import Precision, QuantizedParam
 from diffusiongemma.quantized_model import abstract_model
 from diffusiongemma.sharding import BATCH, MeshConfig, state_sharding
 from sample.sampler import denoise_canvas
-from sample.split_model import Frozen, Structure
+from sample.split_model import SplitModel
 from sample.step import SamplerConfig
 from train.compile_target import CompileTarget, devices
 from train.config import RunConfig
@@ -201,23 +201,23 @@ def plan_generation(setup: GenerationSetup, target: CompileTarget | None) -> Pla
     mesh = setup.mesh.make(devices(target or "cpu", setup.mesh.size))
     rows = BATCH if batch_size % (setup.mesh.data * setup.mesh.fsdp) == 0 else None
 
-    def arguments(dtype: DTypeLike) -> tuple[Structure, nnx.State, KVCache]:
+    def arguments(dtype: DTypeLike) -> tuple[SplitModel, KVCache]:
         model = abstract_model(shape, dtype, setup.quantize)
-        frozen = Frozen(model)
+        split = SplitModel(model)
         cache = jax.eval_shape(lambda: model.init_cache(batch_size, setup.context))
         by_row = NamedSharding(mesh, PartitionSpec(rows))
         cache = _placed(cache, jax.tree.map(lambda _: by_row, cache))
-        placed = _placed(frozen.state, state_sharding(frozen.state, mesh))
-        return frozen.structure, placed, cache
+        placed = _placed(split.state, state_sharding(split.state, mesh))
+        return SplitModel.join(split.structure, placed), cache
 
     with jax.set_mesh(mesh):
-        _, state, cache = arguments(setup.dtype)
+        split, cache = arguments(setup.dtype)
         activations = None
         if target:
             sampler = SamplerConfig(canvas_size=shape.canvas_size, stop_ids=shape.stop_ids)
             keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
             done = jax.ShapeDtypeStruct((batch_size,), bool)
-            rest = keys, done, 0, shape.canvas_size, sampler, None
+            rest = keys, done, 0, shape.canvas_size, sampler
             arrays = arguments(_compiled_dtype(setup.dtype, target))
             activations = _temporaries(target, denoise_canvas, *arrays, *rest)
     title = (
@@ -225,8 +225,8 @@ def plan_generation(setup: GenerationSetup, target: CompileTarget | None) -> Pla
         f"{_dtype_names(setup.dtype, setup.quantize)}; mesh {setup.mesh}"
     )
     parts = {
-        "quantized weights": _size(nnx.filter_state(state, QuantizedParam)),
-        "weights": _size(nnx.filter_state(state, nnx.Not(QuantizedParam))),
+        "quantized weights": _size(nnx.filter_state(split.state, QuantizedParam)),
+        "weights": _size(nnx.filter_state(split.state, nnx.Not(QuantizedParam))),
         "KV cache": _size(cache),
     }
     return Plan(

@@ -175,5 +175,7 @@ class BaseMixtureTask(Task):
         return item["prompt"], item["answer"]
 
     def bins(self, items: Sequence[dict[str, str]]) -> dict[str, dict[str, np.ndarray]]:
-        names = np.array([item["task"] for item in items])
-        return {"kind of item": {name: names == name for name in sorted(set(names.tolist()))}}
+        kinds = np.array([item["task"] for item in items])
+        sizes = {f"{size} grids": np.char.endswith(kinds, size) for size in ("9x9", "4x4")}
+        sizes["words and numbers"] = ~np.logical_or.reduce(list(sizes.values()))
+        return {"size": sizes, "kind": {kind: kinds == kind for kind in sorted(set(kinds))}}

@@ -17,7 +17,7 @@ from sample.autoregressive import AutoregressiveConfig, Continuation, generate_a
 from sample.batch import pad_prompts
 from sample.command.prompt_rows import Row
 from sample.sampler import Generation, Snapshot, generate
-from sample.split_model import Frozen, freeze
+from sample.split_model import SplitModel, split
 from sample.statistics import Statistics
 from sample.step import SamplerConfig
 from sample.timing import Clock
@@ -69,7 +69,7 @@ class Session:
       statistics: of all answers by mode.
     """
 
-    model: DiffusionGemma | Frozen
+    model: DiffusionGemma | SplitModel
     tokenizer: Tokenizer
     template: ChatTemplate
     sampler: SamplerConfig
@@ -86,7 +86,7 @@ class Session:
     _warm: set[tuple] = dataclasses.field(default_factory=set)
 
     def __post_init__(self):
-        self.model = freeze(self.model)
+        self.model = split(self.model)
 
     def request(self, row: Row) -> Request:
         """The row's prompt as tokens; raises ValueError with what is wrong with it."""

@@ -93,7 +93,7 @@ def benchmark(
     inputs = make_inputs(
         subject.make_model(), subject.batch, subject.context, settings.prefill_chunk
     )
-    found["weights_gb"] = sum(x.nbytes for x in jax.tree.leaves(inputs.state)) / 1e9
+    found["weights_gb"] = sum(x.nbytes for x in jax.tree.leaves(inputs.split)) / 1e9
     only = None if extras.parts else "steps"
     loop, *parts = step_programs(inputs, settings.steps, only)
     found |= _of_step(loop, parts, settings)

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.attention import KVCache
 from diffusiongemma.moe import MoE
+from sample.split_model import SplitModel
 from scripts.benchmark.inputs import Inputs
 from scripts.benchmark.timing import measure
 
@@ -21,16 +22,16 @@ def touched_experts(inputs: Inputs) -> list[int]:
 
     @jax.jit
     def count(
-        state: nnx.State, canvas: jax.Array, cache: KVCache, soft: jax.Array
+        split: SplitModel, canvas: jax.Array, cache: KVCache, soft: jax.Array
     ) -> list[jax.Array]:
-        model = inputs.structure.merge(state)
+        model = split.merge()
         found = []
         for block in model.layers:
             block.moe = nnx.static(functools.partial(_watched, block.moe, found))
-        model._denoised(canvas, cache, soft)
+        model.canvas_states(canvas, cache, soft)
         return found
 
-    return [int(n) for n in count(inputs.state, inputs.canvas, inputs.cache, inputs.soft)]
+    return [int(n) for n in count(inputs.split, inputs.canvas, inputs.cache, inputs.soft)]
 
 
 def _watched(moe: MoE, found: list[jax.Array], x: jax.Array, residual: jax.Array) -> jax.Array:
@@ -49,7 +50,7 @@ def floor_bytes(inputs: Inputs, touched: list[int] | None) -> int:
     """
     total = sum(x.nbytes for x in jax.tree.leaves(inputs.cache.layers))
     num_experts = inputs.model.config.num_experts
-    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs.state):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(inputs.split.state):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         part = 1.0
         if touched and any(stack in name for stack in EXPERTS):

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.attention import KVCache
 from sample.prefill import prefill
-from sample.split_model import Frozen, Structure
+from sample.split_model import SplitModel
 
 
 def random_model(config: ModelConfig, dtype: DTypeLike, seed: int = 0) -> DiffusionGemma:
@@ -45,7 +45,7 @@ class Inputs:
     """A model and the arguments of its denoising step: a full cache and a random canvas.
 
     Attributes:
-      structure, state: the model in two parts; see sample/split_model.py.
+      split: the model, split; see sample/split_model.py.
       tokens: [B, P] int32, the tokens in the cache.
       cache: the KV cache of these tokens.
       canvas: [B, C] int32.
@@ -53,8 +53,7 @@ class Inputs:
       keys: [B] PRNG keys.
     """
 
-    structure: Structure
-    state: nnx.State
+    split: SplitModel
     tokens: jax.Array
     cache: KVCache
     canvas: jax.Array
@@ -63,8 +62,8 @@ class Inputs:
 
     @property
     def model(self) -> DiffusionGemma:
-        """The model, which shares its arrays with the state."""
-        return self.structure.merge(self.state)
+        """The model, which shares its arrays with `split`."""
+        return self.split.merge()
 
 
 def make_inputs(model: DiffusionGemma, batch: int, context: int, chunk: int) -> Inputs:
@@ -76,15 +75,13 @@ def make_inputs(model: DiffusionGemma, batch: int, context: int, chunk: int) -> 
       chunk: tokens that prefill reads at a time.
     """
     config = model.config
-    frozen = Frozen(model)
-    structure, state = frozen.structure, frozen.state
+    split = SplitModel(model)
     tokens, canvas, soft, keys = jax.random.split(jax.random.key(1), 4)
     tokens = jax.random.randint(tokens, (batch, context), 0, config.vocab_size)
     shape = (batch, config.canvas_size)
-    cache = prefill(structure, state, tokens, jnp.ones(tokens.shape, bool), context, chunk)
+    cache = prefill(split, tokens, jnp.ones(tokens.shape, bool), context, chunk)
     return Inputs(
-        structure,
-        state,
+        split,
         tokens,
         cache,
         jax.random.randint(canvas, shape, 0, config.vocab_size),

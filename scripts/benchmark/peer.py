@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from diffusiongemma import save_checkpoint
+from diffusiongemma.attention import KVCache
+from sample.split_model import SplitModel
 from scripts.benchmark.inputs import Inputs
 from scripts.benchmark.step_parts import prefill_program
 from scripts.benchmark.timing import Program, Settings, Timing, measure, timed
@@ -40,7 +41,7 @@ class Peer:
         folder = Path(self._folder.name)
         dtype = inputs.model.dtype
         save_checkpoint(inputs.model, folder / "hf", format="hf")
-        logits = jax.jit(lambda state: _denoise(inputs, state))(inputs.state)
+        logits = _denoise(inputs.split, inputs.canvas, inputs.cache)
         arrays = {"tokens": inputs.tokens, "canvas": inputs.canvas, "noisy": noisy}
         np.savez(folder / "inputs.npz", logits=logits, **arrays)
         command = [python, str(SCRIPT), str(folder / "hf"), str(folder / "inputs.npz"), dtype.name]
@@ -80,8 +81,9 @@ class Peer:
         return json.loads(line)
 
 
-def _denoise(inputs: Inputs, state: nnx.State) -> jax.Array:
-    return inputs.structure.merge(state).denoise(inputs.canvas, inputs.cache)
+@jax.jit
+def _denoise(split: SplitModel, canvas: jax.Array, cache: KVCache) -> jax.Array:
+    return split.merge().denoise(canvas, cache)
 
 
 def compare(

@@ -12,11 +12,10 @@ from diffusiongemma.attention import KVCache, denoise_contexts
 from diffusiongemma.head import DrawNoise, Prediction
 from sample.prefill import prefill
 from sample.sampler import denoise_canvas
-from sample.step import SamplerConfig, Step, denoise_step
+from sample.split_model import SplitModel
+from sample.step import SamplerConfig, Step, entropy_bound_rule, propose
 from scripts.benchmark.inputs import Inputs
 from scripts.benchmark.timing import Program
-
-TEMPERATURE, ENTROPY_BOUND = 0.6, 0.1
 
 
 def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[Program]:
@@ -31,7 +30,7 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
       steps: denoising steps of the loop.
       only: the name of one program; None for all.
     """
-    structure, state, cache, canvas = inputs.structure, inputs.state, inputs.cache, inputs.canvas
+    split, cache, canvas = inputs.split, inputs.cache, inputs.canvas
     config = inputs.model.config
     sampler = SamplerConfig(
         max_steps=steps, early_stop=False, canvas_size=canvas.shape[1], stop_ids=()
@@ -39,19 +38,19 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
     done = jnp.zeros(canvas.shape[:1], bool)
 
     def loop() -> Program:
-        rest = inputs.keys, done, 0, canvas.shape[1], sampler, None
-        return _compiled("steps", denoise_canvas, structure, state, cache, *rest)
+        rest = inputs.keys, done, 0, canvas.shape[1], sampler
+        return _compiled("steps", denoise_canvas, split, cache, *rest)
 
     def part(name: str, function: Callable[..., Any], *args: Any) -> Program:
-        def run(state, *args):
-            return function(structure.merge(state), *args)
+        def run(split: SplitModel, *args: Any) -> Any:
+            return function(split.merge(), *args)
 
-        return _compiled(name, jax.jit(run), state, *args)
+        return _compiled(name, jax.jit(run), split, *args)
 
     def layers(
         model: DiffusionGemma, canvas: jax.Array, cache: KVCache, soft: jax.Array
     ) -> jax.Array:
-        return model._denoised(canvas, cache, soft)
+        return model.canvas_states(canvas, cache, soft)
 
     def attention(model: DiffusionGemma, x: jax.Array, cache: KVCache) -> jax.Array:
         contexts = denoise_contexts(config, cache, *canvas.shape)
@@ -67,8 +66,7 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
     def sampling(
         model: DiffusionGemma, x: jax.Array, canvas: jax.Array, soft: jax.Array, keys: jax.Array
     ) -> Step:
-        only_head = _Head(model, x)
-        return denoise_step(only_head, canvas, soft, None, keys, TEMPERATURE, ENTROPY_BOUND)
+        return entropy_bound_rule(propose(_Head(model, x), None, canvas, soft, 1, keys, sampler))
 
     made = {
         "steps": loop,
@@ -83,7 +81,7 @@ def step_programs(inputs: Inputs, steps: int, only: str | None = None) -> list[P
 
 
 class _Head:
-    """Stands for a model in denoise_step, and has its head alone, on given hidden states."""
+    """Stands for a model in propose, and has its head alone, on given hidden states."""
 
     def __init__(self, model: DiffusionGemma, hidden: jax.Array):
         self.config, self._backend = model.config, model.backend
@@ -108,7 +106,7 @@ def prefill_program(inputs: Inputs, chunk: int) -> Program:
     length = inputs.tokens.shape[1]
 
     def run() -> KVCache:
-        return prefill(inputs.structure, inputs.state, inputs.tokens, real, length, chunk)
+        return prefill(inputs.split, inputs.tokens, real, length, chunk)
 
     return Program("prefill", run, 0.0, 0)
 

@@ -44,7 +44,7 @@ class Trainer:
             add_lora(model, lora_rank, lora_rank, rngs=nnx.Rngs(SEED))
             model.remat = True
         else:
-            model = inputs.structure.merge(jax.tree.map(jnp.copy, inputs.state))
+            model = jax.tree.map(jnp.copy, inputs.split).merge()
         optimizer = optax.adam(LEARNING_RATE)
         graphdef, self._state, self._frozen = init_state(model, optimizer)
         self._step = make_train_step(graphdef, optimizer, loss_config(inputs), SEED)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sample import AutoregressiveConfig, Frozen, generate_autoregressive
+from sample import AutoregressiveConfig, SplitModel, generate_autoregressive
 from sample.autoregressive import pick
 from sample.prefill import prefill
 from tests.conftest import Compiled
@@ -105,14 +105,13 @@ def test_config_errors(fields, message):
 
 def test_prefill_in_chunks_equals_one_shot(lively_model, prompts):
     tokens, mask = prompts
-    frozen = Frozen(lively_model)
-    split = frozen.structure, frozen.state
+    split = SplitModel(lively_model)
     compiled = Compiled(lively_model)
     canvas = np.random.default_rng(1).integers(3, 49, (4, 12)).astype(np.int32)
-    whole = prefill(*split, tokens, mask, 20)
+    whole = prefill(split, tokens, mask, 20)
     expected = compiled.denoise(canvas, whole)
     for chunk in (1, 5, 7, 12, 30):
-        cache = prefill(*split, tokens, mask, 20, chunk)
+        cache = prefill(split, tokens, mask, 20, chunk)
         np.testing.assert_array_equal(cache.length, LENGTHS)
         for a, b in zip(jax.tree.leaves(cache), jax.tree.leaves(whole), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.head import Prediction
-from sample import Frozen, SamplerConfig, generate, prefill, sampler
+from sample import SamplerConfig, SplitModel, generate, prefill, sampler
 
 STOP, PAD = 1, 0
 KEY = jax.random.key(0)
@@ -55,15 +55,15 @@ def prompts(*rows: int) -> np.ndarray:
     return np.array([[row, 40] for row in rows], np.int32)
 
 
-def test_a_frozen_model_stays_as_it_was():
+def test_a_split_model_stays_as_it_was():
     model, config = Scripted(SCRIPT), SamplerConfig(max_new_tokens=10)
-    frozen, compiled = Frozen(model), sampler.denoise_canvas._cache_size
+    split, compiled = SplitModel(model), sampler.denoise_canvas._cache_size
     model.script[...] = model.script[...] + 1
-    found = generate(frozen, prompts(2), None, KEY, config)
+    found = generate(split, prompts(2), None, KEY, config)
     assert found.tokens.tolist() == [[5, 5, 5, 5, 6, 6, 6, 6, 7, 7]]
     assert generate(model, prompts(2), None, KEY, config).tokens[0, 0] == 6
     before = compiled()
-    generate(Frozen(Scripted(SCRIPT)), prompts(2), None, KEY, config)  # another of its structure
+    generate(SplitModel(Scripted(SCRIPT)), prompts(2), None, KEY, config)  # equal structure
     assert compiled() == before
 
 
@@ -84,7 +84,12 @@ def test_stop_tokens_end_rows_and_max_new_tokens_ends_all(model):
 def test_stops_when_all_rows_are_done(model, monkeypatch):
     calls = []
     denoise_canvas = sampler.denoise_canvas
-    monkeypatch.setattr(sampler, "denoise_canvas", lambda *a: calls.append(1) or denoise_canvas(*a))
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return denoise_canvas(*args, **kwargs)
+
+    monkeypatch.setattr(sampler, "denoise_canvas", counted)
     got = generate(model, prompts(0, 3), None, KEY, SamplerConfig(max_new_tokens=12))
     assert len(calls) == 1
     assert got.tokens.shape == (2, 12) and got.steps.tolist() == [[2, 0, 0], [2, 0, 0]]

@@ -11,7 +11,7 @@ def test_a_long_prompt_is_read_in_equal_chunks_by_default(monkeypatch):
     assert SamplerConfig().prefill_chunk == AutoregressiveConfig().prefill_chunk == CHUNK
     widths = []
 
-    def read(structure, state, tokens, mask, cache):
+    def read(model, tokens, mask, cache):
         widths.append((tokens.shape[1], int(mask.sum())))
         return cache
 
@@ -23,5 +23,5 @@ def test_a_long_prompt_is_read_in_equal_chunks_by_default(monkeypatch):
         (3 * CHUNK, [(CHUNK, CHUNK)] * 3),
     ]:
         widths.clear()
-        prefill(None, None, np.ones((1, length)), np.ones((1, length), bool), length)
+        prefill(None, np.ones((1, length)), np.ones((1, length), bool), length)
         assert widths == expected

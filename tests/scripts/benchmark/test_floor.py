@@ -17,7 +17,7 @@ def test_what_a_step_must_read_and_compute():
     assert floor.touched_experts(made) == [2]
     experts = sum(x[...].nbytes for x in (moe.gate_up.kernel, moe.down.kernel))
     everything = floor.floor_bytes(made, None)
-    held = jax.tree.leaves((made.state, made.cache.layers))
+    held = jax.tree.leaves((made.split, made.cache.layers))
     assert everything == sum(x.nbytes for x in held)
     assert everything - floor.floor_bytes(made, [1]) == experts * 3 // 4
     # Twice the 32 x 48 dense weights: three maps, two operations each, 12 tokens.

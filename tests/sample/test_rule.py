@@ -1,0 +1,349 @@
+"""Rules that change a denoising step. What they did is checked from what the loop recorded.
+
+Switches that plant an error are part of a rule's data, so that no second program is compiled.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from diffusiongemma import ModelConfig
+from diffusiongemma.head import Prediction
+from sample import Generation, SamplerConfig, Step, entropy_bound_rule, generate
+from sample.sampler import denoise_canvas
+from sample.step import accept
+
+KEY = jax.random.key(3)
+ROWS, CANVASES, WIDTH = 4, 3, 9
+
+
+@pytest.fixture(scope="module")
+def run(lively_model, lively_config):
+    """generate() for a ragged batch, whose rows can be put in another order."""
+    tokens = np.random.default_rng(0).integers(3, 49, (ROWS, WIDTH)).astype(np.int32)
+    mask = np.arange(WIDTH) < np.array([9, 2, 5, 1])[:, None]
+    config = dataclasses.replace(lively_config, stop_ids=())  # all rows go through all canvases
+
+    def run(order=slice(None), **options) -> Generation:
+        return generate(lively_model, tokens[order], mask[order], KEY, config, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def published(run) -> Generation:
+    """What comes without any rule."""
+    out = run()
+    assert (out.steps > 1).all() and len(set(out.steps.ravel())) > 2
+    return out
+
+
+def assert_same(found: Generation, expected: Generation) -> None:
+    for name, array in expected._asdict().items():
+        np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
+
+
+def test_the_published_rule_is_the_default_to_the_bit(run, published):
+    """Written out once more; where `redraws` is set, it accepts nothing."""
+
+    def spelled_out(proposal, redraws):
+        kept = accept(proposal.entropy, proposal.config.entropy_bound) & ~redraws[:, None]
+        canvas = jnp.where(kept, proposal.drawn, proposal.noise)
+        return Step(proposal.best, proposal.entropy, kept, canvas, proposal.soft)
+
+    redraws = np.zeros((ROWS, CANVASES), bool)
+    assert_same(run(rule=spelled_out, data=redraws), published)
+    assert_same(run(rule=entropy_bound_rule, data=None), published)
+    redraws[1, 0] = True
+    with pytest.raises(AssertionError):
+        assert_same(run(rule=spelled_out, data=redraws), published)
+
+
+class Echo(nnx.Module):
+    """Predicts the canvas that it saw; the entropy is the mean of the `soft` that it got."""
+
+    def __init__(self):
+        self.config = ModelConfig.preset("tiny", canvas_size=2, max_length=32, stop_ids=())
+        self.dtype = jnp.float32
+
+    def init_cache(self, batch_size, max_length):
+        return jnp.zeros(batch_size)
+
+    def encode(self, tokens, cache, mask, *, logits):
+        return None, cache
+
+    def predict(self, canvas, cache, soft, temperature, noise):
+        return Prediction(canvas, canvas, soft.mean(axis=-1), soft)
+
+
+class Sums(NamedTuple):
+    """Where canvas and soft start, and how much every step adds to both: [B, K, C] and [B, K]."""
+
+    first: np.ndarray
+    more: np.ndarray
+
+
+def test_the_loop_goes_on_with_what_start_and_rule_give_for_each_canvas():
+    def start(first, sums):
+        soft = jnp.broadcast_to(sums.first[..., None], first.soft.shape)
+        return first._replace(canvas=sums.first, soft=soft.astype(first.soft.dtype))
+
+    def rule(proposal, sums):
+        canvas = proposal.canvas + sums.more[:, None]
+        soft = proposal.soft + sums.more[:, None, None]
+        return Step(proposal.best, proposal.entropy, canvas > 0, canvas, soft)
+
+    rng = np.random.default_rng(0)
+    sums = Sums(*(rng.integers(0, 9, shape).astype(np.int32) for shape in ((3, 4, 2), (3, 4))))
+    config = SamplerConfig(max_steps=5, early_stop=False, max_new_tokens=8, trajectory=True)
+    tokens = np.ones((3, 2), np.int32)
+
+    def check(sums: Sums) -> None:
+        out = generate(Echo(), tokens, None, KEY, config, rule=rule, start=start, data=sums)
+        np.testing.assert_array_equal(out.best, expected)
+        np.testing.assert_allclose(out.entropy, expected, rtol=1e-6)
+        np.testing.assert_array_equal(out.tokens.reshape(3, 4, 2), expected[:, :, -1])
+
+    expected = np.stack([sums.first + n * sums.more[..., None] for n in range(5)], axis=2)
+    check(sums)
+    for wrong in (sums.first[:, ::-1], sums.first[::-1]):
+        with pytest.raises(AssertionError):
+            check(sums._replace(first=wrong))
+
+
+class Given(NamedTuple):
+    """Tokens that stay (docs/MODEL.md, Kept tokens).
+
+    Attributes:
+      tokens: [B, K, C] int32.
+      keep: [B, K, C] bool, which of them stay.
+      variant: [B, K] int32, an index into VARIANTS; 0 is the rule itself.
+    """
+
+    tokens: np.ndarray
+    keep: np.ndarray
+    variant: np.ndarray
+
+
+# "seen" shows the canvases that the model sees instead of its best ones. The others are errors.
+VARIANTS = ("right", "seen", "kept tokens become noise", "all are counted", "all take part")
+
+
+def clamp_first(first, given):
+    certain = first.model.embedder.encode(given.tokens)
+    return first._replace(
+        canvas=jnp.where(given.keep, given.tokens, first.canvas),
+        soft=jnp.where(given.keep[..., None], certain, first.soft),
+    )
+
+
+def clamp(proposal, given):
+    tokens, keep = given.tokens, given.keep
+    certain = proposal.model.embedder.encode(tokens)
+    proposal = proposal._replace(
+        best=jnp.where(keep, tokens, proposal.best),
+        drawn=jnp.where(keep, tokens, proposal.drawn),
+        noise=jnp.where(keep, tokens, proposal.noise),
+        entropy=jnp.where(keep, 0, proposal.entropy),  # first in the order, nothing in the sum
+        soft=jnp.where(keep[..., None], certain, proposal.soft),
+    )
+    return entropy_bound_rule(proposal)._replace(counted=~keep)
+
+
+def clamp_variants(proposal, given):
+    right, forgetful = clamp(proposal, given), entropy_bound_rule(proposal)
+
+    def choose(name, changed, usual):
+        return jnp.where((given.variant == VARIANTS.index(name))[:, None], changed, usual)
+
+    noisy = choose("kept tokens become noise", proposal.noise, right.canvas)
+    seen = (given.variant == 1) | (given.variant == 2)
+    return right._replace(
+        best=jnp.where(seen[:, None], proposal.canvas, right.best),
+        canvas=noisy,
+        accepted=choose("all take part", forgetful.accepted, right.accepted),
+        counted=choose("all are counted", True, right.counted),
+    )
+
+
+@pytest.fixture
+def clamped(run):
+    def clamped(given: Given, variant: str = "right") -> Generation:
+        variants = np.full_like(given.variant, VARIANTS.index(variant))
+        data = given._replace(variant=variants)
+        return run(rule=clamp_variants, start=clamp_first, data=data)
+
+    return clamped
+
+
+@pytest.fixture
+def given(lively_model) -> Given:
+    shape, rng = (ROWS, CANVASES, lively_model.config.canvas_size), np.random.default_rng(3)
+    tokens = rng.integers(3, 49, shape).astype(np.int32)
+    return Given(tokens, rng.random(shape) < 0.7, np.zeros(shape[:2], np.int32))
+
+
+def check_kept(out: Generation, given: Given) -> None:
+    """The recorded canvases hold the given tokens at every step."""
+    for row, k in np.ndindex(out.steps.shape):
+        keep, tokens = given.keep[row, k], given.tokens[row, k]
+        for best in out.best[row, k, : out.steps[row, k]]:
+            np.testing.assert_array_equal(best[keep], tokens[keep])
+
+
+def check_clamped(out: Generation, given: Given, config: SamplerConfig) -> None:
+    """Every step is that of algorithm 1 on the positions that are free."""
+    check_kept(out, given)
+    size = given.tokens.shape[-1]
+    kept = given.keep.reshape(ROWS, -1)[:, : out.tokens.shape[1]]
+    tokens = given.tokens.reshape(ROWS, -1)[:, : out.tokens.shape[1]]
+    np.testing.assert_array_equal(out.tokens[kept], tokens[kept])
+    for row, k in np.ndindex(out.steps.shape):
+        free, taken = np.flatnonzero(~given.keep[row, k]), out.steps[row, k]
+        for n in range(taken):
+            entropy, best = out.entropy[row, k, n, free], out.best[row, k, n]
+            settled = n > 0 and entropy.mean() <= config.stop_threshold
+            settled = settled and (best == out.best[row, k, n - 1]).all()
+            assert settled == (not out.accepted[row, k, n].any())
+            assert n == taken - 1 if settled else n < taken - 1 or taken == config.max_steps
+            expected, total = np.zeros(size, bool), 0.0
+            for i in np.argsort(entropy, kind="stable"):
+                if settled or total > config.entropy_bound:
+                    break
+                expected[free[i]], total = True, total + entropy[i]
+            np.testing.assert_array_equal(out.accepted[row, k, n][free], expected[free])
+
+
+def test_given_tokens_stay_and_decide_nothing(clamped, given, lively_config):
+    out = clamped(given)
+    assert (out.steps < lively_config.max_steps).any() and (out.steps > 2).any()
+    check_clamped(out, given, lively_config)
+    for error in ("all are counted", "all take part"):
+        with pytest.raises(AssertionError):
+            check_clamped(clamped(given, error), given, lively_config)
+    check_kept(clamped(given, "seen"), given)
+    with pytest.raises(AssertionError):
+        check_kept(clamped(given, "kept tokens become noise"), given)
+
+
+def test_nothing_kept_is_the_published_sampler_to_the_bit(clamped, given, published):
+    assert_same(clamped(given._replace(keep=np.zeros_like(given.keep))), published)
+    one = np.zeros_like(given.keep)
+    one[2, 1, 5] = True
+    with pytest.raises(AssertionError):
+        assert_same(clamped(given._replace(keep=one)), published)
+
+
+def test_a_canvas_that_is_kept_whole_comes_back_after_one_step(clamped, given):
+    keep = given.keep.copy()
+    keep[1, :2] = keep[3] = True
+    out = clamped(given._replace(keep=keep))
+    whole = keep.all(axis=-1)
+    assert (out.steps[whole] == 1).all() and (out.steps[~whole] > 1).all()
+    room = out.tokens.shape[1]
+    np.testing.assert_array_equal(out.tokens[3], given.tokens[3].ravel()[:room])
+
+
+def surest(proposal, count):
+    """Accepts the `count` [B] positions of least entropy."""
+    order = jnp.argsort(jnp.argsort(proposal.entropy, axis=1), axis=1)
+    accepted = order < count[:, None]
+    canvas = jnp.where(accepted, proposal.drawn, proposal.noise)
+    return Step(proposal.best, proposal.entropy, accepted, canvas, proposal.soft)
+
+
+def test_a_number_of_positions_for_each_canvas_of_each_row(run):
+    count = np.random.default_rng(1).permutation(ROWS * CANVASES).reshape(ROWS, CANVASES) % 12 + 1
+
+    def check(out: Generation, count: np.ndarray) -> None:
+        for row, k in np.ndindex(count.shape):
+            for n in range(out.steps[row, k] - 1):
+                accepted, entropy = out.accepted[row, k, n], out.entropy[row, k, n]
+                assert accepted.sum() == count[row, k]
+                assert entropy[accepted].max() <= entropy[~accepted].min(initial=np.inf)
+
+    out = run(rule=surest, data=count)
+    check(out, count)
+    order = np.array([2, 0, 3, 1])
+    turned = run(order, rule=surest, data=count[order])
+    assert_same(turned, Generation(*(array[order] for array in out)))
+    for wrong in (count[:, ::-1], count[order]):
+        with pytest.raises(AssertionError):
+            check(out, wrong)
+
+
+class Allowed(NamedTuple):
+    """tokens: [B, K, V] bool, what may be drawn. seen: [B, K] bool, to show canvases seen."""
+
+    tokens: np.ndarray
+    seen: np.ndarray
+
+
+def random_allowed(keys, allowed, size):
+    logits = jnp.where(allowed, 0.0, -jnp.inf)
+    return jax.vmap(lambda key, row: jax.random.categorical(key, row, shape=(size,)))(keys, logits)
+
+
+def allowed_first(first, allowed):
+    canvas = random_allowed(first.keys, allowed.tokens, first.canvas.shape[1])
+    return first._replace(canvas=canvas.astype(jnp.int32))
+
+
+def only_allowed(proposal, allowed):
+    logits = jnp.where(allowed.tokens[:, None], proposal.logits(), -jnp.inf)
+    tempered = jax.nn.log_softmax(logits / proposal.temperature)
+    p = jnp.exp(tempered)
+    draws, noise = jax.vmap(jax.random.split, out_axes=1)(proposal.keys)
+    best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    drawn = jax.vmap(jax.random.categorical)(draws, tempered)
+    proposal = proposal._replace(
+        best=jnp.where(allowed.seen[:, None], proposal.canvas, best),
+        drawn=drawn.astype(jnp.int32),
+        noise=random_allowed(noise, allowed.tokens, best.shape[1]).astype(jnp.int32),
+        entropy=-jnp.sum(jnp.where(p > 0, p * tempered, 0), axis=-1),
+        soft=proposal.model.soft_embed(tempered),
+    )
+    return entropy_bound_rule(proposal)
+
+
+def test_only_allowed_tokens_are_drawn(run, published, lively_model):
+    shape = ROWS, CANVASES, lively_model.config.vocab_size
+    tokens = np.random.default_rng(2).random(shape) < 0.2
+    seen = np.zeros(shape[:2], bool)
+
+    def check(out: Generation) -> None:
+        for row, k in np.ndindex(out.steps.shape):
+            used = out.best[row, k, : out.steps[row, k]]
+            assert tokens[row, k, used].all() and len(np.unique(used)) > 1
+
+    def limited(tokens: np.ndarray, seen: np.ndarray) -> Generation:
+        return run(rule=only_allowed, start=allowed_first, data=Allowed(tokens, seen))
+
+    check(limited(tokens, seen))
+    check(limited(tokens, ~seen))
+    everything = np.ones_like(tokens)
+    for shown in (seen, ~seen):
+        with pytest.raises(AssertionError):
+            check(limited(everything, shown))
+    # The logits are the model's own: with all tokens allowed and the usual start, the first step
+    # finds what it finds without a rule.
+    free = run(rule=only_allowed, data=Allowed(everything, seen))
+    np.testing.assert_array_equal(free.best[:, 0, 0], published.best[:, 0, 0])
+    np.testing.assert_allclose(free.entropy[:, 0, 0], published.entropy[:, 0, 0], atol=1e-4)
+
+
+def test_data_must_fit_rows_and_canvases(run):
+    for shape in ((ROWS,), (ROWS, CANVASES - 1, 5), (1, CANVASES)):
+        with pytest.raises(ValueError, match=r"of 4 rows and one of 3 canvases in every array"):
+            run(rule=surest, data={"fits": np.zeros((ROWS, CANVASES)), "not": np.zeros(shape)})
+
+
+def test_the_same_function_is_compiled_once(run, published):
+    before = denoise_canvas._cache_size()
+    run(rule=entropy_bound_rule)
+    assert denoise_canvas._cache_size() == before

@@ -29,8 +29,9 @@ BELOW_SAMPLE = set(ROOMS) - {"configs"}
 ROOMS["sample"] = BELOW_SAMPLE | {"sample"}
 ROOMS["sample.command"] = ROOMS["sample"] | {"sample.command"}
 ROOMS["train"] = ROOMS["sample"] | {"train"}
-ROOMS["scripts"] = ROOMS["train"] | {"scripts", "scripts.benchmark", "configs"}
-ROOMS["scripts.benchmark"] = ROOMS["scripts"]
+ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
+for part in ("scripts.benchmark", "scripts.compare_checkouts"):
+    ROOMS[part] = ROOMS["scripts"] | {part}
 # Entry points may look into the room that they are the door of.
 DOORS = {"sample.main": {"sample.command"}}
 

@@ -178,4 +178,7 @@ class BaseMixtureTask(Task):
         kinds = np.array([item["task"] for item in items])
         sizes = {f"{size} grids": np.char.endswith(kinds, size) for size in ("9x9", "4x4")}
         sizes["words and numbers"] = ~np.logical_or.reduce(list(sizes.values()))
-        return {"size": sizes, "kind": {kind: kinds == kind for kind in sorted(set(kinds))}}
+        return {
+            "size": sizes,
+            "kind": {kind: kinds == kind for kind in sorted(set(kinds.tolist()))},
+        }

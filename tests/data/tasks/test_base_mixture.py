@@ -127,11 +127,16 @@ def test_the_task_trains_on_even_seeds_and_holds_odd_ones_out():
         task.held_out(4, [5, 5], None)
 
 
-def test_bins_are_the_kinds_of_items():
+def test_bins_are_sizes_and_kinds_of_items():
     task = BaseMixtureTask()
     items = task.held_out(0, [200], None)
-    ((title, bins),) = task.bins(items).items()
-    assert title == "kind of item" and list(bins) == sorted({item["task"] for item in items})
-    for name, inside in bins.items():
+    sizes, kinds = (task.bins(items)[title] for title in ("size", "kind"))
+    assert list(sizes) == ["9x9 grids", "4x4 grids", "words and numbers"]
+    assert (sum(inside.astype(int) for inside in sizes.values()) == 1).all()
+    for i, item in enumerate(items):
+        size = next((s for s in ("9x9", "4x4") if item["task"].endswith(s)), None)
+        assert sizes[f"{size} grids" if size else "words and numbers"][i]
+    assert list(kinds) == sorted({item["task"] for item in items})
+    for name, inside in kinds.items():
         assert inside.dtype == bool
         assert inside.tolist() == [item["task"] == name for item in items]

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from data.sudoku.grids import SudokuSource, parse, prompt
+from data.sudoku.grids import parse, prompt
+from data.sudoku.sources import SudokuSource
 from data.text.chat_template import ChatTemplate
 from sample import SamplerConfig, cli, compile_cache, generate
 from sample.generation_config import sampler_defaults

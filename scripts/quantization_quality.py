@@ -1,11 +1,11 @@
-"""Measures what fewer bits cost a model: its logits, and how well and how fast it solves Sudoku.
+"""Measures what fewer bits cost a model: its logits, and how well and how fast it does a task.
 
     python -m scripts.quantization_quality --checkpoint=runs/sudoku/model --generate=256 \\
         --clues=40-50
 
-Prints a table with a line for each precision. The logits are those of one pass over noisy
-solutions, without self-conditioning, and are compared with those of float32. Puzzles are solved
-with early stopping, as train.evaluate does.
+Prints a table with a line for each precision. The logits are those of one pass over noisy right
+answers, without self-conditioning, and are compared with those of float32. Items are answered with
+early stopping, as train.evaluate does, which has the same flags for the task and its items.
 """
 
 import functools
@@ -19,13 +19,10 @@ import numpy as np
 from absl import flags
 from flax import nnx
 from tqdm import tqdm
-from train.outcome import summarize
-from train.replay import encode_prompts
 
 from data.pipeline import Packer
-from data.sudoku.grids import prompt, render
+from data.tasks.task import Task
 from data.text.chat_template import ChatTemplate
-from data.text.conversations import conversation
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.diffusion import corrupt, noise_levels
@@ -35,10 +32,11 @@ from sample import cli
 from sample.generation_config import sampler_defaults
 from sample.loading import companions, load, locate
 from sample.step import SamplerConfig
-from train.evaluate import define_puzzles, evaluate, load_puzzles
+from train.evaluate import define_items, load_items, named_task
+from train.evaluation import Evaluation, summarize
 
 PRECISIONS = ("float32", "bfloat16", *get_args(Precision))
-COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "solved", "steps")
+COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "right", "steps")
 
 
 def at_precision(
@@ -54,32 +52,23 @@ def at_precision(
     return quantize_model(model, precision) if quantized else model, tokenizer
 
 
-def noisy_solutions(
-    model: DiffusionGemma,
-    template: ChatTemplate,
-    puzzles: np.ndarray,
-    solutions: np.ndarray,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray, jax.Array]:
-    """Prompts, and canvases of their answers with noise.
+def noisy_answers(evaluation: Evaluation, count: int) -> tuple[np.ndarray, np.ndarray, jax.Array]:
+    """Prompts of the first N items, and the canvases of their right answers with noise.
 
     Args:
-      puzzles, solutions: [N, n*n] int8.
-      seed: random seed of the noise.
+      count: N, at most.
 
     Returns:
       tokens [N, P] int32 and mask [N, P] bool of the prompts; canvases [N, C] int32.
     """
-    tokens, mask = encode_prompts(model, template, puzzles, SamplerConfig())
-    size = model.config.canvas_size
-    packer = Packer(template, tokens.shape[1], size, 1)
-    rows = [
-        packer(conversation(prompt(p), render(s))) for p, s in zip(puzzles, solutions, strict=True)
-    ]
+    tokens, mask = evaluation.tokens[:count], evaluation.mask[:count]
+    size, task = evaluation.config.canvas_size, evaluation.task
+    packer = Packer(evaluation.template, tokens.shape[1], size, 1)
+    rows = [packer(task.conversation(item)) for item in evaluation.items[:count]]
     clean = np.stack([row["tokens"][row["prompt_len"] :][:size] for row in rows])
-    levels, places = jax.random.split(jax.random.key(seed))
+    levels, places = jax.random.split(jax.random.key(evaluation.seed))
     levels = noise_levels(levels, len(clean))
-    return tokens, mask, corrupt(places, clean, levels, model.config.vocab_size)
+    return tokens, mask, corrupt(places, clean, levels, evaluation.config.vocab_size)
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
@@ -121,23 +110,23 @@ def line(
 
     Args:
       figures: the result of compare().
-      summary: the result of train.outcome.summarize().
+      summary: the result of train.evaluation.summarize().
     """
     size = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model))) / 1e6
-    solved = summary["exact"]
+    right = summary["exact"]
     cells = (
         precision,
         f"{size:.2f}",
         f"{figures['error']:.2%}",
         f"{figures['kl']:.2g}",
         f"{figures['same']:.2%}",
-        f"{solved['rate']:.1%} [{100 * solved['low']:.1f}, {100 * solved['high']:.1f}]",
+        f"{right['rate']:.1%} [{100 * right['low']:.1f}, {100 * right['high']:.1f}]",
         f"{summary['steps']['effective']:.1f}",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def define_flags() -> flags.FlagValues:
+def define_flags(task: type[Task]) -> flags.FlagValues:
     """The command's flags, in a set of their own."""
     values = flags.FlagValues()
     for name, help in (
@@ -148,10 +137,10 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_string(name, None, help, flag_values=values)
     help = "Dtype of activations, and of the weights that are not quantized, with int8 and int4."
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], help, flag_values=values)
-    define_puzzles(values)
+    define_items(values, task)
     for name, default, help in (
         ("canvases", 32, "Number of canvases whose logits are compared."),
-        ("batch_size", 64, "Number of puzzles that are denoised together."),
+        ("batch_size", 64, "Number of items that are denoised together."),
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)
     return values
@@ -161,31 +150,33 @@ def table(values: flags.FlagValues) -> str:
     """The table that the flags ask for, as Markdown; raises ValueError for wrong flags."""
     if not values.checkpoint:
         raise ValueError("--checkpoint=DIR is needed")
-    box = int(values.box)
-    puzzles, solutions = load_puzzles(values, box)
+    task, items = load_items(values, lambda conversation: None)
     folder = locate(Path(values.checkpoint))
     home, reference = companions(folder, values.base), None
     sampler = SamplerConfig(**sampler_defaults(home))
     lines = [
-        f"| {len(puzzles)} puzzles | {' | '.join(COLUMNS)} |",
+        f"| {len(items)} {task.noun}s | {' | '.join(COLUMNS)} |",
         "|---" * (1 + len(COLUMNS)) + "|",
     ]
     for precision in tqdm(PRECISIONS, unit="precision"):
         model, tokenizer = at_precision(values, folder, precision)
         template = ChatTemplate.load(home, tokenizer)
-        some = puzzles[: values.canvases], solutions[: values.canvases]
-        found = logits(*nnx.split(model), *noisy_solutions(model, template, *some, values.seed))
+        settings = {"seed": values.seed, "batch_size": values.batch_size}
+        evaluation = Evaluation(model, template, task, items, **settings)
+        found = logits(*nnx.split(model), *noisy_answers(evaluation, values.canvases))
         reference = found if reference is None else reference
         figures = {name: float(x) for name, x in compare(found, reference).items()}
-        settings = box, sampler, values.seed, values.batch_size
-        outcome = evaluate(model, template, puzzles, solutions, *settings)
-        lines.append(line(precision, model, figures, summarize(outcome, puzzles, box)))
+        summary = summarize(evaluation.run(sampler), bins={})
+        lines.append(line(precision, model, figures, summary))
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
-    values = define_flags()
+    try:
+        values = define_flags(named_task(argv))
+    except (ValueError, flags.Error) as error:
+        return cli.fail(error)
     return cli.run(values, lambda: print(table(values)), argv, __doc__)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from data.sudoku.grids import SudokuSource, prompt
+from data.sudoku.grids import prompt
+from data.sudoku.sources import SudokuSource
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint

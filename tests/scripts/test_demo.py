@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from data.sudoku.grids import SudokuSource
+from data.sudoku.sources import SudokuSource
 from scripts import demo
 from scripts.demo_view import RULE, grid_lines
 

@@ -5,7 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from data.sudoku.grids import SudokuSource, render
+from data.sudoku.grids import render
+from data.sudoku.sources import SudokuSource
 from data.text.tokenizer import Tokenizer
 from sample.sampler import Snapshot
 from scripts.demo_view import (

@@ -20,10 +20,12 @@ from absl import flags
 
 from diffusiongemma import ModelConfig, head
 from diffusiongemma.attention import kv_shape
-from diffusiongemma.kernels import expert_mixture, flash_attention, group_rows
-from diffusiongemma.moe import Expert, mix
-from diffusiongemma.ops import expert_loop, masks
+from diffusiongemma.kernels import expert_mixture, flash_attention
+from diffusiongemma.kernels.group_rows import group_rows_by_kernel
+from diffusiongemma.moe import mix
+from diffusiongemma.ops import masks
 from diffusiongemma.ops.blockwise_attention import Part, attend
+from diffusiongemma.ops.expert_loop import Expert, Experts, group_rows
 from diffusiongemma.ops.quantized import Quantized, dequantize, quantize
 from sample import cli
 
@@ -68,7 +70,7 @@ def results(x, weights, chosen, params, direction, backend):
 
     def total(x, factors):
         some = [Expert(p.kernel, *f) for p, f in zip(params, factors, strict=True)]
-        out = mix(x, weights, chosen, tuple(some), backend)
+        out = mix(x, weights, chosen, Experts(*some), backend)
         return jnp.sum(out * direction), out
 
     factors = [(p.lora_a, p.lora_b) for p in params]
@@ -130,7 +132,7 @@ def head_errors(kind: str, sizes: tuple[int, int, int], backend: str) -> dict[st
 
 def grouped_alike(chosen: jax.Array, num_experts: int, interpret: bool) -> bool:
     sizes = num_experts, expert_mixture.block_size(chosen.size, num_experts)
-    ways = functools.partial(group_rows.group_rows, interpret=interpret), expert_loop.group_rows
+    ways = functools.partial(group_rows_by_kernel, interpret=interpret), group_rows
     some, other = (jax.jit(way, static_argnums=(1, 2))(chosen.reshape(-1), *sizes) for way in ways)
     return all(map(jnp.array_equal, some, other))
 
@@ -153,7 +155,7 @@ def check(values: flags.FlagValues) -> int:
         for dtype, largest in LARGEST.items():
             shapes = (values.width, 2 * values.hidden), (values.hidden, values.width)
             experts = [make_expert(kind, dtype, num, *shape) for shape in shapes]
-            params, plain = zip(*experts, strict=True)
+            params, plain = (Experts(*some) for some in zip(*experts, strict=True))
             x = jax.random.normal(jax.random.key(3), size, dtype)
             for name, chosen in routes(values.tokens, num, top_k).items():
                 chosen = jnp.asarray(chosen, jnp.int32)

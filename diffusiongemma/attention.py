@@ -1,42 +1,60 @@
-"""Attention layers, sliding and full, and the functional KV cache."""
+"""Attention layers, sliding and full, and the KV cache.
+
+encode writes keys and values to the cache; denoise reads it. What all layers of one type share in a
+call (positions, rotations, the slots that are written) is computed once, as a Context. The masks
+are in ops/masks.py, and the softmax over the cache and the new tokens is in
+ops/blockwise_attention.py. Read on in moe.py.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from diffusiongemma.backend import Backend, takes_kernels
 from diffusiongemma.config import LayerType, ModelConfig
-from diffusiongemma.kernels import flash_attention
 from diffusiongemma.layers import Linear, RMSNorm, apply_rope, rms_norm, rope_table
 from diffusiongemma.ops import masks
 from diffusiongemma.ops.blockwise_attention import Part, attend, attend_band
 
 
 class LayerCache(NamedTuple):
-    """Keys (normed and turned) and values (normed) of one layer: [B, K, S, head_dim] each."""
+    """Keys and values of one layer.
+
+    Attributes:
+      keys: [B, K, S, head_dim], normed and rotated.
+      values: [B, K, S, head_dim], normed.
+    """
 
     keys: jax.Array
     values: jax.Array
 
 
 class KVCache(NamedTuple):
-    """What encode wrote: a cache a layer, and each row's number of tokens, `length` [B] int32."""
+    """What encode wrote.
+
+    Attributes:
+      layers: a cache for each layer.
+      length: [B] int32, the number of tokens of each row.
+    """
 
     layers: tuple[LayerCache, ...]
     length: jax.Array
 
 
 class Context(NamedTuple):
-    """What all layers of one type share in one call, computed once.
+    """What all layers of one type share in one call.
 
     Attributes:
-      cos, sin: [B, T, head_dim / 2] float32, RoPE of the new tokens.
+      cos: [B, T, head_dim / 2] float32, cosines of the new tokens' rotations (RoPE).
+      sin: [B, T, head_dim / 2] float32, sines of the same.
       query: [B, T or 1] int32, the positions from which the new tokens see (masks.visible).
-      cached: [B, S] int32, positions in the cache slots.
-      new: [B, T] int32, positions of the new tokens as keys; None: all see all.
-      slots: [B, T] int32, where the new tokens go in the cache; None: they are not kept.
+      cached: [B, S] int32, the positions in the cache slots.
+      new: [B, T] int32, the new tokens' positions as keys; None if every token sees all of them.
+      slots: [B, T] int32, the slots that the new tokens are written to; None if they are not
+        written.
     """
 
     cos: jax.Array
@@ -48,14 +66,16 @@ class Context(NamedTuple):
 
 
 def kv_shape(config: ModelConfig, layer_type: LayerType) -> tuple[int, int]:
-    """(KV heads, head dim) of a layer."""
+    """KV heads and head dim of a layer."""
     if layer_type == "full":
         return config.full_num_kv_heads, config.full_head_dim
     return config.num_kv_heads, config.head_dim
 
 
-def init_cache(config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.float32) -> KVCache:
-    """An empty cache: sliding layers keep window - 1 tokens, full layers max_length."""
+def init_cache(
+    config: ModelConfig, batch_size: int, max_length: int, dtype: DTypeLike = jnp.float32
+) -> KVCache:
+    """An empty cache. Sliding layers keep window - 1 tokens, full layers max_length."""
 
     def layer(layer_type: LayerType) -> LayerCache:
         slots = max_length if layer_type == "full" else min(max_length, config.window - 1)
@@ -66,8 +86,20 @@ def init_cache(config: ModelConfig, batch_size: int, max_length: int, dtype=jnp.
     return KVCache(tuple(layer(t) for t in config.layer_types), jnp.zeros((batch_size,), jnp.int32))
 
 
-def check_room(config: ModelConfig, cache: KVCache, num_tokens: int, mask) -> None:
-    """Raises ValueError if new tokens would not fit into full layers; skipped for traced values."""
+def check_room(
+    config: ModelConfig, cache: KVCache, num_tokens: int, mask: jax.Array | None
+) -> None:
+    """Checks that new tokens fit into the full layers; traced values are not checked.
+
+    Args:
+      config: of the model.
+      cache: the cache before the call.
+      num_tokens: T, new tokens with their padding.
+      mask: [B, T] bool, True at real tokens; None if all are real.
+
+    Raises:
+      ValueError: the tokens do not fit.
+    """
     room = [
         layer.keys.shape[2]
         for layer_type, layer in zip(config.layer_types, cache.layers, strict=True)
@@ -92,17 +124,23 @@ def write(cached: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
 
 
 class Attention(nnx.Module):
-    """One attention layer (SPEC section 1).
+    """One attention layer (docs/MODEL.md, Network).
 
-    Sliding layers: separate K and V projections, RoPE on all dims. Full layers: V is the K
-    projection before K's norm and RoPE, which turns a part of the dims only.
+    Sliding layers have separate key and value projections, and rotate all dims. Full layers have no
+    value projection: their value is the key projection before the key's norm and rotation. They
+    rotate a part of the dims only.
 
     Attributes:
-      backend: how scores and values are computed; None: the platform's way (backend.py).
+      backend: how scores and values are computed; None chooses by platform (backend.py).
     """
 
     def __init__(
-        self, config: ModelConfig, layer_type: LayerType, *, rngs: nnx.Rngs, dtype=jnp.float32
+        self,
+        config: ModelConfig,
+        layer_type: LayerType,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
     ):
         kv_heads, head_dim = kv_shape(config, layer_type)
         self.head_dim = head_dim
@@ -116,7 +154,7 @@ class Attention(nnx.Module):
         else:
             self.v = nnx.data(None)
         self.o = Linear(config.num_heads * head_dim, width, rngs=rngs, dtype=dtype)
-        # The softmax has no 1/sqrt(h): a fresh model gets it from the scale of its query norm.
+        # The softmax has no factor 1/sqrt(h). The initial scale of the query norm stands for it.
         self.q_norm = RMSNorm(head_dim, config.norm_eps, init=head_dim**-0.5, dtype=dtype)
         self.k_norm = RMSNorm(head_dim, config.norm_eps, dtype=dtype)
         self.backend: Backend | None = None
@@ -124,16 +162,16 @@ class Attention(nnx.Module):
     def __call__(
         self, x: jax.Array, cache: LayerCache | None, context: Context
     ) -> tuple[jax.Array, LayerCache]:
-        """Attends over [cache, x].
+        """Attends over the cache and x.
 
         Args:
           x: [B, T, D].
-          cache: the layer's cache, or None for an empty one.
-          context: of this layer's type.
+          cache: the layer's cache; None for an empty one.
+          context: the context of this layer's type.
 
         Returns:
-          [B, T, D], and the cache with the new tokens written to context.slots; without slots,
-          the new tokens' keys and values alone.
+          [B, T, D], and the cache with the new tokens written to context.slots. Without slots: the
+          new tokens' keys and values alone.
         """
         q, k = self._heads(self.q(x)), self._heads(self.k(x))
         v = k if self.v is None else self._heads(self.v(x))
@@ -160,9 +198,13 @@ class Attention(nnx.Module):
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
     def _attend(self, q: jax.Array, parts: list[Part], query: jax.Array) -> jax.Array:
-        if takes_kernels(self.backend, flash_attention.supports(q, parts)):
+        if takes_kernels(self.backend):
+            # Imported where it is taken: without a GPU, nothing needs Pallas.
+            from diffusiongemma.kernels import flash_attention
+
             interpret = self.backend == "interpret"
-            return flash_attention.attend(q, parts, query, self.window, interpret=interpret)
+            if interpret or flash_attention.supports(q, parts):
+                return flash_attention.attend(q, parts, query, self.window, interpret=interpret)
         return attend(q, parts, query, self.window)
 
     def _heads(self, x: jax.Array) -> jax.Array:
@@ -170,9 +212,24 @@ class Attention(nnx.Module):
 
 
 def encode_contexts(
-    config: ModelConfig, cache: KVCache | None, batch_size: int, num_tokens: int, mask
+    config: ModelConfig,
+    cache: KVCache | None,
+    batch_size: int,
+    num_tokens: int,
+    mask: jax.Array | None,
 ) -> tuple[dict[LayerType, Context], jax.Array]:
-    """Contexts of a causal call for each layer type, and the rows' lengths after it [B] int32."""
+    """What the layers of each type share in a causal call.
+
+    Args:
+      config: of the model.
+      cache: the cache before the call; None for an empty one.
+      batch_size: B.
+      num_tokens: T, new tokens with their padding.
+      mask: [B, T] bool, True at real tokens; None if all are real.
+
+    Returns:
+      a context for each layer type, and the rows' lengths after the call [B] int32.
+    """
     length = jnp.zeros((batch_size,), jnp.int32) if cache is None else cache.length
     positions = masks.token_positions(length, mask, num_tokens)
     new_length = length + (num_tokens if mask is None else mask.sum(axis=1, dtype=jnp.int32))
@@ -197,7 +254,17 @@ def encode_contexts(
 def denoise_contexts(
     config: ModelConfig, cache: KVCache, batch_size: int, canvas_size: int
 ) -> dict[LayerType, Context]:
-    """Contexts of a bidirectional call for each layer type; the cache is only read."""
+    """What the layers of each type share in a bidirectional call, which only reads the cache.
+
+    Args:
+      config: of the model.
+      cache: the canvases' context; its rows must divide the batch.
+      batch_size: B.
+      canvas_size: C.
+
+    Returns:
+      a context for each layer type.
+    """
     length = jnp.repeat(cache.length, batch_size // cache.length.shape[0])
     positions = masks.token_positions(length, None, canvas_size)
     return {
@@ -213,6 +280,7 @@ def denoise_contexts(
 
 
 def _slots(config: ModelConfig, cache: KVCache | None) -> dict[LayerType, int]:
+    """The number of slots in the cache of each layer type."""
     if cache is None:
         return dict.fromkeys(config.layer_types, 0)
     return {
@@ -220,7 +288,10 @@ def _slots(config: ModelConfig, cache: KVCache | None) -> dict[LayerType, int]:
     }
 
 
-def _rope(config: ModelConfig, layer_type: LayerType, positions: jax.Array):
+def _rope(
+    config: ModelConfig, layer_type: LayerType, positions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines for the positions [B, T] in layers of a type."""
     if layer_type == "full":
         return rope_table(
             positions, config.full_head_dim, config.full_rope_theta, config.full_rope_fraction

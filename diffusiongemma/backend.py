@@ -1,4 +1,8 @@
-"""How the costly parts are computed: experts, attention, and the head of a denoising step."""
+"""How the costly parts are computed: the experts, attention, and the head of a denoising step.
+
+Each of these parts has a plain way and Pallas kernels for GPUs. A module's `backend` names the way;
+None takes the kernels where there is one GPU and they support the arrays.
+"""
 
 from typing import Literal, get_args
 
@@ -6,17 +10,24 @@ from flax import nnx
 
 from diffusiongemma.sharding import on_one_gpu
 
-# Of experts: every one on every row, as a definition; a loop over blocks of rows, the way of CPUs;
-# Pallas kernels, the way of GPUs; the same kernels as plain JAX, for tests. For attention and the
-# head, the first two are the same: no kernels.
+# The ways to compute the experts are
+#   reference   every expert on every row; this defines the result
+#   loop        a loop over blocks of rows, the way of CPUs (ops/expert_loop.py)
+#   pallas      Pallas kernels, the way of GPUs (kernels/)
+#   interpret   the same kernels run as plain JAX, for tests
+# For attention and the head, "reference" and "loop" are the same: no kernels.
 Backend = Literal["reference", "loop", "pallas", "interpret"]
 
 
 def set_backend(model: nnx.Module, backend: Backend | None) -> None:
-    """Chooses how a model, or a part of one, is computed, in place; None: the platform's way.
+    """Chooses, in place, how a model or a part of one is computed.
+
+    Args:
+      model: a DiffusionGemma, or one of its modules.
+      backend: the way; None chooses by platform.
 
     Raises:
-      ValueError: no such backend.
+      ValueError: there is no such backend.
     """
     if backend is not None and backend not in get_args(Backend):
         raise ValueError(f"no backend '{backend}'; there are: {', '.join(get_args(Backend))}")
@@ -25,8 +36,6 @@ def set_backend(model: nnx.Module, backend: Backend | None) -> None:
             node.backend = backend
 
 
-def takes_kernels(backend: Backend | None, supported: bool) -> bool:
-    """Whether attention or the head is computed by its kernels, if they support its arrays."""
-    if backend == "interpret":
-        return True
-    return supported and (backend == "pallas" or (backend is None and on_one_gpu()))
+def takes_kernels(backend: Backend | None) -> bool:
+    """Whether attention or the head takes its kernels, provided that they support its arrays."""
+    return backend in ("pallas", "interpret") or (backend is None and on_one_gpu())

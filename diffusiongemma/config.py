@@ -1,13 +1,22 @@
-"""The one description of a DiffusionGemma network."""
+"""The shape of a DiffusionGemma network: ModelConfig, and its named sizes.
+
+The network has one set of weights and two modes. encode reads clean tokens causally and writes
+their keys and values to a cache. denoise reads a noisy canvas bidirectionally behind that cache,
+and predicts the clean token at every position. Read on in transformer.py.
+"""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 LayerType = Literal["sliding", "full"]
 
 
 def five_to_one(num_layers: int) -> tuple[LayerType, ...]:
-    """Five sliding-window layers, then one of full attention, repeated; the last layer is full."""
+    """The types of layers: five sliding ones and a full one, repeated, so that the last is full.
+
+    Raises:
+      ValueError: the number of layers is no multiple of 6.
+    """
     if num_layers % 6:
         raise ValueError(f"the 5:1 pattern needs a multiple of 6 layers, not {num_layers}")
     return ("sliding", "sliding", "sliding", "sliding", "sliding", "full") * (num_layers // 6)
@@ -15,26 +24,38 @@ def five_to_one(num_layers: int) -> tuple[LayerType, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Shape and constants of the network (SPEC section 1). Fields with defaults hold for all sizes.
+    """Shape and constants of the network (docs/MODEL.md, Network).
+
+    The fields with defaults are the same in all sizes.
 
     Attributes:
       vocab_size: V, rows of the embedding, which is tied with the output head.
-      width: D, the residual stream.
-      layer_types: attention of each layer, first to last.
+      width: D, size of the residual stream.
+      layer_types: "sliding" or "full" for each layer, first to last.
       num_heads: H, query heads of every layer.
-      num_kv_heads, head_dim: key/value heads and their size in sliding layers.
-      full_num_kv_heads, full_head_dim: the same in full layers, which have no value projection.
-      window: a token of a sliding layer sees itself and the window - 1 tokens before it.
-      mlp_dim: hidden units of the dense branch, and of the self-conditioning MLP.
-      num_experts, top_k, expert_dim: E experts of expert_dim hidden units, top_k for each token.
-      canvas_size: C, tokens denoised together.
-      rope_theta, full_rope_theta: RoPE's base in sliding and in full layers.
-      full_rope_fraction: the part of the frequencies that rotates in full layers.
+      num_kv_heads: K, key/value heads of a sliding layer.
+      head_dim: h, size of a head in sliding layers.
+      full_num_kv_heads: K of a full layer, which has no value projection.
+      full_head_dim: h of a full layer.
+      window: tokens that a token sees in sliding layers: itself and the window - 1 before it.
+      mlp_dim: F, hidden units of the dense branch and of the self-conditioning MLP.
+      num_experts: E.
+      top_k: experts that a token uses.
+      expert_dim: f, hidden units of an expert.
+      canvas_size: C, tokens that are denoised together.
+      rope_theta: base of the rotary embedding in sliding layers.
+      full_rope_theta: the same in full layers.
+      full_rope_fraction: share of the frequencies that rotates in full layers.
       softcap: logits are softcap * tanh(logits / softcap).
-      norm_eps: RMSNorm's epsilon.
+      norm_eps: epsilon of all norms.
       max_length: longest context in tokens.
-      pad_id, eos_id, bos_id: special tokens.
+      pad_id: token that fills up rows.
+      eos_id: token that ends a text, and fills up a canvas in training.
+      bos_id: token that begins a text.
       stop_ids: tokens that end a generation.
+
+    Raises:
+      ValueError: fields that do not fit together.
     """
 
     vocab_size: int
@@ -62,7 +83,7 @@ class ModelConfig:
     bos_id: int = 2
     stop_ids: tuple[int, ...] = (1, 106, 50)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         unknown = set(self.layer_types) - {"sliding", "full"}
         if unknown or not self.layer_types:
             raise ValueError(f"layer_types must name 'sliding' or 'full' layers, got {unknown}")
@@ -81,15 +102,23 @@ class ModelConfig:
         return len(self.layer_types)
 
     @classmethod
-    def preset(cls, name: str, **overrides) -> "ModelConfig":
-        """A named size, with single fields replaced. Raises ValueError on an unknown name."""
+    def preset(cls, name: str, **overrides: Any) -> "ModelConfig":
+        """A named size.
+
+        Args:
+          name: one of PRESETS.
+          **overrides: fields to replace.
+
+        Raises:
+          ValueError: there is no such name.
+        """
         if name not in PRESETS:
             raise ValueError(f"no model preset '{name}'; there are: {', '.join(sorted(PRESETS))}")
         return dataclasses.replace(PRESETS[name], **overrides)
 
 
 PRESETS = {
-    # Google's release: 25.25 B weights, 3.8 B of them at work for a token.
+    # Google's released model: 25.25 B weights, of which a token uses 3.8 B.
     "26b_a4b": ModelConfig(
         vocab_size=262_144,
         width=2816,
@@ -106,7 +135,7 @@ PRESETS = {
         expert_dim=704,
         canvas_size=256,
     ),
-    # The laptop model of the README.
+    # The model that the README trains on a laptop.
     "small": ModelConfig(
         vocab_size=1024,
         width=96,
@@ -124,7 +153,7 @@ PRESETS = {
         canvas_size=90,
         max_length=4096,
     ),
-    # For measurements on a CPU: 0.1 B weights, the released model's canvas.
+    # For measurements on a CPU: 0.1 B weights, and a canvas as large as the released model's.
     "medium": ModelConfig(
         vocab_size=16_384,
         width=512,
@@ -142,7 +171,7 @@ PRESETS = {
         canvas_size=256,
         max_length=8192,
     ),
-    # For tests: everything at its smallest, the window shorter than a prompt.
+    # For tests: everything is as small as can be, and the window is shorter than a prompt.
     "tiny": ModelConfig(
         vocab_size=64,
         width=32,

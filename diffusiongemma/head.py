@@ -1,27 +1,32 @@
-"""The tied output head, read in chunks of the vocabulary: all that a denoising step needs of it.
+"""The output head of a denoising step: from hidden states to what the sampler needs.
 
-One pass over the embedding carries the softcap, the log-sum-exp, the entropy, the argmax, a draw
-and the soft embedding: logits [B, C, V] are never whole in memory, and each part of the embedding
-is used for both of its products before the next one.
+The head is tied to the embedding and read in chunks of the vocabulary. One pass computes the
+softcap, the softmax, the entropy, the most probable token, a draw and the soft embedding. So the
+logits [B, C, V] are never whole in memory, and each chunk of the embedding serves both of its
+products before the next one is read. This is the last file of the network; sample/step.py is the
+sampler's step that uses it.
 """
 
+import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from diffusiongemma.backend import Backend, takes_kernels
-from diffusiongemma.kernels import head_matmul
-from diffusiongemma.layers import sum_last
 from diffusiongemma.ops.quantized import Quantized, matmul
+from diffusiongemma.ops.reductions import argmax, sum_last
 
-# A draw chooses a block of so many tokens first, then one of them: noise for every block is enough.
+# A draw chooses a block of this many tokens first and then one of them, so that it needs noise for
+# the blocks only.
 BLOCK = 128
-# Of a chunk's float32 logits; by kernels, on a GPU, where each chunk costs some twenty of them.
-CHUNK_BYTES, KERNEL_BYTES = 16 << 20, 64 << 20
-LOWEST = -1e30  # below every logit, and finite: 0 * LOWEST is 0
+# Byte limit for one chunk of float32 logits. Larger on GPUs, where each chunk launches about 20
+# kernels.
+CHUNK_BYTES, KERNEL_CHUNK_BYTES = 16 << 20, 64 << 20
+LOWEST_LOGIT = -1e30  # below every logit, and finite: 0 * LOWEST_LOGIT is 0
 
 
 class DrawNoise(NamedTuple):
@@ -37,12 +42,12 @@ class DrawNoise(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a denoising step takes from softmax(logits / temperature) = p.
+    """What a denoising step takes from the distribution p = softmax(logits / temperature).
 
     Attributes:
-      best: [B, C] int32, the most probable token, the first of several.
+      best: [B, C] int32, the most probable token, the first one if several are equal.
       drawn: [B, C] int32, a draw from p; None without noise.
-      entropy: [B, C] float32, of p in nats.
+      entropy: [B, C] float32, the entropy of p in nats.
       soft: [B, C, D], p @ E * sqrt(D).
       states: [B, C, D], the hidden states that the logits come from, for DiffusionGemma.to_logits;
         None: not kept.
@@ -56,16 +61,8 @@ class Prediction(NamedTuple):
 
 
 def block_size(vocab_size: int) -> int:
-    """Tokens of a draw's block."""
+    """Tokens in a block of a draw: the largest power of two up to BLOCK that divides V."""
     return math.gcd(vocab_size, BLOCK)
-
-
-def argmax(x: jax.Array) -> jax.Array:
-    """Index of the largest of the last axis, the first if several: [..., V] -> [...] int32."""
-    # Two plain reductions vectorise on CPU; jnp.argmax does not, and takes 2.5 times as long.
-    index = jnp.arange(x.shape[-1], dtype=jnp.int32)
-    largest = x == jnp.max(x, axis=-1, keepdims=True)
-    return jnp.min(jnp.where(largest, index, x.shape[-1]), axis=-1)
 
 
 def predict(
@@ -74,44 +71,36 @@ def predict(
     softcap: float,
     temperature: jax.Array | float,
     noise: DrawNoise | None = None,
+    *,
     num_chunks: int | None = None,
     backend: Backend | None = None,
 ) -> Prediction:
     """Reads the head for hidden states.
 
-    A draw is exact: a block by Gumbel-max over the blocks' probabilities, a token in it by the
-    inverse of its distribution function. The number of chunks changes nothing but rounding.
+    A draw is exact: Gumbel-max over the blocks' probabilities chooses a block, and the inverse of
+    the distribution function chooses a token in it. The number of chunks changes rounding alone.
 
     Args:
       x: [B, C, D], after the final norm.
       table: [V, D], the embedding E, plain or quantized.
-      softcap: logits are softcap * tanh(x @ E^T / softcap), float32.
-      temperature: tau.
-      noise: of the draw; None for none.
-      num_chunks: parts of the vocabulary; None chooses by size. Divides V / block_size(V).
-      backend: how the products are computed; None: the platform's way (backend.py).
+      softcap: logits are softcap * tanh(x @ E^T / softcap), in float32.
+      temperature: tau, divides the logits.
+      noise: random numbers of the draw; None for no draw.
+      num_chunks: number of chunks of the vocabulary, a divisor of V / block_size(V); None chooses
+        it by size.
+      backend: how the products are computed; None chooses by platform (backend.py).
     """
     vocab_size, width = table.shape
-    block, num_rows = block_size(vocab_size), x.shape[0] * x.shape[1]
-    values, scales = table if isinstance(table, Quantized) else (table, None)
-    kernels = takes_kernels(backend, head_matmul.supports(x, values))
-    limit = KERNEL_BYTES if kernels else CHUNK_BYTES
-    num_chunks = num_chunks or _num_chunks(num_rows, vocab_size, block, limit)
-    size = vocab_size // num_chunks
+    block = block_size(vocab_size)
+    kernel = _kernel_product(x, table, backend)
+    if num_chunks is None:
+        limit = KERNEL_CHUNK_BYTES if kernel else CHUNK_BYTES
+        num_chunks = _num_chunks(x.shape[0] * x.shape[1], vocab_size, block, limit)
+    embedding = _ChunkedEmbedding(table, num_chunks, x.dtype, kernel)
 
-    def product(y: jax.Array, rows, number: jax.Array, transpose: bool) -> jax.Array:
-        """y times the rows of a chunk, or transposed; with kernels, `rows` are their scales."""
-        if not kernels:
-            return matmul(y.astype(x.dtype), rows, transpose=transpose, dtype=jnp.float32)
-        scale = 1.0 if rows is None else rows[:, 0]
-        y = (y if transpose else y * scale).astype(x.dtype)
-        y = head_matmul.product(y, values, number, size, transpose, backend == "interpret")
-        return y * scale if transpose else y
-
-    def read(state: _State, chunk) -> tuple[_State, None]:
-        rows, gumbel, number = chunk
-        offset = number * size
-        logits = product(x, rows, number, transpose=True)
+    def read(state: _State, chunk: _Chunk) -> tuple[_State, None]:
+        offset = chunk.number * embedding.size
+        logits = embedding.product(x, chunk, transpose=True)
         logits = softcap * jnp.tanh(logits / softcap) / temperature
         here = jnp.max(logits, axis=-1)
         top = jnp.maximum(state.top, here)
@@ -120,10 +109,10 @@ def predict(
         spread = sum_last(weights * (logits - top[..., None]))[..., 0]
         score, drawn = state.score, state.drawn
         if noise is not None:
-            new_score, new = _draw(weights, top, gumbel, noise.uniform, block)
+            new_score, new = _draw(weights, top, DrawNoise(chunk.gumbel, noise.uniform), block)
             drawn = jnp.where(new_score > score, new + offset, drawn)
             score = jnp.maximum(score, new_score)
-        mixed = product(weights, rows, number, transpose=False)
+        mixed = embedding.product(weights, chunk, transpose=False)
         return _State(
             top=top,
             total=state.total * shrink + weights.sum(axis=-1),
@@ -134,15 +123,10 @@ def predict(
             soft=state.soft * shrink[..., None] + mixed,
         ), None
 
-    low = jnp.full(x.shape[:2], LOWEST, jnp.float32)
+    low = jnp.full(x.shape[:2], LOWEST_LOGIT, jnp.float32)
     none, zeros = jnp.zeros(x.shape[:2], jnp.int32), jnp.zeros(x.shape[:2], jnp.float32)
     state = _State(low, zeros, zeros, none, low, none, jnp.zeros(x.shape, jnp.float32))
-    split = functools.partial(jax.tree.map, lambda a: a.reshape(num_chunks, size, a.shape[-1]))
-    chunks = (
-        split(scales if kernels else table),
-        None if noise is None else _split(noise.gumbel, num_chunks),
-        jnp.arange(num_chunks, dtype=jnp.int32),
-    )
+    chunks = embedding.chunks(None if noise is None else noise.gumbel)
     if num_chunks == 1:
         state, _ = read(state, jax.tree.map(lambda a: a[0], chunks))
     else:
@@ -156,34 +140,134 @@ def predict(
 
 
 class _State(NamedTuple):
-    """Of the chunks so far; weights are exp(logit - top), and everything is [B, C] but soft."""
+    """What is known after the chunks that were read so far.
 
-    top: jax.Array  # largest logit
-    total: jax.Array  # sum of the weights
-    spread: jax.Array  # sum of weight * (logit - top)
+    The weight of a token is exp(its logit - top).
+
+    Attributes:
+      top: [B, C] float32, the largest logit.
+      total: [B, C] float32, the sum of the weights.
+      spread: [B, C] float32, the sum of weight * (logit - top).
+      best: [B, C] int32, the token of the largest logit.
+      score: [B, C] float32, for the drawn token's block: its log probability, not normalised, plus
+        its noise.
+      drawn: [B, C] int32, the drawn token.
+      soft: [B, C, D] float32, the sum of weight * embedding.
+    """
+
+    top: jax.Array
+    total: jax.Array
+    spread: jax.Array
     best: jax.Array
-    score: jax.Array  # of the drawn token's block: log probability, not normalised, and noise
+    score: jax.Array
     drawn: jax.Array
-    soft: jax.Array  # [B, C, D], sum of weight * embedding
+    soft: jax.Array
+
+
+class _Chunk(NamedTuple):
+    """What the loop reads of one chunk of the vocabulary.
+
+    Attributes:
+      rows: [size, D], the chunk's rows of the embedding, plain or quantized. With Pallas kernels,
+        which read the whole embedding: the rows' scales [size, 1], or None without scales.
+      gumbel: [B, C, blocks of the chunk] float32, the draw's noise; None without a draw.
+      number: [] int32, the number of the chunk.
+    """
+
+    rows: jax.Array | Quantized | None
+    gumbel: jax.Array | None
+    number: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _ChunkedEmbedding:
+    """The embedding cut into chunks of the vocabulary, and its products with one of them.
+
+    Attributes:
+      table: [V, D], plain or quantized.
+      num_chunks: number of chunks.
+      dtype: dtype of the products' left factors.
+      kernel: the product by Pallas kernels (head_matmul.product); None for XLA's.
+    """
+
+    table: jax.Array | Quantized
+    num_chunks: int
+    dtype: jnp.dtype
+    kernel: Callable[..., jax.Array] | None
+
+    @property
+    def size(self) -> int:
+        """Tokens in a chunk."""
+        return self.table.shape[0] // self.num_chunks
+
+    def chunks(self, gumbel: jax.Array | None) -> _Chunk:
+        """All chunks, stacked on a leading axis."""
+        scales = self.table.scales if isinstance(self.table, Quantized) else None
+        rows = self.table if self.kernel is None else scales
+        return _Chunk(
+            jax.tree.map(lambda a: a.reshape(self.num_chunks, self.size, a.shape[-1]), rows),
+            None if gumbel is None else _split(gumbel, self.num_chunks),
+            jnp.arange(self.num_chunks, dtype=jnp.int32),
+        )
+
+    def product(self, y: jax.Array, chunk: _Chunk, *, transpose: bool) -> jax.Array:
+        """y [B, C, size] @ rows -> [B, C, D], or transposed [B, C, D] -> [B, C, size]; float32."""
+        if self.kernel is None:
+            y = y.astype(self.dtype)
+            return matmul(y, chunk.rows, transpose=transpose, dtype=jnp.float32)
+        scale = 1.0 if chunk.rows is None else chunk.rows[:, 0]
+        y = (y if transpose else y * scale).astype(self.dtype)
+        y = self.kernel(y, _values(self.table), chunk.number, size=self.size, transpose=transpose)
+        return y * scale if transpose else y
+
+
+def _values(table: jax.Array | Quantized) -> jax.Array:
+    return table.values if isinstance(table, Quantized) else table
+
+
+def _kernel_product(
+    x: jax.Array, table: jax.Array | Quantized, backend: Backend | None
+) -> Callable[..., jax.Array] | None:
+    """The product by Pallas kernels, if they are to be taken and support these arrays."""
+    if not takes_kernels(backend):
+        return None
+    # Imported where it is taken: without a GPU, nothing needs Pallas.
+    from diffusiongemma.kernels import head_matmul
+
+    interpret = backend == "interpret"
+    if not interpret and not head_matmul.supports(x, _values(table)):
+        return None
+    return functools.partial(head_matmul.product, interpret=interpret)
 
 
 def _draw(
-    weights: jax.Array, top: jax.Array, gumbel: jax.Array, uniform: jax.Array, block: int
+    weights: jax.Array, top: jax.Array, noise: DrawNoise, block: int
 ) -> tuple[jax.Array, jax.Array]:
-    """(score of the best block, the token drawn from it): [B, C] float32 and int32."""
+    """A draw among the tokens of one chunk.
+
+    Args:
+      weights: [B, C, size] float32, exp(logit - top).
+      top: [B, C] float32.
+      noise: the chunk's part of the noise.
+      block: tokens in a block.
+
+    Returns:
+      the score of the chosen block [B, C] float32, and the token drawn from it, counted from the
+      chunk's first one [B, C] int32.
+    """
     blocks = weights.reshape(*weights.shape[:-1], -1, block)
-    scores = jnp.log(blocks.sum(axis=-1)) + top[..., None] + gumbel
+    scores = jnp.log(blocks.sum(axis=-1)) + top[..., None] + noise.gumbel
     chosen = argmax(scores)[..., None]
     own = jnp.take_along_axis(blocks, chosen[..., None], axis=-2)[..., 0, :]
     below = jnp.cumsum(own, axis=-1)
-    # In (0, total]: never a token of weight 0.
-    target = (1 - uniform[..., None]) * below[..., -1:]
+    # The target lies in (0, total], so that no token of weight 0 is drawn.
+    target = (1 - noise.uniform[..., None]) * below[..., -1:]
     token = jnp.sum(below < target, axis=-1, dtype=jnp.int32)
     return jnp.max(scores, axis=-1), chosen[..., 0] * block + token
 
 
 def _num_chunks(rows: int, vocab_size: int, block: int, limit: int) -> int:
-    """The fewest chunks of whole blocks, equal in size, whose logits keep to a limit in bytes."""
+    """The fewest equal chunks of whole blocks whose logits keep to a limit in bytes."""
     blocks = vocab_size // block
     fit = max(limit // (4 * rows * block), 1)
     return next(n for n in range(-(-blocks // fit), blocks + 1) if blocks % n == 0)

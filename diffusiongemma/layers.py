@@ -1,4 +1,8 @@
-"""Building blocks: linear maps with optional LoRA factors, RMSNorm, RoPE, GeGLU, the embedder."""
+"""Building blocks of the layers: linear maps, RMSNorm, the GeGLU MLP, the embedding, RoPE.
+
+Linear maps may carry LoRA factors (lora.py) and may be quantized (quantized_model.py). Some
+gradients are written by hand, because XLA's sums are slow on CPUs. Read on in head.py.
+"""
 
 import functools
 
@@ -6,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.lax import Precision
+from jax.typing import DTypeLike
 
 from diffusiongemma.ops.quantized import matmul, take
+from diffusiongemma.ops.reductions import sum_last
 
-# The largest fan-in lies on the second axis from the end, also for stacks of experts [E, in, out].
+# Normal, with variance 1 / in. Kernels are [in, out], and those of experts [E, in, out].
 kernel_init = nnx.initializers.variance_scaling(
     1.0, "fan_in", "normal", in_axis=-2, out_axis=-1, batch_axis=()
 )
@@ -19,21 +25,25 @@ expert_init = nnx.initializers.variance_scaling(
 
 
 class Linear(nnx.Module):
-    """y = x @ kernel, plus x @ lora_a @ lora_b * lora_scale once lora.add_lora put them there.
+    """y = x @ kernel, plus x @ lora_a @ lora_b * lora_scale with LoRA.
 
-    Args:
-      in_dim, out_dim: kernel is [in_dim, out_dim]; it may become quantized (quantized_model.py).
-      rngs: source of the initial weights.
-      dtype: of the kernel.
+    Attributes:
+      kernel: [in_dim, out_dim]; it may become quantized (quantized_model.py).
+      lora_a: [in_dim, r] float32 once lora.add_lora put it there; else None.
+      lora_b: [r, out_dim] float32, likewise.
+      lora_scale: factor of x @ lora_a @ lora_b.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(
+        self, in_dim: int, out_dim: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+    ):
         self.kernel = nnx.Param(kernel_init(rngs.params(), (in_dim, out_dim), dtype))
         self.lora_a = nnx.data(None)
         self.lora_b = nnx.data(None)
         self.lora_scale = 1.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., in_dim] -> [..., out_dim]."""
         y = matmul(x, self.kernel[...])
         if self.lora_a is not None:
             low = x.astype(jnp.float32) @ self.lora_a[...] @ self.lora_b[...]
@@ -41,17 +51,17 @@ class Linear(nnx.Module):
         return y
 
 
-def sum_last(x: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-    """Sums of x [..., n], each number times its weight [n] if given: [..., 1] float32.
-
-    As a matrix product: XLA's reductions on CPUs take several times as long.
-    """
-    weights = jnp.ones(x.shape[-1:]) if weights is None else weights.astype(jnp.float32)
-    return jnp.matmul(x.astype(jnp.float32), weights[:, None], precision=Precision.HIGHEST)
-
-
 def rms_norm(x: jax.Array, eps: float, scale: jax.Array | None = None) -> jax.Array:
-    """x / rms(x) over the last axis, times scale [D] if given; computed and returned in float32."""
+    """x / rms(x) over the last axis, times the scale.
+
+    Args:
+      x: [..., D], any float dtype.
+      eps: added to the mean square.
+      scale: [D]; None for ones.
+
+    Returns:
+      [..., D] float32.
+    """
     scale = jnp.ones(x.shape[-1:]) if scale is None else scale
     return _rms_norm(x, scale, eps)
 
@@ -61,17 +71,22 @@ def _rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return _rms_norm_forward(x, scale, eps)[0]
 
 
-def _rms_norm_forward(x, scale, eps):
+Residuals = tuple[jax.Array, jax.Array, jax.Array]  # x, scale, 1 / rms(x) [..., 1]
+
+
+def _rms_norm_forward(x: jax.Array, scale: jax.Array, eps: float) -> tuple[jax.Array, Residuals]:
     wide = x.astype(jnp.float32)
     rsqrt = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
     return wide * rsqrt * scale.astype(jnp.float32), (x, scale, rsqrt)
 
 
-def _rms_norm_backward(eps, residuals, dy):
+def _rms_norm_backward(
+    eps: float, residuals: Residuals, dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, scale, rsqrt = residuals
     wide, factor = x.astype(jnp.float32), scale.astype(jnp.float32)
     both = dy * wide
-    # Over all rows; a matrix product too.
+    # The sum over all rows is a matrix product too (ops/reductions.py).
     dscale = jnp.tensordot(rsqrt[..., 0], both, x.ndim - 1, precision=Precision.HIGHEST)
     along = sum_last(both, scale)
     dx = rsqrt * (dy * factor - wide * (jnp.square(rsqrt) * along / x.shape[-1]))
@@ -82,53 +97,65 @@ _rms_norm.defvjp(_rms_norm_forward, _rms_norm_backward)
 
 
 class RMSNorm(nnx.Module):
-    """RMS normalisation in float32; the scale multiplies directly (no 1 + scale).
+    """RMS normalisation in float32. The scale multiplies directly: it is not 1 + scale.
 
-    Args:
-      dim: size of the last axis.
+    Attributes:
+      scale: [dim], `init` everywhere at first.
       eps: added to the mean square.
-      init: initial value of the scale.
-      dtype: of the scale.
     """
 
-    def __init__(self, dim: int, eps: float, *, init: float = 1.0, dtype=jnp.float32):
+    def __init__(self, dim: int, eps: float, *, init: float = 1.0, dtype: DTypeLike = jnp.float32):
         self.scale = nnx.Param(jnp.full((dim,), init, dtype))
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., dim] -> [..., dim] in x's dtype."""
         return rms_norm(x, self.eps, self.scale[...]).astype(x.dtype)
 
 
 class GatedMLP(nnx.Module):
-    """GeGLU: down(gelu_tanh(gate(x)) * up(x)), [..., D] -> [..., D]."""
+    """The GeGLU MLP down(gelu_tanh(gate(x)) * up(x)).
 
-    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    Attributes:
+      gate: D -> hidden.
+      up: D -> hidden.
+      down: hidden -> D.
+    """
+
+    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.gate = Linear(width, hidden, rngs=rngs, dtype=dtype)
         self.up = Linear(width, hidden, rngs=rngs, dtype=dtype)
         self.down = Linear(hidden, width, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
         return self.down(jax.nn.gelu(self.gate(x), approximate=True) * self.up(x))
 
 
 class Embedder(nnx.Module):
-    """Token embedding [V, D], scaled by sqrt(D) on the way in and tied with the output head."""
+    """The token embedding, which is multiplied by sqrt(D) on the way in and tied with the head.
 
-    def __init__(self, vocab_size: int, width: int, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    Attributes:
+      embedding: [V, D], normal with variance 1 / D at first; it may become quantized.
+    """
+
+    def __init__(
+        self, vocab_size: int, width: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+    ):
         init = nnx.initializers.normal(width**-0.5)
         self.embedding = nnx.Param(init(rngs.params(), (vocab_size, width), dtype))
 
     def encode(self, tokens: jax.Array) -> jax.Array:
-        """[...] int32 -> [..., D]."""
+        """Tokens [...] int32 -> [..., D]."""
         return self._scale(take(self.embedding[...], tokens, self.embedding.dtype))
 
     def encode_soft(self, probabilities: jax.Array) -> jax.Array:
-        """Expected embedding: [..., V] float32 probabilities -> [..., D]."""
+        """The expected embedding for probabilities [..., V] float32 -> [..., D]."""
         dtype = self.embedding.dtype
         return self._scale(matmul(probabilities.astype(dtype), self.embedding[...]))
 
     def decode(self, x: jax.Array) -> jax.Array:
-        """[..., D] -> logits [..., V] in float32, before the softcap."""
+        """Hidden states [..., D] -> logits [..., V] float32, before the softcap."""
         return matmul(x, self.embedding[...], transpose=True, dtype=jnp.float32)
 
     def _scale(self, x: jax.Array) -> jax.Array:
@@ -138,19 +165,19 @@ class Embedder(nnx.Module):
 def rope_table(
     positions: jax.Array, head_dim: int, theta: float, fraction: float = 1.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of the rotary embedding, "proportional" variant.
+    """Cosines and sines of the rotary position embedding (RoPE), "proportional" variant.
 
-    Frequency i of head_dim / 2 is theta^(-2i / head_dim); only the first `fraction` of them rotate,
-    while the exponent's denominator stays the whole head dim (SPEC section 1).
+    Frequency i of head_dim / 2 is theta^(-2i / head_dim). Only the first `fraction` of them rotate,
+    but the denominator of the exponent stays the whole head dim (docs/MODEL.md, Network).
 
     Args:
       positions: [B, T] int32.
       head_dim: size of a head, even.
       theta: base.
-      fraction: part of the frequencies that rotates.
+      fraction: the share of the frequencies that rotates.
 
     Returns:
-      cos, sin: [B, T, head_dim / 2] float32.
+      cosines and sines, [B, T, head_dim / 2] float32 each.
     """
     index = jnp.arange(head_dim // 2, dtype=jnp.float32)
     frequency = theta ** (-2.0 * index / head_dim)
@@ -160,7 +187,16 @@ def rope_table(
 
 
 def apply_rope(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Turns the pairs (i, i + head_dim / 2) of x [B, T, heads, head_dim] by the table's angles."""
+    """Rotates the pairs (i, i + head_dim / 2) of each head.
+
+    Args:
+      x: [B, T, heads, head_dim].
+      cos: [B, T, head_dim / 2] float32, from rope_table.
+      sin: the same.
+
+    Returns:
+      [B, T, heads, head_dim] in x's dtype.
+    """
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     cos, sin = cos[:, :, None], sin[:, :, None]
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)

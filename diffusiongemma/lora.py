@@ -1,4 +1,4 @@
-"""LoRA: low-rank factors beside chosen linear maps, and merging them in (Hu et al. 2021)."""
+"""LoRA (Hu et al. 2021): low-rank factors beside chosen linear maps, and merging them in."""
 
 import re
 
@@ -14,19 +14,23 @@ from diffusiongemma.ops.quantized import QuantizedMatrix
 def add_lora(
     model: nnx.Module, rank: int, alpha: float, *, rngs: nnx.Rngs, pattern: str = ".*"
 ) -> list[str]:
-    """Gives each matching linear map float32 factors A (normal) and B (zeros), in place.
+    """Gives each matching linear map float32 factors A and B, in place.
 
-    y = x W + (alpha / rank) x A B; nothing changes until B does. Experts get a pair each.
+    y = x W + (alpha / rank) x A B. A is normal with variance 1 / in, and B is zeros, so the model
+    computes the same until B is trained. Each expert gets a pair of factors of its own.
 
     Args:
-      model: a DiffusionGemma.
-      rank: r >= 1.
-      alpha: scale, over rank.
+      model: a DiffusionGemma, or a part of one.
+      rank: r, at least 1.
+      alpha: the factors' scale, before it is divided by the rank.
       rngs: source of A.
-      pattern: regular expression searched in a map's path, as "layers.3.attention.q".
+      pattern: regular expression that is searched in a map's path, such as "layers.3.attention.q".
 
     Returns:
-      the paths that got factors. Raises ValueError if the rank is not positive or none matches.
+      the paths of the maps that got factors.
+
+    Raises:
+      ValueError: the rank is not positive, or no map matches.
     """
     if rank < 1:
         raise ValueError(f"lora rank must be at least 1, not {rank}")
@@ -46,9 +50,10 @@ def add_lora(
 
 
 def merge_lora(model: nnx.Module) -> None:
-    """Adds every pair of factors to its kernel and takes it away, in place.
+    """Adds every pair of factors to its kernel and removes the pair, in place.
 
-    Raises ValueError if a kernel is quantized: the factors are finer than its steps.
+    Raises:
+      ValueError: a kernel is quantized; its steps are coarser than the factors.
     """
     adapted = [(path, linear) for path, linear in linears(model) if linear.lora_a is not None]
     for path, linear in adapted:
@@ -61,12 +66,12 @@ def merge_lora(model: nnx.Module) -> None:
 
 
 def merged(kernel: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
-    """kernel [.., in, out] + scale x a [.., in, r] b [.., r, out], in the kernel's dtype."""
+    """kernel [.., in, out] + scale x a [.., in, r] @ b [.., r, out], in the kernel's dtype."""
     return (kernel.astype(jnp.float32) + a @ b * scale).astype(kernel.dtype)
 
 
 def linears(model: nnx.Module) -> list[tuple[str, Linear | ExpertLinear]]:
-    """(path, module) of every linear map, in a fixed order."""
+    """Path and module of every linear map, in a fixed order."""
     return [
         (".".join(map(str, path)), node)
         for path, node in nnx.iter_graph(model)

@@ -1,56 +1,44 @@
-"""Mixture of experts: the router, the experts, and their weighted sum."""
+"""The mixture of experts: router, experts, and the choice of how their sum is computed.
+
+The router chooses top_k experts for each token. Each expert is a GeGLU MLP, and the result is the
+weighted sum of the chosen ones. What an expert computes, and the loop over blocks of rows that is
+the way of CPUs, is in ops/expert_loop.py; kernels/expert_mixture.py is the way of GPUs. Read on in
+layers.py.
+"""
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from diffusiongemma.backend import Backend
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.kernels import expert_mixture, group_rows
 from diffusiongemma.layers import Linear, expert_init, rms_norm
 from diffusiongemma.ops import expert_loop
-from diffusiongemma.ops.quantized import Quantized, matmul
+from diffusiongemma.ops.expert_loop import Expert, Experts, expert_mlp
 from diffusiongemma.sharding import over_experts, platform
 
 
-class Expert(NamedTuple):
-    """Linear maps of E experts: kernel [E, in, out]; LoRA factors [E, in, r] and [E, r, out]."""
-
-    kernel: jax.Array | Quantized
-    lora_a: jax.Array | None = None
-    lora_b: jax.Array | None = None  # with the scale in it
-
-
-class Experts(NamedTuple):
-    """The maps of a mixture: gate and up as one, and down."""
-
-    gate_up: Expert
-    down: Expert
-
-
-def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
-    """[rows, in] -> [rows, out] by one expert, whose params have no axis E."""
-    y = matmul(x, params.kernel)
-    if params.lora_a is not None:
-        y = y + (x.astype(jnp.float32) @ params.lora_a @ params.lora_b).astype(y.dtype)
-    return y
-
-
-def expert_mlp(x: jax.Array, params: Experts) -> jax.Array:
-    """GeGLU of one expert, [rows, D] -> [rows, D]."""
-    gate_up, down = params
-    gate, up = jnp.split(expert_linear(gate_up, x), 2, axis=-1)
-    return expert_linear(down, jax.nn.gelu(gate, approximate=True) * up)
-
-
 class ExpertLinear(nnx.Module):
-    """A Linear an expert: kernel [E, in_dim, out_dim], LoRA factors stacked likewise."""
+    """A linear map for each of E experts, with optional LoRA factors.
+
+    Attributes:
+      kernel: [E, in_dim, out_dim]; it may become quantized (quantized_model.py).
+      lora_a: [E, in_dim, r] float32 once lora.add_lora put it there; else None.
+      lora_b: [E, r, out_dim] float32, likewise.
+      lora_scale: factor of x @ lora_a @ lora_b.
+    """
 
     def __init__(
-        self, num_experts: int, in_dim: int, out_dim: int, *, rngs: nnx.Rngs, dtype=jnp.float32
+        self,
+        num_experts: int,
+        in_dim: int,
+        out_dim: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
     ):
         self.kernel = nnx.Param(expert_init(rngs.params(), (num_experts, in_dim, out_dim), dtype))
         self.lora_a = nnx.data(None)
@@ -59,15 +47,22 @@ class ExpertLinear(nnx.Module):
 
     @property
     def params(self) -> Expert:
+        """The arrays as the mixture takes them, LoRA's scale multiplied in."""
         if self.lora_a is None:
             return Expert(self.kernel[...])
         return Expert(self.kernel[...], self.lora_a[...], self.lora_b[...] * self.lora_scale)
 
 
 class Router(nnx.Module):
-    """Chooses top_k experts a token from the raw residual stream (SPEC section 1)."""
+    """Chooses top_k experts for each token from the raw residual stream (docs/MODEL.md, Network).
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    Attributes:
+      proj: D -> E; it is never quantized.
+      scale: [D], ones at first, multiplies the normed residual stream.
+      per_expert_scale: [E], ones at first, multiplies the weights of the chosen experts.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.proj = Linear(config.width, config.num_experts, rngs=rngs, dtype=dtype)
         self.scale = nnx.Param(jnp.ones((config.width,), dtype))
         self.per_expert_scale = nnx.Param(jnp.ones((config.num_experts,), dtype))
@@ -75,7 +70,7 @@ class Router(nnx.Module):
         self.eps = config.norm_eps
 
     def __call__(self, residual: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, D] -> weights [N, top_k] float32, experts [N, top_k] int32."""
+        """Residual stream [N, D] -> weights [N, top_k] float32, and experts [N, top_k] int32."""
         x = rms_norm(residual, self.eps).astype(residual.dtype)
         x = x * self.scale[...] * jnp.asarray(residual.shape[-1] ** -0.5, residual.dtype)
         probabilities = jax.nn.softmax(self.proj(x).astype(jnp.float32), axis=-1)
@@ -85,13 +80,16 @@ class Router(nnx.Module):
 
 
 class MoE(nnx.Module):
-    """E GeGLU experts, of which each token uses top_k; computed without dropping a token.
+    """E experts, of which each token uses top_k. No token is ever dropped.
 
     Attributes:
-      backend: how; None: the platform's way (backend.py).
+      router: chooses the experts.
+      gate_up: D -> 2 f for each expert, the gates and then the ups.
+      down: f -> D for each expert.
+      backend: how the mixture is computed; None chooses by platform (backend.py).
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.router = Router(config, rngs=rngs, dtype=dtype)
         size = (config.num_experts, config.width, 2 * config.expert_dim)
         self.gate_up = ExpertLinear(*size, rngs=rngs, dtype=dtype)
@@ -100,7 +98,7 @@ class MoE(nnx.Module):
         self.backend: Backend | None = None
 
     def __call__(self, x: jax.Array, residual: jax.Array) -> jax.Array:
-        """Experts applied to x, chosen by residual: both [B, T, D]; returns [B, T, D]."""
+        """The mixture for x [B, T, D], with experts chosen by residual [B, T, D] -> [B, T, D]."""
         shape = x.shape
         x, residual = x.reshape(-1, shape[-1]), residual.reshape(-1, shape[-1])
         weights, experts = self.router(residual)
@@ -112,30 +110,39 @@ class MoE(nnx.Module):
 def mix(
     x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts, backend: Backend | None
 ) -> jax.Array:
-    """Each row's weighted sum of its experts, float32 [N, D]; params may hold a part of all."""
-    if backend is None:
-        on_gpu = platform() == "gpu" and expert_mixture.supports(params)
-        backend = "pallas" if on_gpu else "loop"
+    """Each row's weighted sum of its experts.
+
+    Args:
+      x: [N, D].
+      weights: [N, top_k] float32.
+      experts: [N, top_k] int32, numbers of experts in `params`.
+      params: the experts of the model, or those of one device.
+      backend: how the sum is computed; None chooses by platform.
+
+    Returns:
+      [N, D] float32.
+    """
     if backend == "reference":
         return _reference(x, weights, experts, params)
     num_experts = jax.tree.leaves(params)[0].shape[0]
     choices = experts.reshape(-1)
-    if backend == "loop":
-        block = _block_size(choices.size, num_experts)
-        groups = expert_loop.group_rows(choices, num_experts, block)
-        return expert_loop.mixture(expert_mlp, x, weights, params, groups)
-    block, interpret = expert_mixture.block_size(choices.size, num_experts), backend == "interpret"
-    groups = group_rows.group_rows(choices, num_experts, block, interpret=interpret)
-    return expert_mixture.mixture(x, weights, params, groups, interpret=interpret)
+    if backend in ("pallas", "interpret") or (backend is None and platform() == "gpu"):
+        # Imported where they are taken: without a GPU, nothing needs Pallas.
+        from diffusiongemma.kernels import expert_mixture
+        from diffusiongemma.kernels.group_rows import group_rows_by_kernel
+
+        if backend is not None or expert_mixture.supports(params):
+            interpret = backend == "interpret"
+            block = expert_mixture.block_size(choices.size, num_experts)
+            blocks = group_rows_by_kernel(choices, num_experts, block, interpret=interpret)
+            return expert_mixture.mixture(x, weights, params, blocks, interpret=interpret)
+    block = expert_loop.block_size(choices.size, num_experts)
+    blocks = expert_loop.group_rows(choices, num_experts, block)
+    return expert_loop.mixture(x, weights, params, blocks)
 
 
 def _reference(x: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts) -> jax.Array:
+    """The definition: every expert on every row, then the weighted sum of the chosen ones."""
     every = jax.lax.map(lambda expert: expert_mlp(x, expert), params)  # [E, N, D]
     chosen = every[experts, jnp.arange(x.shape[0])[:, None]]  # [N, top_k, D]
     return jnp.sum(chosen.astype(jnp.float32) * weights[..., None], axis=1)
-
-
-def _block_size(rows: int, num_experts: int) -> int:
-    """Rows a block of the loop: an expert's share, a power of two in 8..64."""
-    share = max(rows // num_experts, 1)
-    return min(max(1 << (share - 1).bit_length(), 8), 64)

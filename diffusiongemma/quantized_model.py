@@ -1,8 +1,8 @@
-"""Models with quantized weights: which ones are, quantizing a model, and one made at random.
+"""Models with quantized weights: quantizing a model, and making a random one.
 
-Quantized are the embedding and all linear maps but the router's projection: the experts' in the
-precision that is asked for, everything else in int8. Norms, scalars and the router keep the model's
-dtype, and so do activations.
+The experts' matrices are quantized in the precision that is asked for. The embedding and all other
+linear maps are quantized in int8, except for the router's projection. Norms, scalars, the router
+and activations keep the model's dtype.
 """
 
 import functools
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.lora import linears
@@ -24,7 +25,15 @@ EXPERTS = ("moe.gate_up.kernel", "moe.down.kernel")
 
 
 def precision_of(path: str, precision: Precision) -> Precision | None:
-    """How a model's parameter is quantized whose experts are in `precision`; None: it is not."""
+    """How a parameter is quantized in a model whose experts are quantized in `precision`.
+
+    Args:
+      path: the parameter's path, such as "layers.3.moe.down.kernel".
+      precision: "int8" or "int4".
+
+    Returns:
+      the parameter's precision; None if it is not quantized.
+    """
     if path.endswith(EXPERTS):
         return precision
     is_matrix = path == EMBEDDING or path.endswith(".kernel")
@@ -32,11 +41,18 @@ def precision_of(path: str, precision: Precision) -> Precision | None:
 
 
 def quantize_model(model: DiffusionGemma, precision: Precision) -> DiffusionGemma:
-    """Quantizes a model in place, matrix by matrix, and returns it. LoRA factors stay beside it.
+    """Quantizes a model in place, matrix by matrix; LoRA factors stay as they are.
+
+    Args:
+      model: the model.
+      precision: precision of the experts' matrices.
+
+    Returns:
+      the same model.
 
     Raises:
-      ValueError: an unknown precision, a model that is quantized already, or experts whose matrices
-        have an odd number of rows, in int4.
+      ValueError: the precision is unknown, the model is quantized already, or the precision is int4
+        and the experts' matrices have an odd number of rows.
     """
     if precision not in ("int8", "int4"):
         raise ValueError(f"quantize is 'int8' or 'int4', not '{precision}'")
@@ -53,16 +69,19 @@ def quantize_model(model: DiffusionGemma, precision: Precision) -> DiffusionGemm
 
 
 def quantized_precision(model: DiffusionGemma) -> Precision | None:
-    """The precision that a model is quantized in; None if it is not."""
+    """The precision of a model's experts; None if the model is not quantized."""
     if not isinstance(model.embedder.embedding, QuantizedMatrix):
         return None
     return model.layers[0].moe.gate_up.kernel[...].precision
 
 
 def abstract_model(
-    config: ModelConfig, dtype=jnp.float32, precision: Precision | None = None, seed: int = 0
+    config: ModelConfig,
+    dtype: DTypeLike = jnp.float32,
+    precision: Precision | None = None,
+    seed: int = 0,
 ) -> DiffusionGemma:
-    """A model of shapes, quantized or not."""
+    """A model whose parameters are shapes without data, quantized if a precision is given."""
     return nnx.eval_shape(lambda: _create(config, dtype, precision, seed))
 
 
@@ -70,33 +89,36 @@ def create_quantized(
     config: ModelConfig,
     seed: int,
     precision: Precision,
-    dtype=jnp.float32,
+    dtype: DTypeLike = jnp.float32,
     mesh: Mesh | None = None,
 ) -> DiffusionGemma:
-    """A quantized model with random weights, made where they belong, one array after the other.
+    """A quantized model with random weights, made one after the other where they belong.
 
-    Nothing is made and then quantized: there are only the model and bits for one array in memory.
-    Values are uniform, and the scales of a matrix equal, such that its weights have the variance of
-    create_model's.
+    Quantized values are drawn directly, so that memory holds only the model and the random bits of
+    one array. They are uniform, and all scales of a matrix are equal, such that its weights have
+    the variance that create_model gives them.
 
     Args:
-      dtype: of what is not quantized.
-      mesh: None: one device.
+      config: the shape of the network.
+      seed: random seed.
+      precision: precision of the experts' matrices.
+      dtype: dtype of the parameters that are not quantized, and of activations.
+      mesh: the devices; None for one device.
     """
     model = abstract_model(config, dtype, precision, seed)
     rest = nnx.state(model, nnx.Param)
 
     def make_rest() -> nnx.State:
-        # Of what is quantized, which is no result, XLA makes nothing.
+        # XLA removes the computation of the quantized arrays, because they are no result here.
         return nnx.state(_create(config, dtype, precision, seed), nnx.Param)
 
     where = None if mesh is None else state_sharding(rest, mesh)
     nnx.update(model, jax.jit(make_rest, out_shardings=where)())
-    key = jax.random.key(seed, impl="rbg")  # of the others, each bit takes memory for several
+    key = jax.random.key(seed, impl="rbg")  # other generators take more memory than they fill
     place = (lambda path, shape: None) if mesh is None else param_sharding(mesh)
     for i, (path, matrix, fan_in) in enumerate(_quantized_matrices(model)):
         values, scales = matrix.values, matrix.scales
-        limit = 4.2 if values.dtype == jnp.uint8 else 73.6  # deviation of a uniform value
+        limit = 4.2 if values.dtype == jnp.uint8 else 73.6  # standard deviation of the values
         size = jnp.asarray(fan_in**-0.5 / limit, scales.dtype)
         where = place(f"{path}.values", values.shape)
         values.set_value(_uniform(values.shape, values.dtype, where)(jax.random.fold_in(key, i)))
@@ -106,7 +128,7 @@ def create_quantized(
 
 
 def _quantized_matrices(model: DiffusionGemma) -> Iterator[tuple[str, QuantizedMatrix, int]]:
-    """(path, matrix, fan-in) of every quantized matrix."""
+    """Path, matrix and fan-in of every quantized matrix."""
     yield EMBEDDING, model.embedder.embedding, model.config.width
     for path, linear in linears(model):
         if isinstance(linear.kernel, QuantizedMatrix):
@@ -114,8 +136,14 @@ def _quantized_matrices(model: DiffusionGemma) -> Iterator[tuple[str, QuantizedM
 
 
 @functools.cache
-def _uniform(shape: tuple[int, ...], dtype, where: jax.sharding.Sharding | None) -> Callable:
-    """A compiled function that makes values of a key: uniform bits, the lowest value replaced."""
+def _uniform(
+    shape: tuple[int, ...], dtype: DTypeLike, where: jax.sharding.Sharding | None
+) -> Callable[[jax.Array], jax.Array]:
+    """A compiled function that makes random values from a key.
+
+    The values are uniform bits, except that the lowest number, which quantize never gives, is
+    replaced.
+    """
 
     def make(key: jax.Array) -> jax.Array:
         bits = jax.random.bits(key, shape, jnp.uint8)
@@ -128,10 +156,15 @@ def _uniform(shape: tuple[int, ...], dtype, where: jax.sharding.Sharding | None)
 
 
 @functools.cache
-def _full(shape: tuple[int, ...], where: jax.sharding.Sharding | None) -> Callable:
+def _full(
+    shape: tuple[int, ...], where: jax.sharding.Sharding | None
+) -> Callable[[jax.Array], jax.Array]:
+    """A compiled function that fills an array with a value."""
     return jax.jit(lambda value: jnp.full(shape, value), out_shardings=where)
 
 
-def _create(config: ModelConfig, dtype, precision: Precision | None, seed: int) -> DiffusionGemma:
+def _create(
+    config: ModelConfig, dtype: DTypeLike, precision: Precision | None, seed: int
+) -> DiffusionGemma:
     model = DiffusionGemma(config, rngs=nnx.Rngs(seed), dtype=dtype)
     return quantize_model(model, precision) if precision else model

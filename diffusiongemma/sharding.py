@@ -1,13 +1,13 @@
 """Many devices: the mesh, one table that says where parameters go, and batches.
 
-The mesh has three axes. "data" and "fsdp" both split the batch; "fsdp" also splits every matrix
-along the residual width D, and the embedding along V, so that a device keeps its part and gathers
-the rest of a layer while it works on it. "expert" splits the stacks of experts: its devices see the
-same tokens, compute the experts that they hold, and sum.
+The mesh has three axes. "data" and "fsdp" both split the batch. "fsdp" also splits every matrix
+along the residual width D, and the embedding along V: a device keeps its part, and gathers the rest
+of a layer while it computes that layer. "expert" splits the stacks of experts: its devices see the
+same tokens, compute the experts that they hold, and sum the results.
 
-Arrays are placed by NamedSharding and computations follow them (jax.jit's automatic partitioning);
-the one place with explicit collectives is the mixture of experts. Code finds the mesh in JAX's
-context, so whoever has one calls under `jax.set_mesh(mesh)`:
+Arrays are placed by NamedSharding, and computations follow them (jax.jit's automatic partitioning).
+Only the mixture of experts has explicit collectives. The code finds the mesh in JAX's context, so
+a caller with a mesh runs it under `jax.set_mesh(mesh)`:
 
     mesh = MeshConfig(fsdp=4, expert=2).make()
     with jax.set_mesh(mesh):
@@ -18,7 +18,7 @@ context, so whoever has one calls under `jax.set_mesh(mesh)`:
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -26,24 +26,37 @@ from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffusiongemma.config import ModelConfig
+from diffusiongemma.ops.expert_loop import Experts
 from diffusiongemma.parameters import OURS, axis_groups
+
+T = TypeVar("T")
 
 BATCH = ("data", "fsdp")
 EXPERT = "expert"
-# The mesh axis that splits a parameter's axis, by the names of parameters.OURS; the first that
-# names a mesh axis has it. Parameters of one axis are small, and whole on every device.
+# The mesh axis that splits an axis of a parameter, by the axis names of parameters.OURS. Where two axes of a
+# parameter would have the same mesh axis, the first one gets it. Parameters with one axis are
+# small, and whole on every device.
 AXES = {"V": "fsdp", "D": "fsdp", "E": EXPERT}
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis of the mesh (see the module); 1 x 1 x 1 is one device."""
+    """Number of devices along each axis of the mesh; 1 x 1 x 1 is one device.
+
+    Attributes:
+      data: devices along "data", which splits the batch.
+      fsdp: devices along "fsdp", which splits the batch and the matrices.
+      expert: devices along "expert", which splits the stacks of experts.
+
+    Raises:
+      ValueError: a number below 1.
+    """
 
     data: int = 1
     fsdp: int = 1
     expert: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, size in dataclasses.asdict(self).items():
             if size < 1:
                 raise ValueError(f"mesh.{name} must be at least 1, not {size}")
@@ -56,7 +69,15 @@ class MeshConfig:
         return f"data {self.data} x fsdp {self.fsdp} x expert {self.expert}"
 
     def check(self, model: ModelConfig, batch_size: int | None = None) -> None:
-        """Raises ValueError, naming all that the mesh does not divide."""
+        """Checks that the mesh divides the model and the batch.
+
+        Args:
+          model: the shape of the network.
+          batch_size: rows of a batch; None if there is no batch to check.
+
+        Raises:
+          ValueError: the message names everything that the mesh does not divide.
+        """
         faults = []
         if model.width % self.fsdp:
             faults.append(f"mesh.fsdp {self.fsdp} does not divide the width {model.width}")
@@ -73,7 +94,14 @@ class MeshConfig:
             raise ValueError("; ".join(faults))
 
     def make(self, devices: list[jax.Device] | None = None) -> Mesh:
-        """The mesh, of the first devices there are. Raises ValueError if there are too few."""
+        """The mesh.
+
+        Args:
+          devices: the devices to take the first ones of; None for all of JAX's devices.
+
+        Raises:
+          ValueError: there are too few devices, or the processes do not divide the mesh.
+        """
         devices = jax.devices() if devices is None else devices
         if len(devices) < self.size:
             raise ValueError(
@@ -91,7 +119,12 @@ class MeshConfig:
 
 
 def param_spec(path: str, ndim: int) -> PartitionSpec:
-    """How the parameter of a path is split: AXES, and of LoRA factors the axis of experts."""
+    """How a parameter is split: by AXES, or in the case of LoRA factors along the experts only.
+
+    Args:
+      path: its path in the model, such as "layers.3.attention.q.kernel".
+      ndim: its number of axes.
+    """
     path = ".".join("N" if part.isdigit() else part for part in path.split("."))
     if path.endswith((".lora_a", ".lora_b")):
         return PartitionSpec(EXPERT) if ndim == 3 else PartitionSpec()
@@ -102,10 +135,10 @@ def param_spec(path: str, ndim: int) -> PartitionSpec:
 
 
 def param_sharding(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
-    """Where load_checkpoint puts the parameter of a path and shape.
+    """Where load_checkpoint puts a parameter, as a function of its path and shape.
 
-    Values and scales of a quantized matrix are split as it would be, along the axes that the mesh
-    divides: rows in pairs or groups are fewer.
+    The values and scales of a quantized matrix are split as the matrix would be, but only along
+    the axes that the mesh divides: they have fewer rows, which stand for pairs or groups of rows.
     """
 
     return lambda path, shape: NamedSharding(mesh, _array_spec(path, shape, mesh))
@@ -124,10 +157,10 @@ def _array_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) ->
 
 
 def state_sharding(state: nnx.State, mesh: Mesh) -> nnx.State:
-    """The sharding of every leaf of a model's state, arrays or shapes."""
+    """The sharding of every leaf of a model's state, whose leaves are arrays or shapes."""
     where = param_sharding(mesh)
 
-    def sharding(path, leaf):
+    def sharding(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         return where(name.removesuffix(".value"), leaf.shape)
 
@@ -135,59 +168,67 @@ def state_sharding(state: nnx.State, mesh: Mesh) -> nnx.State:
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts a batch on the mesh, split by rows; every process gives its own part of the rows."""
+    """Puts a batch on the mesh, split by rows. Every process passes its own part of the rows."""
     where = NamedSharding(mesh, PartitionSpec(BATCH))
     return {k: jax.make_array_from_process_local_data(where, v) for k, v in batch.items()}
 
 
 def split_rows(x: jax.Array) -> jax.Array:
-    """x, kept split by its first axis over the mesh in context, if there is one that divides it."""
+    """x, split by its first axis over the mesh in context, if there is one that divides it."""
     spec = _row_spec(x.shape[0])
     return x if spec is None else jax.lax.with_sharding_constraint(x, spec)
 
 
-def gather(tree: Any) -> Any:
-    """Arrays whole on every device of the mesh in context, if there is one."""
+def gather(tree: T) -> T:
+    """The arrays of a tree, whole on every device of the mesh in context, if there is one."""
     if _mesh() is None:
         return tree
     return jax.lax.with_sharding_constraint(tree, jax.tree.map(lambda _: PartitionSpec(), tree))
 
 
 def over_experts(
-    apply: Callable[..., jax.Array],
+    apply: Callable[[jax.Array, jax.Array, jax.Array, Experts], jax.Array],
     rows: jax.Array,
     weights: jax.Array,
     experts: jax.Array,
-    params: Any,
+    params: Experts,
 ) -> jax.Array:
-    """apply(rows, weights, experts, params), each device with its experts and its part of the rows.
+    """apply(rows, weights, experts, params), where each device has some experts and some rows.
 
-    Every device computes all choices of its rows, with weight 0 and some expert it has for those
-    that are not its own: static shapes have no smaller bound that drops no token. It gathers its
-    experts along "fsdp" first, and so sums their gradients in parts: only the part that it keeps.
+    Every device computes all choices of its rows. A choice whose expert it does not hold is
+    computed with one of its own experts and weight 0: no smaller static shape holds every token in
+    every case. A device gathers its experts along "fsdp" first. The transpose of that gather sums
+    gradients such that each device has the sum of the part that it keeps.
 
     Args:
-      apply: returns [N, D], a sum over choices weighted by `weights`.
+      apply: returns [N, D], a sum over the choices weighted by `weights`.
       rows: [N, D].
-      weights, experts: [N, top_k], float32 and int32.
-      params: arrays with a leading axis of E experts, under their names in a mixture.
+      weights: [N, top_k] float32.
+      experts: [N, top_k] int32.
+      params: the maps of all E experts.
+
+    Returns:
+      [N, D], what apply returns for all rows and experts.
     """
     mesh = _mesh()
     if mesh is None:
         return apply(rows, weights, experts, params)
     spec = _row_spec(rows.shape[0]) or PartitionSpec()
 
-    def param(path, array: jax.Array) -> PartitionSpec:
+    def param(path: tuple, array: jax.Array) -> PartitionSpec:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         return _array_spec(f"layers.0.moe.{name}", array.shape, mesh)
 
     specs = jax.tree_util.tree_map_with_path(param, params)
 
-    def local(rows, weights, experts, params):
+    def local(
+        rows: jax.Array, weights: jax.Array, experts: jax.Array, params: Experts
+    ) -> jax.Array:
         def whole(array: jax.Array, spec: PartitionSpec) -> jax.Array:
             if "fsdp" not in spec or mesh.shape["fsdp"] == 1:
                 return array
-            # After the rows are there: else XLA gathers once for all passes, and keeps all layers.
+            # The barrier delays the gather until the rows are there. Without it XLA gathers once
+            # for all passes, and keeps the experts of all layers in memory.
             array, _ = jax.lax.optimization_barrier((array, jax.lax.stop_gradient(rows)))
             return jax.lax.all_gather(array, "fsdp", axis=spec.index("fsdp"), tiled=True)
 
@@ -198,7 +239,7 @@ def over_experts(
         out = apply(rows, weights * own, experts % held, params)
         return jax.lax.psum(out, EXPERT)
 
-    # check_vma would ask the loop over blocks to say along which axes its sums vary.
+    # With check_vma, the loop over blocks would have to say along which axes its sums vary.
     return jax.shard_map(
         local,
         mesh=mesh,
@@ -209,22 +250,27 @@ def over_experts(
 
 
 def platform() -> str:
-    """What the mesh in context is of, or else JAX's default: "cpu", "gpu"."""
+    """The platform of the mesh in context, or else JAX's default: "cpu" or "gpu"."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
 
 
 def on_one_gpu() -> bool:
-    """Whether a kernel may stand outside of shard_map: XLA does not split one over devices."""
+    """Whether a Pallas kernel may be used outside of shard_map.
+
+    XLA does not split a kernel over several devices.
+    """
     return platform() == "gpu" and _mesh() is None
 
 
 def _mesh() -> AbstractMesh | None:
+    """The mesh in context; None if there is none, or only one device."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh
 
 
 def _row_spec(rows: int) -> PartitionSpec | None:
+    """How rows are split over the mesh in context; None if they are not split."""
     mesh = _mesh()
     if mesh is None or rows % math.prod(mesh.shape[axis] for axis in BATCH):
         return None

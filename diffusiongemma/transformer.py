@@ -1,4 +1,10 @@
-"""DiffusionGemma: one set of weights, a causal encode() and a bidirectional denoise()."""
+"""DiffusionGemma, from tokens to logits: the layers, self-conditioning, and the two modes.
+
+encode() reads clean tokens causally and returns the cache with them. denoise() reads a noisy canvas
+behind a cache, and predict() does the same for the sampler, without whole logits. Both modes run
+the same layers; only the contexts (attention.py) and the layer scalars differ. Read on in
+attention.py.
+"""
 
 import functools
 from collections.abc import Callable
@@ -8,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from diffusiongemma import head
 from diffusiongemma.attention import (
@@ -31,10 +38,45 @@ Mode = Literal["encode", "denoise"]
 
 
 class Block(nnx.Module):
-    """Attention, then a dense MLP and a mixture of experts side by side, then the layer scalar."""
+    """One layer: attention, then a dense MLP and a mixture of experts side by side.
+
+    The whole output, residual included, is multiplied by the layer scalar of the mode.
+
+    All parameters of a layer, with their axes and initial values. normal(n) has variance 1 / n.
+    K and h are those of the layer's type (attention.kv_shape). All are in the model's dtype.
+
+        pre_attention_norm.scale      [D]          ones
+        attention.q.kernel            [D, H h]     normal(D)
+        attention.k.kernel            [D, K h]     normal(D)
+        attention.v.kernel            [D, K h]     normal(D), in sliding layers only
+        attention.o.kernel            [H h, D]     normal(H h)
+        attention.q_norm.scale        [h]          h^-0.5
+        attention.k_norm.scale        [h]          ones
+        post_attention_norm.scale     [D]          ones
+        pre_mlp_norm.scale            [D]          ones
+        mlp.gate.kernel               [D, F]       normal(D)
+        mlp.up.kernel                 [D, F]       normal(D)
+        mlp.down.kernel               [F, D]       normal(F)
+        post_mlp_norm.scale           [D]          ones
+        pre_moe_norm.scale            [D]          ones
+        moe.router.scale              [D]          ones
+        moe.router.proj.kernel        [D, E]       normal(D)
+        moe.router.per_expert_scale   [E]          ones
+        moe.gate_up.kernel            [E, D, 2 f]  normal(D)
+        moe.down.kernel               [E, f, D]    normal(f)
+        post_moe_norm.scale           [D]          ones
+        post_ffw_norm.scale           [D]          ones
+        encode_scalar                 [1]          ones
+        denoise_scalar                [1]          ones
+    """
 
     def __init__(
-        self, config: ModelConfig, layer_type: LayerType, *, rngs: nnx.Rngs, dtype=jnp.float32
+        self,
+        config: ModelConfig,
+        layer_type: LayerType,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
     ):
         def norm() -> RMSNorm:
             return RMSNorm(config.width, config.norm_eps, dtype=dtype)
@@ -55,7 +97,17 @@ class Block(nnx.Module):
     def __call__(
         self, x: jax.Array, cache: LayerCache | None, context: Context, mode: Mode
     ) -> tuple[jax.Array, LayerCache]:
-        """[B, T, D] -> [B, T, D], and what Attention returns as the layer's cache."""
+        """Runs the layer.
+
+        Args:
+          x: [B, T, D], the residual stream.
+          cache: the layer's cache; None for an empty one.
+          context: the context of this layer's type.
+          mode: chooses the layer scalar.
+
+        Returns:
+          [B, T, D], and the layer's cache as Attention returns it.
+        """
         attended, kept = self.attention(self.pre_attention_norm(x), cache, context)
         x = x + self.post_attention_norm(attended)
         dense = self.post_mlp_norm(self.mlp(self.pre_mlp_norm(x)))
@@ -66,34 +118,48 @@ class Block(nnx.Module):
 
 
 class SelfConditioner(nnx.Module):
-    """Mixes the previous step's soft embedding into the canvas' embedding (denoise mode only)."""
+    """Mixes the previous step's soft embedding into the canvas' embedding (denoise mode only).
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    Its parameters: pre_norm.scale [D], ones, and mlp.gate, mlp.up and mlp.down as a layer's mlp.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.pre_norm = RMSNorm(config.width, config.norm_eps, dtype=dtype)
         self.mlp = GatedMLP(config.width, config.mlp_dim, rngs=rngs, dtype=dtype)
         self.eps = config.norm_eps
 
     def __call__(self, embedded: jax.Array, soft: jax.Array | None) -> jax.Array:
-        """embedded [B, C, D], soft [B, C, D] or None for zeros (which add nothing) -> [B, C, D]."""
+        """Mixes the two and normalises their sum.
+
+        Args:
+          embedded: [B, C, D], the embedded canvas.
+          soft: [B, C, D], the soft embedding; None for zeros, which add nothing.
+
+        Returns:
+          [B, C, D].
+        """
         if soft is not None:
             embedded = embedded + self.mlp(self.pre_norm(soft.astype(embedded.dtype)))
         return rms_norm(embedded, self.eps).astype(embedded.dtype)
 
 
 class DiffusionGemma(nnx.Module):
-    """The text model, without vision.
+    """The text model, without vision (docs/MODEL.md, Network).
+
+    Besides the layers' and the self-conditioner's parameters there are two: embedder.embedding
+    [V, D], normal with variance 1 / D, and final_norm.scale [D], ones.
 
     Args:
-      config: its shape.
+      config: the shape of the network.
       rngs: source of the initial weights.
-      dtype: of weights and activations (norms, softmax, router and logits are float32 inside).
+      dtype: dtype of weights and activations. Norms, softmax, router and logits are float32 inside.
 
     Attributes:
-      remat: whether gradients compute each layer's activations anew instead of keeping them.
-      backend: how predict() computes the head; None: the platform's way (backend.py).
+      remat: True makes gradients compute each layer's activations anew instead of keeping them.
+      backend: how predict() computes the head; None chooses by platform (backend.py).
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.config = config
         self.remat = False
         self.backend: Backend | None = None
@@ -120,25 +186,24 @@ class DiffusionGemma(nnx.Module):
         *,
         logits: Literal["all", "last", "none"] | jax.Array = "all",
     ) -> tuple[jax.Array | None, KVCache]:
-        """Reads clean tokens causally after what the cache holds, and writes them to it.
+        """Reads clean tokens causally behind a cache, and adds them to it.
 
         Args:
           tokens: [B, P] int32.
-          cache: from init_cache or an earlier call. None starts one that holds exactly these
-            tokens, in sliding layers too (as training wants).
+          cache: from init_cache or an earlier call. None starts a cache that holds exactly these
+            tokens, in sliding layers too, as training needs it.
           mask: [B, P] bool, True at real tokens, wherever the padding is; None if all are real.
-            A row without a real token leaves its cache as it is.
-          logits: of every token, of each row's last real one, of those at some places [B, N] int32,
-            or none.
+            A row without a real token keeps its cache as it is.
+          logits: the tokens to return logits for: "all", each row's "last" real one, those at some
+            places [B, N] int32, or "none".
 
         Returns:
-          logits [B, P, V] float32 softcapped ("last": [B, V], places: [B, N, V], "none": None), and
-          the new cache.
-          At padding the logits mean nothing.
+          logits, float32 and softcapped: [B, P, V] for "all", [B, V] for "last", [B, N, V] for
+          places, None for "none"; and the new cache. At padding the logits mean nothing.
 
         Raises:
-          ValueError: more tokens than the cache has room for, as far as that is known without
-            running: a traced mask or length is not looked at.
+          ValueError: there are more tokens than the cache has room for. This is not checked where
+            the mask or the cache's length is traced.
         """
         batch_size, num_tokens = tokens.shape
         if cache is not None:
@@ -164,15 +229,15 @@ class DiffusionGemma(nnx.Module):
 
         Args:
           canvas: [B, C] int32.
-          cache: the context; only read. With fewer rows than B, which must divide B, each row is
-            the context of as many canvases in succession.
-          soft: [B, C, D], the last step's soft embedding; None, or zeros, at the first step.
+          cache: the context, which is only read. It may have fewer rows than the canvas if they
+            divide B: then each row is the context of B / rows canvases in succession.
+          soft: [B, C, D], the soft embedding of the last step; None, or zeros, at the first step.
 
         Returns:
           logits [B, C, V] float32, softcapped.
 
         Raises:
-          ValueError: the cache's rows do not divide the canvases.
+          ValueError: the rows of the cache do not divide those of the canvas.
         """
         return self.to_logits(self.canvas_states(canvas, cache, soft))
 
@@ -184,12 +249,14 @@ class DiffusionGemma(nnx.Module):
         temperature: jax.Array | float = 1.0,
         noise: DrawNoise | None = None,
     ) -> Prediction:
-        """denoise() for the sampler: not the logits, but what a step needs of them (head.py).
+        """denoise() for the sampler: what a step needs of the logits, without whole logits.
 
         Args:
-          canvas, cache, soft: as denoise's.
+          canvas: [B, C] int32.
+          cache: the context, as denoise takes it.
+          soft: [B, C, D], as denoise takes it.
           temperature: tau, divides the logits.
-          noise: of a draw from the tempered distribution; None for none.
+          noise: random numbers for a draw from the tempered distribution; None for no draw.
         """
         states = self.canvas_states(canvas, cache, soft)
         table = self.embedder.embedding[...]
@@ -198,7 +265,7 @@ class DiffusionGemma(nnx.Module):
         return found._replace(states=states)
 
     def soft_embed(self, tempered_logits: jax.Array) -> jax.Array:
-        """softmax(tempered_logits) @ E * sqrt(D): [B, C, V] -> [B, C, D]."""
+        """The soft embedding softmax(tempered_logits) @ E * sqrt(D): [B, C, V] -> [B, C, D]."""
         probabilities = jax.nn.softmax(tempered_logits.astype(jnp.float32), axis=-1)
         return self.embedder.encode_soft(probabilities)
 
@@ -239,9 +306,16 @@ class DiffusionGemma(nnx.Module):
 
 
 def create_model(
-    config: ModelConfig, seed: int, dtype=jnp.float32, mesh: Mesh | None = None
+    config: ModelConfig, seed: int, dtype: DTypeLike = jnp.float32, mesh: Mesh | None = None
 ) -> DiffusionGemma:
-    """A model with random weights, made where they belong; None: on one device."""
+    """A model with random weights, which are made on the devices where they belong.
+
+    Args:
+      config: the shape of the network.
+      seed: random seed.
+      dtype: dtype of weights and activations.
+      mesh: the devices; None for one device.
+    """
 
     def create():
         return DiffusionGemma(config, rngs=nnx.Rngs(seed), dtype=dtype)
@@ -252,7 +326,8 @@ def create_model(
 
 
 def _remat(block: Block, mode: Mode) -> Callable[..., tuple[jax.Array, LayerCache]]:
-    # Over the state: nnx.remat does not work inside scans and loops.
+    """A block as a function (x, cache, context) whose activations gradients compute anew."""
+    # jax.checkpoint takes the block's state, because nnx.remat does not work inside loops.
     graphdef, state = nnx.split(block)
 
     def run(state, x, cache, context):

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma.attention import KVCache
-from diffusiongemma.head import argmax
+from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
 from sample.prefill import CHUNK, prefill
 from sample.split_model import SplitModel, split

@@ -26,10 +26,12 @@ from absl import flags
 
 from diffusiongemma import ModelConfig, head
 from diffusiongemma.attention import kv_shape
-from diffusiongemma.kernels import expert_mixture, flash_attention, group_rows
-from diffusiongemma.moe import Expert, mix
-from diffusiongemma.ops import expert_loop, masks
+from diffusiongemma.kernels import expert_mixture, flash_attention
+from diffusiongemma.kernels.group_rows import group_rows_by_kernel
+from diffusiongemma.moe import mix
+from diffusiongemma.ops import masks
 from diffusiongemma.ops.blockwise_attention import Part, attend
+from diffusiongemma.ops.expert_loop import Expert, Experts, group_rows
 from diffusiongemma.ops.quantized import Quantized, dequantize, quantize
 from sample import cli
 
@@ -117,7 +119,7 @@ def results(
     x: jax.Array,
     weights: jax.Array,
     chosen: jax.Array,
-    params: tuple[Expert, Expert],
+    params: Experts,
     direction: jax.Array,
     backend: str,
 ) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def results(
 
     def total(x: jax.Array, factors: list[tuple]) -> tuple[jax.Array, jax.Array]:
         experts = [Expert(p.kernel, *f) for p, f in zip(params, factors, strict=True)]
-        out = mix(x, weights, chosen, tuple(experts), backend)
+        out = mix(x, weights, chosen, Experts(*experts), backend)
         return jnp.sum(out * direction), out
 
     factors = [(p.lora_a, p.lora_b) for p in params]
@@ -205,7 +207,7 @@ def head_errors(weights: str, sizes: Sizes, backend: str) -> dict[str, float]:
 def grouped_alike(chosen: jax.Array, num_experts: int, interpret: bool) -> bool:
     """Whether the kernel groups rows by their experts chosen [N, top_k] as plain JAX does."""
     sizes = num_experts, expert_mixture.block_size(chosen.size, num_experts)
-    ways = functools.partial(group_rows.group_rows, interpret=interpret), expert_loop.group_rows
+    ways = functools.partial(group_rows_by_kernel, interpret=interpret), group_rows
     some, other = (jax.jit(way, static_argnums=(1, 2))(chosen.reshape(-1), *sizes) for way in ways)
     return all(map(jnp.array_equal, some, other))
 
@@ -228,7 +230,7 @@ def expert_checks(sizes: Sizes, backend: str) -> Iterator[Check]:
     for weights in WEIGHTS:
         for dtype, limit in EXPERT_LIMITS.items():
             pairs = [make_expert(weights, dtype, sizes.num_experts, *shape) for shape in shapes]
-            params, plain = zip(*pairs, strict=True)
+            params, plain = (Experts(*some) for some in zip(*pairs, strict=True))
             x = jax.random.normal(jax.random.key(3), rows, dtype)
             for name, chosen in routes(sizes.tokens, sizes.num_experts, sizes.top_k).items():
                 chosen = jnp.asarray(chosen, jnp.int32)

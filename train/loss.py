@@ -11,7 +11,7 @@ import optax
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
-from diffusiongemma.head import argmax
+from diffusiongemma.ops.reductions import argmax
 
 Targets = Literal["all", "answer"]
 

@@ -1,8 +1,8 @@
-"""attend.attend as one Pallas kernel for Hopper: its scores never leave the chip (FlashAttention).
+"""Attention as one Pallas kernel for Hopper GPUs. Its scores never leave the chip (FlashAttention).
 
-A program takes a block of query rows of one KV head and walks over tiles of keys with a running
-softmax. A canvas has few rows: there, the keys are shared out among several programs ("splits"),
-whose sums are put together afterwards.
+`attend` returns what ops/blockwise_attention.attend returns. A program takes a block of query rows
+of one KV head, and walks over tiles of keys with a running softmax. A canvas has few rows: then the
+keys are split among several programs, and their sums are put together afterwards.
 """
 
 import functools
@@ -15,31 +15,44 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from diffusiongemma.kernels.tiling import SUMS, WARPS, dot, num_splits, share
-from diffusiongemma.ops import blockwise_attention as plain
-from diffusiongemma.ops import masks
-from diffusiongemma.ops.blockwise_attention import LOWEST, Part
+from diffusiongemma.ops import blockwise_attention, masks
+from diffusiongemma.ops.blockwise_attention import LOWEST_SCORE, Part, RunningSoftmax
+
+
+class _PartLayout(NamedTuple):
+    """What a program knows of one part of the keys besides its arrays.
+
+    Attributes:
+      slots: S.
+      share: rows of q that share a row of the part.
+      masked: whether the part has positions.
+    """
+
+    slots: int
+    share: int
+    masked: bool
 
 
 class _Layout(NamedTuple):
-    """What a program knows beside its arrays.
+    """What a program knows besides its arrays.
 
     Attributes:
-      queries, heads: T and H.
-      group: query heads of a KV head.
+      queries: T.
+      heads: H.
+      group: query heads that share a KV head.
       query_share: rows of q that share a row of the queries' positions.
-      slots: S of each part.
-      shares: rows of q that share a row of each part.
-      masked: whether each part has positions.
-      rows, keys: query rows of a program, keys of a tile.
+      window: of masks.visible.
+      parts: of each part.
+      rows: query rows of a program.
+      keys: keys in a tile.
     """
 
     queries: int
     heads: int
     group: int
     query_share: int
-    slots: tuple[int, ...]
-    shares: tuple[int, ...]
-    masked: tuple[bool, ...]
+    window: int
+    parts: tuple[_PartLayout, ...]
     rows: int
     keys: int
 
@@ -48,10 +61,26 @@ class _Layout(NamedTuple):
         return self.heads // self.group
 
 
+class _Queries(NamedTuple):
+    """The query rows of a program.
+
+    Attributes:
+      q: [rows, h].
+      position: [rows] int32.
+      batch: [] int32, their row of the batch.
+      kv_head: [] int32.
+    """
+
+    q: jax.Array
+    position: jax.Array
+    batch: jax.Array
+    kv_head: jax.Array
+
+
 def supports(q: jax.Array, parts: Sequence[Part]) -> bool:
-    """Whether the kernel is made for such arrays: bfloat16, heads of a power of two up to 512."""
+    """Whether the kernel is made for these arrays: bfloat16, heads of a power of two up to 512."""
     arrays = [q, *(part.keys for part in parts)]
-    fit = all(x.dtype == jnp.bfloat16 and x.size < 2**31 for x in arrays)  # offsets of 32 bits
+    fit = all(x.dtype == jnp.bfloat16 and x.size < 2**31 for x in arrays)  # 32-bit offsets
     return fit and q.shape[-1] in (16, 32, 64, 128, 256, 512)
 
 
@@ -63,17 +92,25 @@ def attend(
     *,
     interpret: bool = False,
 ) -> jax.Array:
-    """What attend.attend returns, up to rounding; where gradients are taken, that is computed.
+    """What blockwise_attention.attend returns, up to rounding; gradients are computed by that.
 
     Args:
-      q, parts, query, window: as there.
-      interpret: run as plain JAX, on any platform.
+      q: [B, T, H, h].
+      parts: the parts of the keys and values, as there.
+      query: [B', T or 1] int32, the queries' positions, as there.
+      window: of masks.visible.
+      interpret: True runs the kernel as plain JAX, on any platform.
+
+    Returns:
+      [B, T, H, h] in the values' dtype.
     """
     return _attend(q, tuple(parts), query, window, interpret)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _attend(q, parts, query, window, interpret):
+def _attend(
+    q: jax.Array, parts: tuple[Part, ...], query: jax.Array, window: int, interpret: bool
+) -> jax.Array:
     batch, num_queries, heads, head_dim = q.shape
     kv_heads = parts[0].keys.shape[1]
     group = heads // kv_heads
@@ -84,14 +121,20 @@ def _attend(q, parts, query, window, interpret):
         heads=heads,
         group=group,
         query_share=batch // query.shape[0],
-        slots=tuple(part.keys.shape[2] for part in parts),
-        shares=tuple(batch // part.keys.shape[0] for part in parts),
-        masked=tuple(part.positions is not None for part in parts),
+        window=window,
+        parts=tuple(
+            _PartLayout(
+                slots=part.keys.shape[2],
+                share=batch // part.keys.shape[0],
+                masked=part.positions is not None,
+            )
+            for part in parts
+        ),
         rows=min(rows, max(pl.next_power_of_2(group * num_queries), 16)),
         keys=keys,
     )
     grid = pl.cdiv(group * num_queries, layout.rows), batch * kv_heads
-    tiles = max(pl.cdiv(slots, keys) for slots in layout.slots)
+    tiles = max(pl.cdiv(part.slots, keys) for part in layout.parts)
     splits = num_splits(grid[0] * grid[1], tiles)
 
     size = batch * num_queries * heads
@@ -101,7 +144,7 @@ def _attend(q, parts, query, window, interpret):
         arrays += [] if part.positions is None else [part.positions]
     shapes = (splits, size, head_dim), (splits, size), (splits, size)
     out, top, total = pl.pallas_call(
-        functools.partial(_kernel, layout=layout, window=window),
+        functools.partial(_kernel, layout=layout),
         out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         grid=(*grid, splits),
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=2),
@@ -112,15 +155,19 @@ def _attend(q, parts, query, window, interpret):
     return out.astype(parts[0].values.dtype).reshape(q.shape)
 
 
-def _forward(q, parts, query, window, interpret):
-    def run(q, kv):
+def _forward(
+    q: jax.Array, parts: tuple[Part, ...], query: jax.Array, window: int, interpret: bool
+) -> tuple[jax.Array, Callable]:
+    def run(q: jax.Array, kv: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
         some = [Part(*kv, part.positions) for kv, part in zip(kv, parts, strict=True)]
-        return plain.attend(q, some, query, window)
+        return blockwise_attention.attend(q, some, query, window)
 
     return jax.vjp(run, q, [(part.keys, part.values) for part in parts])
 
 
-def _backward(window, interpret, pullback, dout):
+def _backward(
+    window: int, interpret: bool, pullback: Callable, dout: jax.Array
+) -> tuple[jax.Array, tuple[Part, ...], None]:
     dq, dkv = pullback(dout)
     return dq, tuple(Part(*kv, None) for kv in dkv), None
 
@@ -128,11 +175,13 @@ def _backward(window, interpret, pullback, dout):
 _attend.defvjp(_forward, _backward)
 
 
-def _kernel(q_ref, query_ref, *refs, layout: _Layout, window: int):
+def _kernel(q_ref: jax.Ref, query_ref: jax.Ref, *refs: jax.Ref, layout: _Layout) -> None:
+    """Kernel: `refs` are the arrays of every part, then the sums, their top and total."""
     *parts_refs, out_ref, top_ref, total_ref = refs
     block, row, split = (pl.program_id(axis) for axis in range(3))
     batch, kv_head = row // layout.kv_heads, row % layout.kv_heads
-    # A KV head has group * T query rows. Of this program's: where they lie in q and in the results.
+    # A KV head has group * T query rows. Here: the program's rows, and where they lie in q and in
+    # the results.
     index = block * layout.rows + jnp.arange(layout.rows)
     there = index < layout.group * layout.queries
     token, head = index % layout.queries, kv_head * layout.group + index // layout.queries
@@ -141,44 +190,46 @@ def _kernel(q_ref, query_ref, *refs, layout: _Layout, window: int):
     columns = jnp.arange(q_ref.shape[1])[None]
     whole = jnp.broadcast_to(there[:, None], (layout.rows, q_ref.shape[1]))
     q = triton.load(q_ref.at[place[:, None], columns], mask=whole, other=0.0)
-    query = triton.load(query_ref.at[batch // layout.query_share, token], mask=there, other=0)
+    position = triton.load(query_ref.at[batch // layout.query_share, token], mask=there, other=0)
+    queries = _Queries(q, position, batch, kv_head)
 
-    top = jnp.full((layout.rows,), LOWEST)
-    state = top, jnp.zeros_like(top), jnp.zeros(q.shape, jnp.float32)
-    for slots, rows, masked in zip(layout.slots, layout.shares, layout.masked, strict=True):
-        refs, parts_refs = parts_refs[: 2 + masked], parts_refs[2 + masked :]
-        fold = _fold(q, query, window, refs, batch // rows, kv_head, slots, layout)
-        first, last = share(split, out_ref.shape[0], pl.cdiv(slots, layout.keys))
-        state = jax.lax.fori_loop(first, last, fold, state)
+    top = jnp.full((layout.rows,), LOWEST_SCORE)
+    softmax = RunningSoftmax(top, jnp.zeros_like(top), jnp.zeros(q.shape, jnp.float32))
+    for part in layout.parts:
+        part_refs, parts_refs = parts_refs[: 2 + part.masked], parts_refs[2 + part.masked :]
+        fold = _fold(queries, part_refs, part, layout)
+        first, last = share(split, out_ref.shape[0], pl.cdiv(part.slots, layout.keys))
+        softmax = jax.lax.fori_loop(first, last, fold, softmax)
 
-    top, total, out = state
-    triton.store(out_ref.at[split, place[:, None], columns], out, mask=whole)
-    triton.store(top_ref.at[split, place], top, mask=there)
-    triton.store(total_ref.at[split, place], total, mask=there)
+    triton.store(out_ref.at[split, place[:, None], columns], softmax.out, mask=whole)
+    triton.store(top_ref.at[split, place], softmax.top, mask=there)
+    triton.store(total_ref.at[split, place], softmax.total, mask=there)
 
 
-def _fold(q, query, window, refs, batch, kv_head, slots: int, layout: _Layout) -> Callable:
-    """(number of a tile, state) -> state: a loop's body, for one part."""
+def _fold(
+    queries: _Queries, refs: Sequence[jax.Ref], part: _PartLayout, layout: _Layout
+) -> Callable[[jax.Array, RunningSoftmax], RunningSoftmax]:
+    """The body of the loop over a part's tiles: (number of the tile, softmax) -> softmax."""
     keys_ref, values_ref, *positions_ref = refs
+    q, batch = queries.q, queries.batch // part.share
     columns = jnp.arange(q.shape[1])[None]
 
-    def fold(i, state):
-        top, total, out = state
+    def fold(i: jax.Array, softmax: RunningSoftmax) -> RunningSoftmax:
         slot = i * layout.keys + jnp.arange(layout.keys)
-        inside = slot < slots
-        place = (batch * layout.kv_heads + kv_head) * slots + slot
+        inside = slot < part.slots
+        place = (batch * layout.kv_heads + queries.kv_head) * part.slots + slot
         at = place[:, None], columns
         whole = jnp.broadcast_to(inside[:, None], (slot.size, q.shape[1]))
         keys = triton.load(keys_ref.at[at], mask=whole, other=0.0)
         seen = inside[None]
         for ref in positions_ref:
             key = triton.load(ref.at[batch, slot], mask=inside, other=-1)
-            seen = masks.visible(query[None], key[None], window)[0]
-        scores = jnp.where(seen, dot(q, keys, 1, 1), LOWEST)
-        new = jnp.maximum(top, scores.max(axis=1))
-        weights, shrink = jnp.exp(scores - new[:, None]), jnp.exp(top - new)
+            seen = masks.visible(queries.position[None], key[None], layout.window)[0]
+        scores = jnp.where(seen, dot(q, keys, 1, 1), LOWEST_SCORE)
+        top = jnp.maximum(softmax.top, scores.max(axis=1))
+        weights, shrink = jnp.exp(scores - top[:, None]), jnp.exp(softmax.top - top)
         values = triton.load(values_ref.at[at], mask=whole, other=0.0)
-        out = out * shrink[:, None] + dot(weights.astype(values.dtype), values, 1, 0)
-        return new, total * shrink + weights.sum(axis=1), out
+        out = softmax.out * shrink[:, None] + dot(weights.astype(values.dtype), values, 1, 0)
+        return RunningSoftmax(top, softmax.total * shrink + weights.sum(axis=1), out)
 
     return fold

@@ -1,70 +1,73 @@
-"""Weights of experts as the kernels read them: floats, or quantized numbers in words.
+"""How the expert kernels read weights: floats as they are, quantized ones as 16-bit words.
 
-The weights of E experts are values [E, in, out], either
+The weights of E experts are an array [E, in, out] of floats, or a Quantized (ops/quantized.py) that
+stands for one. A quantized stack is read in words of two neighbouring outputs, because only
+16-bit elements can be loaded straight into the layout of the matrix instructions. A word holds
 
-  float32 or bfloat16, without scales;
-  int8, with scales [E, 1, out]; or
-  uint8 [E, in / 2, out], two 4-bit numbers in two's complement, that of an even input in the low
-    bits and that of the next input in the high ones; with bfloat16 scales [E, in / GROUP, out].
+    int8   the numbers of two outputs for one input
+    int4   the numbers of two outputs for two inputs: an even input in the low four bits of each
+           byte, the next input in the high ones
 
-Quantized values are read as 16-bit words, each of two neighbouring outputs: only elements of 16
-bits are loaded straight into the layout of the matrix instructions.
+and a word of int4's scales holds the two bfloat16 scales of its outputs.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import triton
 
+from diffusiongemma.ops.quantized import Quantized
+
 Kind = Literal["float", "int8", "int4"]
 
-GROUP = 64  # inputs that share a scale in 4 bits
-# Of a word.
+# Outputs and inputs that one word holds.
 OUTPUTS: dict[Kind, int] = {"float": 1, "int8": 2, "int4": 2}
 INPUTS: dict[Kind, int] = {"float": 1, "int8": 1, "int4": 2}
 
 
-class Weight(NamedTuple):
-    """The maps of E experts (see the module)."""
-
-    values: jax.Array
-    scales: jax.Array | None = None
-
-    @property
-    def kind(self) -> Kind:
-        return {"int8": "int8", "uint8": "int4"}.get(self.values.dtype.name, "float")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(E, in, out)."""
-        experts, inputs, outputs = self.values.shape
-        return experts, inputs * INPUTS[self.kind], outputs
+def kind_of(weight: jax.Array | Quantized) -> Kind:
+    """How a stack of weights is stored."""
+    return weight.precision if isinstance(weight, Quantized) else "float"
 
 
-def to_words(weight: Weight) -> tuple[jax.Array, ...]:
-    """A weight's arrays as the kernels read them; nothing is copied."""
-    if weight.kind == "float":
-        return (weight.values,)
-    if weight.kind == "int8":
+def to_words(weight: jax.Array | Quantized) -> tuple[jax.Array, ...]:
+    """The arrays of a stack [E, in, out] as the kernels read them; nothing is copied.
+
+    Returns:
+      floats: the stack alone.
+      int8: words [E, in, out / 2] int16, and scales [E, out] float32.
+      int4: words [E, in / 2, out / 2] int16, and words of scales [E, in / GROUP, out / 2] int32.
+    """
+    if not isinstance(weight, Quantized):
+        return (weight,)
+    if weight.precision == "int8":
         return _pairs(weight.values, jnp.int16), weight.scales[:, 0]
     return _pairs(weight.values, jnp.int16), _pairs(weight.scales, jnp.int32)
 
 
-def _pairs(x: jax.Array, dtype) -> jax.Array:
+def _pairs(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     return jax.lax.bitcast_convert_type(x.reshape(*x.shape[:-1], -1, 2), dtype)
 
 
 def scale(words: jax.Array, output: int) -> jax.Array:
-    """One of the two bfloat16 scales in each word [..] int32, as float32."""
+    """One of the two bfloat16 scales in each word.
+
+    Args:
+      words: [..] int32.
+      output: 0 or 1, the output in the word.
+
+    Returns:
+      [..] float32.
+    """
     bits = words << 16 if output == 0 else words & jnp.int32(-(1 << 16))
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-# A bfloat16 has 8 significant bits: of 0x4300 | n it is 128 + n for n < 128, whence whole numbers
-# come without a conversion. In 8 bits, the sign chooses what is taken away again, 128 or 256; in 4
-# bits the sign bit is turned over, which adds 8. On pairs, in 32 bits, this takes three
-# instructions, and a shift; from single numbers the compiler makes three times as many.
+# A bfloat16 has 8 significant bits: the bits 0x4300 | n are 128 + n for n < 128. That makes whole
+# numbers without a conversion. In 8 bits, the sign chooses what is subtracted again, 128 or 256. In
+# 4 bits, the sign bit is flipped, which adds 8. On pairs of numbers, in 32 bits, this takes three
+# instructions and a shift. From single numbers the compiler makes three times as many.
 _PTX = {
     "int8": (
         "shr.b32 t, $1, {shift}; lop3.b32 a, t, 0x007F007F, 0x43004300, 0xEA; "
@@ -78,7 +81,18 @@ _PTX = {
 
 
 def numbers(words: jax.Array, kind: Kind, p: int, output: int, interpret: bool) -> jax.Array:
-    """The numbers of input p and an output in each word, exact in bfloat16; floats as they are."""
+    """The number of one input and one output in each word, exact in bfloat16.
+
+    Args:
+      words: [..] int16; floats are returned as they are.
+      kind: how the weights are stored.
+      p: the input in the word, below INPUTS[kind].
+      output: the output in the word, below OUTPUTS[kind].
+      interpret: True for plain JAX instead of PTX.
+
+    Returns:
+      [..] bfloat16.
+    """
     if kind == "float":
         return words
     shift = 8 * output + 4 * p

@@ -1,25 +1,32 @@
-"""Softmax attention over several parts of keys and values, in bounded memory."""
+"""Softmax attention over several parts of keys and values, in bounded memory.
 
-from collections.abc import Sequence
+`attend` folds one part after another, and long parts chunk by chunk, into a running softmax.
+`attend_band` is attention within a window over long texts. kernels/flash_attention.py is the GPU's
+way of `attend`.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from diffusiongemma.layers import sum_last
 from diffusiongemma.ops import masks
+from diffusiongemma.ops.reductions import sum_last
 
-# Of the float32 scores that are in memory at once. Longer parts are read in chunks of keys.
+# Byte limit for the float32 scores that are in memory at once. Longer parts are read in chunks of
+# keys.
 SCORE_BYTES = 64 << 20
-LOWEST = jnp.finfo(jnp.float32).min
+LOWEST_SCORE = jnp.finfo(jnp.float32).min  # the score of a key that the query does not see
 
 
 class Part(NamedTuple):
     """Keys and values to attend to.
 
     Attributes:
-      keys, values: [B, K, S, h].
-      positions: [B, S] int32, of masks.visible; None if every query sees everything.
+      keys: [B, K, S, h].
+      values: [B, K, S, h].
+      positions: [B, S] int32, the keys' positions for masks.visible; None if every query sees all.
     """
 
     keys: jax.Array
@@ -27,26 +34,35 @@ class Part(NamedTuple):
     positions: jax.Array | None
 
 
-class _Softmax(NamedTuple):
-    """Of the keys so far: with R query rows, top and total [B, K, R, 1], out [B, K, R, h]."""
+class RunningSoftmax(NamedTuple):
+    """The softmax over the keys that were read so far, for R query rows.
 
-    top: jax.Array  # largest score
-    total: jax.Array  # sum of exp(score - top)
-    out: jax.Array  # sum of exp(score - top) * value
+    Attributes:
+      top: [.., R, 1] float32, the largest score. Inside the Pallas kernel, top and total are [R].
+      total: [.., R, 1] float32, the sum of exp(score - top).
+      out: [.., R, h] float32, the sum of exp(score - top) * value.
+    """
+
+    top: jax.Array
+    total: jax.Array
+    out: jax.Array
+
+
+Fold = Callable[[RunningSoftmax | None, Part], RunningSoftmax]
 
 
 def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -> jax.Array:
     """Grouped-query attention over all parts together, which are never copied into one array.
 
-    Softmax has scale 1 and is taken in float32. A part of fewer rows than q is shared: row i of q
-    reads its row i // (rows of q / rows of the part).
+    The softmax has scale 1 and is computed in float32. A part with fewer rows than q is shared: row
+    i of q reads row i // (rows of q / rows of the part).
 
     Args:
       q: [B, T, H, h].
-      parts: K divides H, their rows divide B and one another. Every query must see something of
-        the first part.
-      query: [B', T or 1] int32, the queries' positions, with the rows of the parts that have
-        positions.
+      parts: K must divide H. The parts' rows must divide B and one another. Every query must see
+        something of the first part.
+      query: [B', T or 1] int32, the queries' positions. B' is the number of rows of the parts that
+        have positions.
       window: of masks.visible.
 
     Returns:
@@ -57,15 +73,16 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
     group = heads // kv_heads
     rows = min(part.keys.shape[0] for part in parts)
     share = batch // rows
-    # Batch axes first, all queries of one KV head as rows of one matmul: the layout in which XLA's
-    # CPU matmuls are fastest (2.5 times, with gradients, over a five-axis einsum).
+    # Batch axes come first, and all queries of one KV head are rows of one matrix product. This is
+    # the layout in which XLA's CPU products are fastest: with gradients, 2.5 times as fast as an
+    # einsum over five axes.
     q = q.reshape(rows, share, num_queries, kv_heads, group, head_dim).transpose(0, 3, 1, 4, 2, 5)
 
     def by_head(x: jax.Array) -> jax.Array:
         """[B', K, S, h] -> [rows, K, B' / rows, S, h]."""
         return x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2)
 
-    def fold(softmax: _Softmax | None, part: Part) -> _Softmax:
+    def fold(softmax: RunningSoftmax | None, part: Part) -> RunningSoftmax:
         keys, values = by_head(part.keys), by_head(part.values)
         own, size = keys.shape[2:4]
         scores = jnp.einsum(
@@ -77,7 +94,7 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
         if part.positions is not None:
             seen = masks.visible(query, part.positions, window)[:, None, None, None]
             scores = scores.reshape(rows, kv_heads, own, -1, num_queries, size)
-            scores = jnp.where(seen, scores, LOWEST)
+            scores = jnp.where(seen, scores, LOWEST_SCORE)
         scores = scores.reshape(rows, kv_heads, -1, size)
         top = scores.max(axis=-1, keepdims=True)
         if softmax is not None:
@@ -91,7 +108,7 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
         if softmax is not None:
             shrink = jnp.exp(softmax.top - top)
             total, out = softmax.total * shrink + total, softmax.out * shrink + out
-        return _Softmax(top, total, out)
+        return RunningSoftmax(top, total, out)
 
     softmax = None
     for part in parts:
@@ -104,18 +121,19 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
 def attend_band(
     q: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array, window: int
 ) -> jax.Array:
-    """Causal attention to the last `window` of the same tokens, in time linear in their number.
+    """Causal attention of tokens to the last `window` of them, in time linear in their number.
 
-    A block of `window` queries sees its own keys and those of the block before, and no others.
+    A block of `window` queries reads its own keys and those of the block before, and no others.
 
     Args:
       q: [B, T, H, h].
-      keys, values: [B, K, T, h]; K divides H.
+      keys: [B, K, T, h]; K must divide H.
+      values: [B, K, T, h].
       positions: [B, T] int32, each one more than the last.
       window: in tokens, the query's own included.
 
     Returns:
-      [B, T, H, h] in the values' dtype: attend()'s, up to rounding.
+      [B, T, H, h] in the values' dtype: what attend() gives, up to rounding.
     """
     batch, num_tokens = positions.shape
     after = -num_tokens % window
@@ -130,7 +148,7 @@ def attend_band(
             x = jnp.concatenate([x[:, :-1], x[:, 1:]], axis=axis + 1)
         return x.reshape(-1, *x.shape[2:])
 
-    # Queries after the end see nothing; what comes of them is cut off.
+    # Queries after the end see nothing; their results are cut off.
     part = Part(cut(keys, 2, True), cut(values, 2, True), cut(positions, 1, True, fill=-1))
     out = attend(cut(q, 1, False), [part], cut(positions, 1, False), window)
     return out.reshape(batch, -1, *q.shape[2:])[:, :num_tokens]
@@ -138,16 +156,20 @@ def attend_band(
 
 @jax.custom_vjp
 def _divide(out: jax.Array, total: jax.Array) -> jax.Array:
-    """[..., h] / [..., 1]."""
+    """[..., h] / [..., 1], with a gradient that sums by sum_last."""
     return out / total
 
 
-def _divide_forward(out, total):
+def _divide_forward(
+    out: jax.Array, total: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     y = out / total
     return y, (y, total)
 
 
-def _divide_backward(residuals, dy):
+def _divide_backward(
+    residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     y, total = residuals
     dout = dy / total
     return dout, -sum_last(dout * y)
@@ -156,25 +178,28 @@ def _divide_backward(residuals, dy):
 _divide.defvjp(_divide_forward, _divide_backward)
 
 
-def _fold_chunks(fold, softmax: _Softmax | None, part: Part, num_queries: int) -> _Softmax:
+def _fold_chunks(
+    fold: Fold, softmax: RunningSoftmax | None, part: Part, num_queries: int
+) -> RunningSoftmax:
     """Folds a part in, in chunks of keys whose scores keep to SCORE_BYTES."""
     length = part.keys.shape[2]
     size = max(SCORE_BYTES // (4 * num_queries), 128)
     if size >= length:
         return fold(softmax, part)
 
-    def chunk(start, size: int) -> Part:
-        def cut(x, axis):
+    def chunk(start: jax.Array | int, size: int) -> Part:
+        def cut(x: jax.Array | None, axis: int) -> jax.Array | None:
             return None if x is None else jax.lax.dynamic_slice_in_dim(x, start, size, axis)
 
         return Part(cut(part.keys, 2), cut(part.values, 2), cut(part.positions, 1))
 
-    # Ahead of the loop comes what the chunks leave over: it also gives the loop its first state.
+    # The keys that are left over by whole chunks come first. They also give the loop its first
+    # state.
     first = length % size or size
     softmax = fold(softmax, chunk(0, first))
 
     @jax.checkpoint
-    def step(softmax: _Softmax, start: jax.Array) -> tuple[_Softmax, None]:
+    def step(softmax: RunningSoftmax, start: jax.Array) -> tuple[RunningSoftmax, None]:
         return fold(softmax, chunk(start, size)), None
 
     return jax.lax.scan(step, softmax, jnp.arange(first, length, size))[0]

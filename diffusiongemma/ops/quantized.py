@@ -1,14 +1,14 @@
-"""Quantized matrices: small integers with scales, and products with them that stay small.
+"""Quantized matrices: small integers with scales, and products that read them as they are stored.
 
-    int8   values int8 [.., in, out]; a float32 scale for each output channel [.., 1, out], or of an
-           embedding [V, D] for each token [V, 1]
-    int4   values uint8 [.., in / 2, out], the rows 2i and 2i + 1 in the low and in the high nibble,
-           two's complement; a bfloat16 scale for each group of 64 rows [.., in / 64, out]. Where 64
-           does not divide `in`, a group is the largest power of two that does.
+    int8   values int8 [.., in, out]; a float32 scale for each output channel [.., 1, out]. An
+           embedding [V, D] has a scale for each token instead [V, 1].
+    int4   values uint8 [.., in / 2, out]: the rows 2i and 2i + 1 in the low and in the high four
+           bits, two's complement; a bfloat16 scale for each group of 64 rows [.., in / 64, out].
+           Where 64 does not divide `in`, a group is the largest power of two that does.
 
-Both are symmetric: value = round(weight / scale) with scale = max |weight| / 127 or / 7, so that a
-weight is off by half a scale at most. All that is static can be told from shapes and dtypes, so
-jax.tree.map takes slices of stacks.
+Both are symmetric: value = round(weight / scale) with scale = max |weight| / 127, or / 7 in int4,
+so a weight is off by half a scale at most. Everything static follows from shapes and dtypes, so
+jax.tree.map can take slices of stacks.
 """
 
 import functools
@@ -19,15 +19,21 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 Precision = Literal["int8", "int4"]
-GROUP = 64  # rows of an int4 scale
-# Elements of a table that are widened at once: a whole one would take many times its own size.
-CHUNK = 1 << 26
+GROUP = 64  # rows that share a scale in int4
+# Elements of a table that are widened at once. A whole table would take many times its own size.
+TABLE_CHUNK = 1 << 26
 
 
 class Quantized(NamedTuple):
-    """A quantized matrix, or a stack of them; see the module."""
+    """A quantized matrix, or a stack of them, stored as the module's docstring says.
+
+    Attributes:
+      values: the integers, int8 or uint8.
+      scales: float32 or bfloat16.
+    """
 
     values: jax.Array
     scales: jax.Array
@@ -38,23 +44,25 @@ class Quantized(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of what it stands for."""
+        """Shape of the matrix or stack that it stands for."""
         *stack, rows, columns = self.values.shape
         return (*stack, 2 * rows if self.precision == "int4" else rows, columns)
 
 
 class QuantizedParam(nnx.Variable):
-    """Values or scales. No nnx.Param, so trainers leave it alone."""
+    """Values or scales. It is no nnx.Param, so that training leaves it alone."""
 
 
 class QuantizedMatrix(nnx.Module):
-    """Stands where a matrix' nnx.Param stood: [...] gives the Quantized.
+    """A module in the place of a matrix' nnx.Param; matrix[...] gives the Quantized.
 
     Attributes:
-      dtype: of the weights that it stands for, and so of the activations made of an embedding.
+      values: the integers.
+      scales: their scales.
+      dtype: dtype of the weights that it stands for; activations from an embedding have it too.
     """
 
-    def __init__(self, quantized: Quantized, dtype):
+    def __init__(self, quantized: Quantized, dtype: DTypeLike):
         self.values = QuantizedParam(quantized.values)
         self.scales = QuantizedParam(quantized.scales)
         self.dtype = jnp.dtype(dtype)
@@ -69,13 +77,15 @@ class QuantizedMatrix(nnx.Module):
 
 @functools.partial(jax.jit, static_argnames=("precision", "by_row"))
 def quantize(kernel: jax.Array, precision: Precision, *, by_row: bool = False) -> Quantized:
-    """A matrix or a stack of them, [.., in, out] of any float dtype.
+    """Quantizes a matrix or a stack of them.
 
     Args:
-      by_row: of int8, a scale for each row: for an embedding.
+      kernel: [.., in, out], any float dtype.
+      precision: "int8" or "int4".
+      by_row: True gives each row a scale, for an embedding; int8 only.
 
     Raises:
-      ValueError: int4, and an odd number of rows.
+      ValueError: the precision is int4, and the number of rows is odd.
     """
     kernel = kernel.astype(jnp.float32)
     if precision == "int8":
@@ -91,41 +101,63 @@ def quantize(kernel: jax.Array, precision: Precision, *, by_row: bool = False) -
 
 
 def group_size(rows: int) -> int:
-    """Rows that share a scale in int4. Raises ValueError if they cannot be packed in pairs."""
+    """How many of a matrix' rows share a scale in int4.
+
+    Raises:
+      ValueError: the number of rows is odd, so they cannot be packed in pairs.
+    """
     if rows % 2:
         raise ValueError(f"int4 packs rows in pairs, and {rows} is odd: take int8")
     return math.gcd(rows, GROUP)
 
 
-def dequantize(kernel: Quantized, dtype) -> jax.Array:
-    """The matrix, or stack, [.., in, out] that a quantized one stands for."""
+def dequantize(kernel: Quantized, dtype: DTypeLike) -> jax.Array:
+    """The matrix or stack [.., in, out] that a quantized one stands for, in `dtype`."""
     values, scales = kernel.values, kernel.scales.astype(jnp.float32)
     if kernel.precision == "int4":
         *stack, _, columns = values.shape
         pairs = jnp.stack([values & 15, values >> 4], axis=-2).astype(jnp.int8)
-        # [.., groups, rows of a group, out]; the sign is the nibble's highest bit.
+        # [.., groups, rows of a group, out]; the sign is the highest of a number's four bits.
         values = ((pairs ^ 8) - 8).reshape(*stack, scales.shape[-2], -1, columns)
         scales = scales[..., None, :]
     return (values * scales).reshape(kernel.shape).astype(dtype)
 
 
-def take(table: jax.Array | Quantized, rows: jax.Array, dtype) -> jax.Array:
-    """Rows of an embedding, plain or int8: table [V, D], rows [B, T] int32 -> [B, T, D]."""
+def take(table: jax.Array | Quantized, rows: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Rows of an embedding.
+
+    Args:
+      table: [V, D], plain or int8.
+      rows: [B, T] int32.
+      dtype: dtype of the result.
+
+    Returns:
+      [B, T, D].
+    """
     taken = jax.tree.map(lambda a: a[rows], table)
     return dequantize(taken, dtype) if isinstance(taken, Quantized) else taken.astype(dtype)
 
 
 def matmul(
-    x: jax.Array, kernel: jax.Array | Quantized, *, transpose: bool = False, dtype=None
+    x: jax.Array,
+    kernel: jax.Array | Quantized,
+    *,
+    transpose: bool = False,
+    dtype: DTypeLike | None = None,
 ) -> jax.Array:
-    """x [..., in] @ kernel [in, out] -> [..., out], summed up in float32 if it is quantized.
+    """x @ kernel, summed in float32 if the kernel is quantized.
 
-    Quantized kernels are widened to x's dtype where they are used and no sooner, also by the
-    backward pass, and scales along the result are applied to it. They get no gradient.
+    A quantized kernel is widened to x's dtype where it is used and no sooner, in the backward pass
+    too. Scales along the result are applied to the result. Quantized kernels get no gradient.
 
     Args:
-      transpose: kernel is [out, in].
-      dtype: of the result; None for x's, or of a plain kernel the wider one of the two.
+      x: [..., in].
+      kernel: [in, out], plain or quantized; [out, in] with transpose.
+      transpose: whether to multiply by the kernel's transpose.
+      dtype: dtype of the result. None takes x's; with a plain kernel, the wider one of both.
+
+    Returns:
+      [..., out].
     """
     if isinstance(kernel, Quantized):
         return _matmul(x, kernel, transpose, x.dtype if dtype is None else dtype)
@@ -135,23 +167,27 @@ def matmul(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _matmul(x: jax.Array, kernel: Quantized, transpose: bool, dtype) -> jax.Array:
-    # Without this XLA takes what does not change in a loop out of it: all matrices, widened.
+def _matmul(x: jax.Array, kernel: Quantized, transpose: bool, dtype: DTypeLike) -> jax.Array:
+    # Without this, XLA would move the widening of all matrices out of a loop that uses them.
     kernel, x = jax.lax.optimization_barrier((kernel, x))
     if kernel.precision == "int4":
         return _dot(x, dequantize(kernel, x.dtype), transpose, dtype)
     by_row = kernel.scales.shape[1] == 1
-    if by_row and math.prod(kernel.shape) > CHUNK:
+    if by_row and math.prod(kernel.shape) > TABLE_CHUNK:
         return _by_chunks(x, kernel, transpose, dtype)
     return _scaled_dot(x, kernel, transpose, by_row).astype(dtype)
 
 
-def _forward(x, kernel, transpose, dtype):
-    # An array of the size 0 keeps x's dtype.
+def _forward(
+    x: jax.Array, kernel: Quantized, transpose: bool, dtype: DTypeLike
+) -> tuple[jax.Array, tuple[Quantized, jax.Array]]:
+    # An array of size 0 carries x's dtype.
     return _matmul(x, kernel, transpose, dtype), (kernel, jnp.zeros((0,), x.dtype))
 
 
-def _backward(transpose, dtype, residuals, dout):
+def _backward(
+    transpose: bool, dtype: DTypeLike, residuals: tuple[Quantized, jax.Array], dout: jax.Array
+) -> tuple[jax.Array, None]:
     kernel, like = residuals
     return _matmul(dout.astype(like.dtype), kernel, not transpose, like.dtype), None
 
@@ -160,7 +196,7 @@ _matmul.defvjp(_forward, _backward)
 
 
 def _scaled_dot(x: jax.Array, kernel: Quantized, transpose: bool, by_row: bool) -> jax.Array:
-    """The product with int8 values in float32."""
+    """The product with an int8 kernel, in float32."""
     scales = kernel.scales.reshape(-1)
     if by_row == transpose:  # scales along the result
         return _dot(x, kernel.values.astype(x.dtype), transpose, jnp.float32) * scales
@@ -168,15 +204,15 @@ def _scaled_dot(x: jax.Array, kernel: Quantized, transpose: bool, by_row: bool) 
     return _dot(x, kernel.values.astype(x.dtype), transpose, jnp.float32)
 
 
-def _by_chunks(x: jax.Array, table: Quantized, transpose: bool, dtype) -> jax.Array:
-    """The product with a table [V, D], some of whose rows are widened at a time."""
+def _by_chunks(x: jax.Array, table: Quantized, transpose: bool, dtype: DTypeLike) -> jax.Array:
+    """The product with a table [V, D], which is widened in chunks of rows."""
     num, width = table.shape
-    size = CHUNK // width
+    size = TABLE_CHUNK // width
     out = jnp.zeros(
         (*x.shape[:-1], num if transpose else width), dtype if transpose else jnp.float32
     )
 
-    def add(out, start, size):
+    def add(out: jax.Array, start: jax.Array | int, size: int) -> jax.Array:
         rows = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), table)
         if transpose:
             part = _scaled_dot(x, rows, transpose, by_row=True).astype(dtype)
@@ -190,11 +226,12 @@ def _by_chunks(x: jax.Array, table: Quantized, transpose: bool, dtype) -> jax.Ar
     return out.astype(dtype)
 
 
-def _dot(x: jax.Array, kernel: jax.Array, transpose: bool, dtype) -> jax.Array:
+def _dot(x: jax.Array, kernel: jax.Array, transpose: bool, dtype: DTypeLike) -> jax.Array:
     contract = (((x.ndim - 1,), (1 if transpose else 0,)), ((), ()))
     return jax.lax.dot_general(x, kernel, contract, preferred_element_type=dtype)
 
 
 def _rounded(x: jax.Array, scales: jax.Array, limit: int) -> jax.Array:
+    """x / scales as int8 from -limit to limit; 0 where the scale is 0."""
     steps = jnp.round(x / jnp.where(scales > 0, scales, 1))
     return jnp.clip(steps, -limit, limit).astype(jnp.int8)

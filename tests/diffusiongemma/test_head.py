@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from diffusiongemma import head
-from diffusiongemma.head import DrawNoise, argmax, block_size, predict
-from diffusiongemma.kernels import tiling
-from diffusiongemma.kernels.head_matmul import product
+from diffusiongemma.head import DrawNoise, block_size, predict
 from diffusiongemma.ops.quantized import dequantize, quantize
-from tests.diffusiongemma.kernels.test_expert_matmul import DEPRECATED, lowered, on_gpus
+from tests.diffusiongemma.kernels.gpu_programs import DEPRECATED, lowered, on_gpus
 
 B, C, D = 2, 7, 16
 CAP, TAU = 30.0, 0.7
@@ -50,7 +48,8 @@ def plain(x, table, noise):
 @pytest.mark.parametrize("spread", [0.02, 1.0, 10.0])  # nearly even, some way, sure and capped
 def test_equals_the_plain_way(vocab_size, num_chunks, spread):
     x, table, noise = inputs(vocab_size, spread)
-    found = jax.jit(predict, static_argnums=(2, 5))(x, table, CAP, TAU, noise, num_chunks)
+    run = jax.jit(functools.partial(predict, softcap=CAP, num_chunks=num_chunks))
+    found = run(x, table, temperature=TAU, noise=noise)
     best, drawn, entropy, soft = plain(x, table, noise)
     np.testing.assert_array_equal(found.best, best)
     np.testing.assert_array_equal(found.drawn, drawn)
@@ -61,7 +60,7 @@ def test_equals_the_plain_way(vocab_size, num_chunks, spread):
 
 def test_bfloat16_stays_near():
     x, table, noise = inputs(1024, 1.0, jnp.bfloat16)
-    found = predict(x, table, CAP, TAU, noise, 4)
+    found = predict(x, table, CAP, TAU, noise, num_chunks=4)
     _, _, entropy, soft = plain(x, table, noise)
     assert found.soft.dtype == jnp.bfloat16 and found.entropy.dtype == jnp.float32
     np.testing.assert_allclose(found.entropy, entropy, atol=1e-3)
@@ -76,7 +75,7 @@ def test_draws_follow_the_distribution():
     noise = DrawNoise(
         jax.random.gumbel(keys[0], (1, count, 4)), jax.random.uniform(keys[1], (1, count))
     )
-    drawn = np.asarray(predict(x, table, CAP, TAU, noise, 2).drawn[0])
+    drawn = np.asarray(predict(x, table, CAP, TAU, noise, num_chunks=2).drawn[0])
     logits = CAP * np.tanh(np.asarray(x[0, 0]) @ np.asarray(table).T / CAP) / TAU
     p = np.exp(logits) / np.exp(logits).sum()
     often = p > 5 / count
@@ -98,12 +97,10 @@ def test_the_ends_of_a_draw():
     np.testing.assert_allclose(found.entropy, np.log(2), rtol=1e-6)
 
 
-def test_argmax_takes_the_first_of_equals():
-    x = np.random.default_rng(0).integers(0, 5, (50, 20)).astype(np.float32)
-    np.testing.assert_array_equal(argmax(jnp.array(x)), x.argmax(-1))
+def test_the_best_token_is_the_first_of_equals():
     x, table = jnp.ones((1, 1, D)), jnp.ones((256, D))
     for chunks in (1, 2):
-        assert predict(x, table, CAP, TAU, None, chunks).best == 0
+        assert predict(x, table, CAP, TAU, num_chunks=chunks).best == 0
 
 
 def test_chunks_divide_the_vocabulary_and_keep_to_their_size():
@@ -131,46 +128,6 @@ def test_by_the_kernels_it_is_the_same(num_chunks, quantized):
     np.testing.assert_array_equal(found.drawn, drawn)
     np.testing.assert_allclose(found.entropy, entropy, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.soft, soft, rtol=1e-5, atol=5e-5)
-
-
-@pytest.mark.parametrize("transpose", [True, False])
-@pytest.mark.parametrize(
-    ("rows", "width", "size"), [(7, 128, 256), (300, 128, 384), (130, 256, 384), (1, 512, 128)]
-)
-def test_products_with_a_chunk(rows, width, size, transpose, monkeypatch):
-    """Rows that fill no tile and several; sums split evenly, unevenly, and not at all."""
-    monkeypatch.setattr(tiling, "PROGRAMS", 8)
-    rng = np.random.default_rng(rows)
-    table = rng.normal(size=(3 * size, width)).astype(np.float32)
-    x = rng.normal(size=(1, rows, width if transpose else size)).astype(np.float32)
-    run = jax.jit(lambda *args: product(*args, size, transpose, True))
-    for chunk in (0, 2):
-        part = table[chunk * size : (chunk + 1) * size]
-        wanted = x.astype(float) @ (part.T if transpose else part)
-        np.testing.assert_allclose(run(x, table, jnp.int32(chunk)), wanted, atol=1e-4)
-
-
-@pytest.mark.parametrize("transpose", [True, False])
-def test_gradients_of_products_with_a_chunk(transpose):
-    rng = np.random.default_rng(0)
-    table = rng.normal(size=(384, 128)).astype(np.float32)
-    x = rng.normal(size=(1, 5, 128)).astype(np.float32)
-    direction = rng.normal(size=(1, 5, 128)).astype(np.float32)
-
-    def total(x, table):
-        return jnp.sum(product(x, table, jnp.int32(1), 128, transpose, True) * direction)
-
-    dx, dtable = jax.jit(jax.grad(total, (0, 1)))(x, table)
-    part = table[128:256]
-    np.testing.assert_allclose(dx, direction @ (part if transpose else part.T), atol=1e-4)
-    wanted = np.zeros_like(table)
-    one, other = (direction, x) if transpose else (x, direction)
-    wanted[128:256] = one[0].T @ other[0]
-    np.testing.assert_allclose(dtable, wanted, atol=1e-4)
-    numbers = np.rint(table * 9).astype(np.int8)
-    dx = jax.grad(lambda x: total(x, numbers))(x)
-    part = numbers[128:256].astype(np.float32)
-    np.testing.assert_allclose(dx, direction @ (part if transpose else part.T), atol=1e-3)
 
 
 @pytest.mark.filterwarnings(DEPRECATED)

@@ -1,4 +1,4 @@
-"""Dispatch and grouped matmul against the plain sum over chosen experts."""
+"""The mixture of experts against the plain sum over chosen experts."""
 
 import functools
 
@@ -12,29 +12,6 @@ from diffusiongemma import ModelConfig
 from diffusiongemma.backend import set_backend
 from diffusiongemma.lora import add_lora
 from diffusiongemma.moe import ExpertLinear, MoE
-from diffusiongemma.ops.expert_loop import group_rows
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [
-        [0, 1, 2, 3] * 5,
-        [2] * 17,  # all rows to one expert
-        [3, 0, 3, 3, 0],  # empty experts
-        [1],
-        np.random.default_rng(0).integers(0, 4, 100).tolist(),
-    ],
-)
-@pytest.mark.parametrize("block", [1, 4, 8, 64])
-def test_every_row_lies_once_in_a_block_of_its_expert(ids, block):
-    ids = np.array(ids, np.int32)
-    groups = jax.tree.map(np.asarray, group_rows(jnp.asarray(ids), 4, block))
-    assert groups.source.shape[1] == block
-    flat = groups.source.reshape(-1)
-    np.testing.assert_array_equal(np.sort(flat[flat < len(ids)]), np.arange(len(ids)))
-    np.testing.assert_array_equal(flat[groups.place], np.arange(len(ids)))
-    rows, columns = np.nonzero(groups.source < len(ids))
-    np.testing.assert_array_equal(ids[groups.source[rows, columns]], groups.expert[rows])
 
 
 def linear(layer: ExpertLinear, experts: jax.Array, x: jax.Array) -> jax.Array:

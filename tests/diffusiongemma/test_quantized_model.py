@@ -1,4 +1,4 @@
-"""Models with quantized weights against models with what these stand for, and made at random."""
+"""Quantized models against models with the weights that they stand for, and random ones."""
 
 import functools
 
@@ -110,21 +110,6 @@ def test_a_random_model_has_the_shapes_of_a_quantized_one(precision, mesh):
     else:
         down = model.layers[0].moe.down.kernel
         assert {down.values.sharding.spec, down.scales.sharding.spec} == {P("expert", None, "fsdp")}
-
-
-def test_where_values_and_scales_go():
-    where = param_sharding(MeshConfig(fsdp=4, expert=2).make())
-
-    def spec(path: str, *shape: int) -> P:
-        return where(path, shape).spec
-
-    assert spec("embedder.embedding.values", 64, 32) == P("fsdp", None)
-    assert spec("embedder.embedding.scales", 64, 1) == P("fsdp", None)
-    assert spec("layers.0.attention.q.kernel.values", 32, 32) == P("fsdp", None)
-    assert spec("layers.0.attention.q.kernel.scales", 1, 32) == P(None, None)
-    assert spec("layers.0.attention.o.kernel.scales", 1, 32) == P(None, "fsdp")
-    assert spec("layers.3.moe.gate_up.kernel.values", 8, 16, 32) == P("expert", "fsdp", None)
-    assert spec("layers.3.moe.gate_up.kernel.scales", 8, 1, 32) == P("expert", None, None)
 
 
 def test_a_mesh_gives_what_one_device_gives():

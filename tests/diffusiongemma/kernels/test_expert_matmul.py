@@ -7,47 +7,26 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh, AxisType, use_abstract_mesh
 
-from diffusiongemma.kernels.expert_matmul import Blocks, matmul, matmul_transposed, supports
-from diffusiongemma.kernels.packed_weights import GROUP, Weight
-from diffusiongemma.ops.expert_loop import group_rows
+from diffusiongemma.kernels.expert_matmul import matmul, matmul_transposed, supports
+from diffusiongemma.ops.expert_loop import Blocks, group_rows
+from diffusiongemma.ops.quantized import GROUP, Quantized
+from tests.diffusiongemma.kernels.gpu_programs import DEPRECATED, lowered
+from tests.diffusiongemma.kernels.stacks import KINDS, E, make
 
-E, ROWS = 5, 48
+ROWS = 48
 IDS = {
     "random": np.random.default_rng(0).integers(0, E, ROWS),  # counts that fill no block
     "one expert": np.full(ROWS, 3),
     "empty experts": np.random.default_rng(1).choice([0, 4], ROWS),
     "full blocks": np.repeat([1, 4], [16, 32]),
 }
-# jax 0.11.2 says so of a backend that it still has; the versions are pinned.
-DEPRECATED = "ignore:The Pallas Triton backend is deprecated:DeprecationWarning"
-KINDS = ("float32", "bfloat16", "int8", "int4")
-
-
-def make(kind: str, inputs: int, outputs: int) -> tuple[Weight, np.ndarray]:
-    """A random weight, and the float32 matrices [E, in, out] that it stands for."""
-    rng = np.random.default_rng(inputs + outputs)
-    shape = (E, inputs, outputs)
-    if kind == "int8":
-        values = rng.integers(-128, 128, shape, np.int8)
-        scales = rng.uniform(0.5, 1.5, (E, 1, outputs)).astype(np.float32) / 500
-        return Weight(jnp.asarray(values), jnp.asarray(scales)), values * scales
-    if kind == "int4":
-        values = rng.integers(-8, 8, shape)
-        packed = (values[:, 0::2] & 15) | (values[:, 1::2] & 15) << 4
-        scales = rng.uniform(0.5, 1.5, (E, inputs // GROUP, outputs)) / 50
-        scales = scales.astype(ml_dtypes.bfloat16)
-        weight = Weight(jnp.asarray(packed, jnp.uint8), jnp.asarray(scales))
-        return weight, values * np.repeat(scales.astype(np.float32), GROUP, axis=1)
-    values = jnp.asarray(rng.normal(size=shape) / inputs**0.5, kind)
-    return Weight(values), np.asarray(values, np.float32)
 
 
 def group(ids: np.ndarray, block: int = 16) -> tuple[Blocks, np.ndarray]:
     """The blocks of rows that go to experts, and the place of each row."""
-    groups = group_rows(jnp.asarray(ids, jnp.int32), E, block)
-    return Blocks(groups.source, groups.expert, groups.used), np.asarray(groups.place)
+    blocks = group_rows(jnp.asarray(ids, jnp.int32), E, block)
+    return blocks, np.asarray(blocks.places[:, 0])
 
 
 def check(found: jax.Array, wanted: np.ndarray, places: np.ndarray) -> None:
@@ -56,19 +35,6 @@ def check(found: jax.Array, wanted: np.ndarray, places: np.ndarray) -> None:
     found = np.asarray(found, np.float32).reshape(-1, wanted.shape[1])
     np.testing.assert_allclose(found[places], wanted, atol=tolerance * np.abs(wanted).max())
     assert not np.delete(found, places, axis=0).any()
-
-
-def on_gpus(count: int = 1):
-    """A context in which there are H100s, which need not be there."""
-    device = AbstractDevice("NVIDIA H100 80GB HBM3", None, "gpu")
-    names, auto = ("data", "fsdp", "expert"), (AxisType.Auto,) * 3
-    return use_abstract_mesh(AbstractMesh((count, 1, 1), names, auto, abstract_device=device))
-
-
-def lowered(function, *args) -> str:
-    """A function's program for an H100."""
-    with on_gpus():
-        return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
 
 
 run = jax.jit(functools.partial(matmul, interpret=True), static_argnames="geglu")
@@ -88,10 +54,10 @@ def check_transposed(kind, ids, inputs, outputs, dtype="float32", block=16):
     blocks, places = group(ids, block)
     dy = np.random.default_rng(3).normal(size=(len(ids), outputs)).astype(dtype)
     # What lies in the other places must not matter.
-    in_places = np.full((blocks.index.size, outputs), np.nan, dtype)
+    in_places = np.full((blocks.row.size, outputs), np.nan, dtype)
     in_places[places] = dy
-    own = jnp.arange(blocks.index.size).reshape(blocks.index.shape)
-    blocks = blocks._replace(index=jnp.where(blocks.index < len(ids), own, own.size))
+    own = jnp.arange(blocks.row.size).reshape(blocks.row.shape)
+    blocks = blocks._replace(row=jnp.where(blocks.row < len(ids), own, own.size))
     wanted = np.einsum("ro,rio->ri", dy.astype(np.float32), full[ids])
     check(run_transposed(in_places, blocks, weight), wanted, places)
 
@@ -135,16 +101,26 @@ def test_geglu(kind):
 
 
 def test_what_the_kernels_support():
-    """The 26B's experts in every kind; no shape that has no whole number of least tiles."""
-    shape = jax.ShapeDtypeStruct
+    """The 26B's experts in every kind; no shape without a whole number of the least tiles."""
+
+    def supported(kind: str, experts: int, inputs: int, outputs: int) -> bool:
+        shape = jax.ShapeDtypeStruct
+        if kind == "int8":
+            scales = shape((experts, 1, outputs), jnp.float32)
+            return supports(Quantized(shape((experts, inputs, outputs), jnp.int8), scales))
+        if kind == "int4":
+            scales = shape((experts, max(inputs // GROUP, 1), outputs), jnp.bfloat16)
+            return supports(Quantized(shape((experts, inputs // 2, outputs), jnp.uint8), scales))
+        return supports(shape((experts, inputs, outputs), kind))
+
     for inputs, outputs in ((2816, 2 * 704), (704, 2816)):
-        assert supports(Weight(shape((128, inputs, outputs), jnp.bfloat16)))
-        assert supports(Weight(shape((128, inputs, outputs), jnp.int8)))
-        assert supports(Weight(shape((128, inputs // 2, outputs), jnp.uint8)))
-    assert not supports(Weight(shape((8, 24, 64), jnp.float32)))
-    assert not supports(Weight(shape((8, 64, 48), jnp.float32)))
-    assert not supports(Weight(shape((8, 64, 96), jnp.int8)))
-    assert not supports(Weight(shape((8, 16, 64), jnp.uint8)))  # 32 inputs: half a group
+        assert supported("bfloat16", 128, inputs, outputs)
+        assert supported("int8", 128, inputs, outputs)
+        assert supported("int4", 128, inputs, outputs)
+    assert not supported("float32", 8, 24, 64)
+    assert not supported("float32", 8, 64, 48)
+    assert not supported("int8", 8, 64, 96)
+    assert not supported("int4", 8, 32, 64)  # half a group
 
 
 @pytest.mark.filterwarnings(DEPRECATED)
@@ -155,7 +131,7 @@ def test_they_lower_to_triton(kind, dtype):
     weight, _ = make(kind, 128, 192)
     blocks, _ = group(IDS["random"])
     x = jnp.zeros((ROWS, 128), dtype)
-    dy = jnp.zeros((blocks.index.size, 192), dtype)
+    dy = jnp.zeros((blocks.row.size, 192), dtype)
     for function, rows in (
         (matmul, x),
         (functools.partial(matmul, geglu=True), x),

@@ -10,12 +10,11 @@ from flax import nnx
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.backend import set_backend
-from diffusiongemma.kernels import group_rows
 from diffusiongemma.lora import add_lora
-from diffusiongemma.moe import Expert, MoE, mix
-from diffusiongemma.ops import expert_loop
-from diffusiongemma.ops.quantized import Quantized
-from tests.diffusiongemma.kernels.test_expert_matmul import DEPRECATED, E, lowered, make
+from diffusiongemma.moe import MoE, mix
+from diffusiongemma.ops.expert_loop import Expert, Experts
+from tests.diffusiongemma.kernels.gpu_programs import DEPRECATED, lowered
+from tests.diffusiongemma.kernels.stacks import E, make
 
 N, TOP_K, D, F, RANK = 24, 2, 64, 64, 3
 ROUTES = {
@@ -26,11 +25,11 @@ ROUTES = {
 WAYS = ("loop", "interpret")
 
 
-def experts(kind: str, lora: bool) -> tuple[tuple[Expert, Expert], tuple[Expert, Expert]]:
-    """Random experts of a kind (test_kernels.KINDS), and those with floats in their place."""
+def experts(kind: str, lora: bool) -> tuple[Experts, Experts]:
+    """Random experts of a kind (stacks.KINDS), and the same ones with floats in their place."""
     found = []
     for key, (inputs, outputs) in enumerate(((D, 2 * F), (F, D))):
-        weight, full = make(kind, inputs, outputs)
+        kernel, full = make(kind, inputs, outputs)
         factors = ()
         if lora:
             a, b = jax.random.split(jax.random.key(key))
@@ -38,10 +37,9 @@ def experts(kind: str, lora: bool) -> tuple[tuple[Expert, Expert], tuple[Expert,
                 0.2 * jax.random.normal(a, (E, inputs, RANK)),
                 0.2 * jax.random.normal(b, (E, RANK, outputs)),
             )
-        kernel = weight.values if weight.scales is None else Quantized(*weight)
         dtype = "bfloat16" if kind == "bfloat16" else "float32"
         found.append((Expert(kernel, *factors), Expert(jnp.asarray(full, dtype), *factors)))
-    return tuple(zip(*found, strict=True))
+    return tuple(Experts(*pair) for pair in zip(*found, strict=True))
 
 
 def rows(dtype="float32") -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -62,10 +60,10 @@ def with_gradients(x, weights, chosen, params, direction, backend, frozen):
                 trained, kernels if frozen else [p.kernel for p in trained], strict=True
             )
         ]
-        out = mix(x, weights, chosen, tuple(some), backend)
+        out = mix(x, weights, chosen, Experts(*some), backend)
         return jnp.sum(out * direction), out
 
-    trained = tuple(p._replace(kernel=None) for p in params) if frozen else params
+    trained = Experts(*(p._replace(kernel=None) for p in params)) if frozen else params
     grads, out = jax.grad(total, (0, 1, 2), has_aux=True)(x, weights, trained)
     return out, grads
 
@@ -110,38 +108,6 @@ def test_quantized(backend, kind, lora):
         found = with_gradients(*args, params, direction, backend, frozen=True)
         wanted = with_gradients(*args, floats, direction, "reference", frozen=True)
         check(found, wanted, 1e-5)
-
-
-@pytest.mark.parametrize(
-    ("rows", "num_experts", "block"), [(1, 4, 16), (70, 5, 16), (5000, 7, 64), (40, 128, 16)]
-)
-def test_the_kernels_group_rows_as_xla_does(rows, num_experts, block):
-    """All experts, some of them, one; fewer rows than experts; more than are read at a time."""
-    group = jax.jit(functools.partial(group_rows.group_rows, interpret=True), static_argnums=(1, 2))
-    rng = np.random.default_rng(rows)
-    last = num_experts - 1
-    for ids in (rng.integers(0, num_experts, rows), rng.choice([1, last], rows), [last] * rows):
-        ids = jnp.asarray(ids, jnp.int32)
-        found = group(ids, num_experts, block)
-        for wanted, got in zip(expert_loop.group_rows(ids, num_experts, block), found, strict=True):
-            np.testing.assert_array_equal(got, wanted)
-
-
-def test_the_backend_is_chosen_by_platform_or_by_hand():
-    moe = MoE(ModelConfig.preset("tiny"), rngs=nnx.Rngs(0))
-    x = jnp.ones((1, 12, 32))
-
-    def traced() -> str:
-        return str(jax.make_jaxpr(lambda x: moe(x, x))(x))
-
-    assert jax.default_backend() == "cpu"
-    assert "while" in traced() and "pallas_call" not in traced()
-    set_backend(moe, "interpret")
-    assert "pallas_call" in traced()
-    set_backend(moe, None)
-    assert "pallas_call" not in traced()
-    with pytest.raises(ValueError, match="no backend 'cuda'; there are: reference, loop"):
-        set_backend(moe, "cuda")
 
 
 @pytest.mark.filterwarnings(DEPRECATED)

@@ -15,7 +15,7 @@ from diffusiongemma.kernels import flash_attention, tiling
 from diffusiongemma.ops import blockwise_attention, masks
 from diffusiongemma.ops.blockwise_attention import Part
 from tests.conftest import Compiled
-from tests.diffusiongemma.kernels.test_expert_matmul import DEPRECATED, lowered, on_gpus
+from tests.diffusiongemma.kernels.gpu_programs import DEPRECATED, lowered, on_gpus
 
 H = 4
 plain = jax.jit(blockwise_attention.attend, static_argnums=3)

@@ -98,7 +98,7 @@ def test_products_are_those_with_the_dequantized_weights(
     precision, by_row, shape, chunk, monkeypatch
 ):
     if chunk:
-        monkeypatch.setattr(module, "CHUNK", chunk)
+        monkeypatch.setattr(module, "TABLE_CHUNK", chunk)
     kernel = quantize(random(*shape), precision, by_row=by_row)
     weights = plain(kernel)
     rng = np.random.default_rng(1)

@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 BATCH = ("data", "fsdp")
 EXPERT = "expert"
-# The mesh axis that splits an axis of a parameter, by the axis names of parameters.OURS. Where two axes of a
-# parameter would have the same mesh axis, the first one gets it. Parameters with one axis are
-# small, and whole on every device.
+# The mesh axis that splits an axis of a parameter, by the axis names of parameters.OURS. Where two
+# axes of a parameter would have the same mesh axis, the first one gets it. Parameters with one axis
+# are small, and whole on every device.
 AXES = {"V": "fsdp", "D": "fsdp", "E": EXPERT}
 
 

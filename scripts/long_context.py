@@ -27,10 +27,10 @@ from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
-from diffusiongemma.formats.detect import open_checkpoint
 from sample import cli
-from sample.command.flags import SAMPLER, define_fields, given_fields
-from sample.loading import companions, load, locate
+from sample.checkpoint import Checkpoint
+from sample.command.flags import SAMPLER
+from sample.config_flags import define_fields, given_fields
 from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.statistics import Statistics, peak_memory
@@ -129,16 +129,16 @@ def main(argv: list[str]) -> int:
 def _run(values: flags.FlagValues, argv: list[str]) -> int:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
-    out, folder = Path(values.out), locate(Path(values.checkpoint))
+    out, checkpoint = Path(values.out), Checkpoint.open(values.checkpoint, values.base)
     sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
     if values.only:
-        print(json.dumps(_measure(values, folder, sampler)))
+        print(json.dumps(_measure(values, checkpoint, sampler)))
         return 0
     if not all(text.isdecimal() for text in values.lengths) or not values.lengths:
         raise ValueError(f"--lengths={','.join(values.lengths)}: expected numbers of tokens")
     lengths = sorted({int(text) for text in values.lengths})
     cli.check_out(out)
-    config = open_checkpoint(folder, base=values.base)[0].config
+    config = checkpoint.config
     room = config.max_length - (sampler.canvas_size or config.canvas_size)
     if lengths[-1] > room:
         raise ValueError(
@@ -155,7 +155,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
         rows.append(json.loads(child.stdout))
     results = {
         "command": shlex.join(["python", "-m", "scripts.long_context", *argv[1:]]),
-        "checkpoint": str(folder),
+        "checkpoint": str(checkpoint.folder),
         "seed": values.seed,
         "sampler": dataclasses.asdict(sampler),
         "window": config.window,
@@ -177,9 +177,10 @@ def _source(values: flags.FlagValues, length: int) -> NeedleSource:
     return NeedleSource(2 * values.seed + 1, values.prompts, length, length, anywhere=False)
 
 
-def _measure(values: flags.FlagValues, folder: Path, sampler: SamplerConfig) -> dict[str, Any]:
-    model, tokenizer = load(folder, base=values.base)
-    template = ChatTemplate.load(companions(folder, values.base), tokenizer)
+def _measure(
+    values: flags.FlagValues, checkpoint: Checkpoint, sampler: SamplerConfig
+) -> dict[str, Any]:
+    model, template = checkpoint.load(), checkpoint.template
     source = _source(values, values.only)
     items = [source[i] for i in range(len(source))]
     return measure(model, template, items, sampler, values.seed) | {"device": cli.device_line()}

@@ -10,7 +10,6 @@ early stopping.
 
 import functools
 import sys
-from pathlib import Path
 from typing import get_args
 
 import jax
@@ -24,14 +23,12 @@ from data.pipeline import Packer
 from data.sudoku.grids import prompt, render
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation
-from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.quantized_model import quantize_model
 from sample import cli
-from sample.generation_config import sampler_defaults
-from sample.loading import companions, load, locate
+from sample.checkpoint import Checkpoint
 from sample.step import SamplerConfig
 from train.evaluate import define_puzzles, evaluate, load_puzzles
 from train.outcome import summarize
@@ -42,13 +39,12 @@ COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "solved", 
 
 
 def at_precision(
-    values: flags.FlagValues, folder: Path, precision: str
-) -> tuple[DiffusionGemma, Tokenizer]:
-    """The checkpoint's model and tokenizer; what is not quantized is in --dtype then."""
-    quantized = precision in get_args(Precision)
-    dtype = values.dtype if quantized else precision
-    model, tokenizer = load(folder, values.tokenizer, dtype, values.base)
-    return quantize_model(model, precision) if quantized else model, tokenizer
+    values: flags.FlagValues, checkpoint: Checkpoint, precision: str
+) -> DiffusionGemma:
+    """The checkpoint's model; if it is quantized, what is not quantized is in --dtype."""
+    if precision not in get_args(Precision):
+        return checkpoint.load(precision)
+    return quantize_model(checkpoint.load(values.dtype), precision)
 
 
 def noisy_solutions(
@@ -130,12 +126,11 @@ def main(argv: list[str]) -> int:
             raise ValueError("--checkpoint=DIR is needed")
         box = int(values.box)
         puzzles, solutions = load_puzzles(values, box)
-        folder = locate(Path(values.checkpoint))
-        home, reference, lines = companions(folder, values.base), None, []
-        sampler = SamplerConfig(**sampler_defaults(home))
+        checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
+        template, reference, lines = checkpoint.template, None, []
+        sampler = SamplerConfig(**checkpoint.sampler_defaults)
         for precision in tqdm(PRECISIONS, unit="precision"):
-            model, tokenizer = at_precision(values, folder, precision)
-            template = ChatTemplate.load(home, tokenizer)
+            model = at_precision(values, checkpoint, precision)
             some = puzzles[: values.canvases], solutions[: values.canvases]
             canvases = noisy_solutions(model, template, *some, values.seed)
             found = logits(*nnx.split(model), *canvases)

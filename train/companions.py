@@ -7,8 +7,8 @@ from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.formats.load_save import COMPANIONS
+from sample.checkpoint import locate
 from sample.generation_config import save_sampler_defaults
-from sample.loading import locate
 from sample.step import SamplerConfig
 
 TOKENIZER = "tokenizer.json"

@@ -27,9 +27,8 @@ from data.sudoku.grids import SudokuSource, parse, read_csv
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from sample import cli, compile_cache
-from sample.command.flags import define_fields, given_fields
-from sample.generation_config import sampler_defaults
-from sample.loading import companions, load, locate
+from sample.checkpoint import Checkpoint
+from sample.config_flags import define_fields, given_fields
 from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.step import SamplerConfig
@@ -127,6 +126,7 @@ def define_flags() -> flags.FlagValues:
         "full_steps", True, "Run all steps without early stopping too.", flag_values=values
     )
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
+    cli.define_jit(values)
     return values
 
 
@@ -188,10 +188,11 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, box, seed = Path(values.out), int(values.box), values.seed
-    folder = locate(Path(values.checkpoint))
-    # A folder that is not there is named when it is loaded: what is wrong with flags comes first.
-    home = companions(folder, values.base) if folder.is_dir() else folder
-    sampler = SamplerConfig(**(sampler_defaults(home) | given_fields(values, SAMPLER_FLAGS)))
+    named, checkpoint, defaults = (values.checkpoint, values.base, values.tokenizer), None, {}
+    if Path(values.checkpoint).is_dir():  # a missing folder is named after what is wrong with flags
+        checkpoint = Checkpoint.open(*named)
+        defaults = checkpoint.sampler_defaults
+    sampler = SamplerConfig(**(defaults | given_fields(values, SAMPLER_FLAGS)))
     budgets = _budgets(values.budgets)
     cli.check_out(out)
     compile_cache.enable()
@@ -199,8 +200,8 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     num = len(puzzles)
     if values.replay is not None and values.replay >= num:
         raise ValueError(f"--replay={values.replay}: there are puzzles 0..{num - 1}")
-    model, tokenizer = load(folder, values.tokenizer, base=values.base)
-    template = ChatTemplate.load(home, tokenizer)
+    checkpoint = checkpoint or Checkpoint.open(*named)
+    model, template = checkpoint.load(), checkpoint.template
     canvas_size = sampler.canvas_size or model.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=canvas_size)
 
@@ -239,7 +240,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         files["budget.png"] = plots.budget_plot(curve, split(early.take(some)))
     results = {
         "command": shlex.join(["python", "-m", "train.evaluate", *argv[1:]]),
-        "checkpoint": str(folder),
+        "checkpoint": str(checkpoint.folder),
         "puzzles": values.puzzles or f"generated with {values.clues or DEFAULT_CLUES[box]} clues",
         "puzzles_sha256": hashlib.sha256(np.stack([puzzles, solutions]).tobytes()).hexdigest(),
         "count": num,

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
     config_flags.DEFINE_config_file("config", None, "The run's file, configs/*.py.", values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     define_distributed(values)
+    cli.define_jit(values)
 
     def run() -> None:
         if values.config is None or not values.workdir:

@@ -10,7 +10,7 @@ from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation
 from diffusiongemma import DiffusionGemma
 from sample.batch import pad_prompts
-from sample.loading import check_vocabulary
+from sample.checkpoint import check_vocabulary
 from sample.sampler import generate
 from sample.step import SamplerConfig
 from train.outcome import Outcome

@@ -24,12 +24,12 @@ class AutoregressiveConfig:
 
     Attributes:
       max_new_tokens: number of tokens to generate.
-      temperature: divides the logits before a draw; 0 takes the most probable token.
-      top_k: draw among this many most probable tokens; 0: among all.
+      temperature: divides the logits before a draw. With 0 the most probable token is taken.
+      top_k: draw among this many most probable tokens. With 0 the draw is among all.
       top_p: draw among the fewest most probable tokens that have at least this probability.
-      stop_ids: ids of the tokens that end a generation; default: the model's; empty: none.
-      prefill_chunk: largest number of prompt tokens that are read at a time; None reads all at
-        once.
+      stop_ids: ids of the tokens that end a generation. Default: those of the model. An empty list
+        means none.
+      prefill_chunk: largest number of prompt tokens that are read at a time. None: all at once.
 
     Raises:
       ValueError: a field is out of range.

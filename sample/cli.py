@@ -1,4 +1,4 @@
-"""What the mains share: flags, one-line errors, a check of the folder for results."""
+"""What the commands share: running with one-line errors, --nojit, and a check of --out."""
 
 import contextlib
 import os
@@ -13,13 +13,34 @@ import numpy as np
 from absl import flags
 
 
+def define_jit(values: flags.FlagValues) -> None:
+    """Defines --jit. With --nojit, `run` calls the command under `jax.disable_jit()`.
+
+    Nothing is compiled as a whole then: each operation runs when Python comes to it, loops are
+    Python loops, and print or a debugger sees the numbers of every step. It takes a hundred times
+    as long or more, so use a tiny model, few steps and small batches.
+    """
+    help = (
+        "Compile the computations. --nojit runs them one by one, a hundred times slower, so that "
+        "print and debuggers see every number."
+    )
+    flags.DEFINE_boolean("jit", True, help, flag_values=values)
+
+
 def run(
     values: flags.FlagValues, main: Callable[[], int | None], argv: list[str], usage: str
 ) -> int:
-    """Parses argv into values, calls main and returns the exit status: main's, 0 for None.
+    """Parses argv and calls a command.
 
-    What is wrong with flags, input or output (ValueError, OSError, memory) becomes one line on
-    stderr and status 2.
+    Args:
+      values: the command's flags; they get the values in argv.
+      main: the command; returns its exit status, None for 0.
+      argv: the command line, beginning with the program's name.
+      usage: what --help prints before the flags.
+
+    Returns:
+      the exit status. Faults in flags, input or output (ValueError, OSError, too little memory)
+      become one line on stderr and status 2.
     """
     try:
         if {"--help", "-h", "-help"}.intersection(argv):
@@ -27,23 +48,25 @@ def run(
             return 0
         try:
             rest = values(argv)[1:]
-        except (AttributeError, KeyError) as error:  # ml_collections' own, for --config.unknown=1
+        except (AttributeError, KeyError) as error:  # from ml_collections, for --config.unknown=1
             cause = error.args[0]
             text = cause.args[0] if isinstance(cause, KeyError) else cause
             raise ValueError(f"no such config field: {' '.join(text.split())}") from None
         if rest:
             raise ValueError(f"unexpected argument '{rest[0]}'")
-        return main() or 0
+        jitted = "jit" not in values or values.jit
+        with contextlib.nullcontext() if jitted else jax.disable_jit():
+            return main() or 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever reads the output has enough
-        with contextlib.suppress(OSError):  # what is still buffered has nowhere to go
+    except BrokenPipeError:  # the reader of the output has closed it
+        with contextlib.suppress(OSError):  # buffered output has nowhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ValueError, ArithmeticError, OSError, MemoryError, flags.Error) as error:
         return fail(error)
-    except RuntimeError as error:  # JAX has no class of its own for this
+    except RuntimeError as error:  # JAX has no error class for too little memory
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return fail(RuntimeError("out of memory: use a smaller --batch_size"))
@@ -59,9 +82,12 @@ def fail(error: BaseException) -> int:
 
 
 def check_out(out: Path) -> None:
-    """Raises OSError unless `out` is a folder, or can become one, in which files can be written.
+    """Checks that files can be written into a folder, which need not be there yet.
 
-    Called before hours of work; makes nothing.
+    It makes nothing. Call it before hours of work.
+
+    Raises:
+      OSError: `out` is no folder and cannot become one, or must not be written to.
     """
     existing = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not existing.is_dir():
@@ -71,7 +97,7 @@ def check_out(out: Path) -> None:
 
 
 def device_line() -> str:
-    """What figures depend on: the device, and the versions of what computes on it."""
+    """One line that names the device, and the versions of Python, JAX, Flax and NumPy."""
     device = jax.devices()[0]
     name = device.device_kind
     if device.platform == "cpu":

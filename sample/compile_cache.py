@@ -7,13 +7,13 @@ import jax
 
 
 def enable() -> Path | None:
-    """Turns on JAX's persistent compilation cache; the mains call this before they compile.
+    """Turns on JAX's persistent compilation cache. Commands call this before they compile.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, and if it is empty there is no cache. Without
-    it, the folder is diffusiongemma/jax in XDG_CACHE_HOME or ~/.cache.
+    The folder is diffusiongemma/jax in XDG_CACHE_HOME, or in ~/.cache. The environment variable
+    JAX_COMPILATION_CACHE_DIR names another folder; if it is empty, there is no cache.
 
     Returns:
-      the folder, made by JAX when something is kept; None without a cache.
+      the folder, which JAX makes when it keeps a program; None if there is no cache.
     """
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if folder is None:

@@ -1,4 +1,4 @@
-"""generation_config.json of a checkpoint <-> the sampler's defaults."""
+"""The sampler's defaults in a checkpoint's generation_config.json: read and written."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ from sample.step import SamplerConfig
 
 FILE = "generation_config.json"
 
-# Their name -> ours. A field that is absent or null leaves our default, which is the published one.
+# Name in the file -> our name and type. A field that is absent or null leaves our default, which is
+# the published one.
 NUMBERS = {
     "max_denoising_steps": ("max_steps", int),
     "confidence_threshold": ("stop_threshold", float),
@@ -17,15 +18,15 @@ NUMBERS = {
     "max_new_tokens": ("max_new_tokens", int),
 }
 
-# The one sampler there is, as the file calls it.
+# The file's name for this sampler, the only one that is supported.
 SAMPLER = "EntropyBoundSamplerConfig"
 
-# Fields of which this sampler has one form.
+# Fields for which this sampler supports one value.
 CONSTANTS = {
     "stability_threshold": 1,  # steps for which the argmax canvas must not have changed
 }
 
-# Fields that say nothing about denoising: bookkeeping, and settings of autoregressive decoding.
+# Fields that do not concern denoising: bookkeeping, and settings of autoregressive decoding.
 IGNORED = {
     "_from_model_config",
     "bos_token_id",
@@ -42,16 +43,16 @@ IGNORED = {
 
 
 def sampler_defaults(folder: str | Path) -> dict[str, Any]:
-    """The fields of SamplerConfig that a folder's generation_config.json sets, all within range.
+    """The fields of SamplerConfig that a folder's generation_config.json sets.
 
     `SamplerConfig(**(sampler_defaults(folder) | flags))` lets flags win over the folder.
 
     Returns:
-        Field name -> value; empty without the file.
+      field name -> value, all within range; empty if there is no such file.
 
     Raises:
-        ValueError: the file is no JSON object, or has fields that are unknown, not supported or out
-            of range; they are named together, on one line.
+      ValueError: the file is no JSON object, or has fields that are unknown, not supported or out
+        of range. The message names all of them on one line.
     """
     file = Path(folder) / FILE
     if not file.is_file():
@@ -91,9 +92,10 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
 
 
 def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
-    """Writes the settings in which `config` differs from the published ones into a folder's file.
+    """Writes settings into a folder's generation_config.json, if they differ from the published.
 
-    The file's other fields stay; max_new_tokens and what it has no field for are not written.
+    Other fields of the file stay. Not written are max_new_tokens, and settings for which the file
+    has no field.
     """
     file, published = Path(folder) / FILE, SamplerConfig()
     changed = {
@@ -116,7 +118,7 @@ def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:
 
 
 def _entropy_bound(given: Any, problems: list[str]) -> dict[str, float]:
-    """Of {"_cls_name": SAMPLER, "entropy_bound": a number}."""
+    """The field entropy_bound in {"_cls_name": SAMPLER, "entropy_bound": a number}."""
     if not isinstance(given, dict) or set(given) - {"_cls_name", "entropy_bound"}:
         problems.append(f"sampler_config: expected _cls_name and entropy_bound, got {given!r}")
         return {}

@@ -1,14 +1,15 @@
-"""Text in, text out, with a checkpoint of any format.
+"""Asks a model, with a checkpoint of any format: one prompt, a file of prompts, or a chat.
 
     python -m sample.main --checkpoint=DIR --prompt="Why is the sky blue?"
     python -m sample.main --checkpoint=DIR --prompts=FILE.jsonl --out=ANSWERS.jsonl --batch-size=8
     echo "Why is the sky blue?" | python -m sample.main --checkpoint=DIR
     python -m sample.main --checkpoint=DIR            # a chat; an empty line or Ctrl-D ends it
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
+    python -m sample.main --checkpoint=DIR --prompt=Hi --max_steps=2 --nojit  # for debugging
 
-Answers go to stdout or to --out, all else to stderr. The sampler's defaults are those of the
-folder's generation_config.json; flags win. The status is 1 if a line of --prompts could not be
-asked, 2 if nothing could be done.
+Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
+the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
+if a line of --prompts could not be asked, and 2 if nothing could be done.
 """
 
 import sys
@@ -22,8 +23,8 @@ from sample.command.chat_loop import chat
 from sample.command.console import asked_rows, complain, read_line, show
 from sample.command.flags import check_flags, define_flags, with_underscores
 from sample.command.open_session import open_draft, open_session
-from sample.command.prompt_rows import Row
-from sample.command.session import Answer, Session, answer_all
+from sample.command.prompt_rows import PromptRow
+from sample.command.session import Answer, Request, Session, answer_all
 from sample.statistics import comparison, summary
 
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
 def _run(values: flags.FlagValues) -> int:
     check_flags(values)
     compile_cache.enable()
-    logging.set_verbosity(logging.FATAL)  # orbax logs every file, and what it raises
+    logging.set_verbosity(logging.FATAL)  # or orbax would log every file and every error
     rows = asked_rows(values.prompt, values.prompts)
     if rows is None and (values.out or values.mode == "both"):
         raise ValueError("--out and --mode=both need --prompt or --prompts")
@@ -55,7 +56,7 @@ def _run(values: flags.FlagValues) -> int:
         else:
             file.write(answer)
 
-    def answered(request) -> bool:
+    def answered(request: Request) -> bool:
         nonlocal known
         found = file is not None and request in file
         known += found
@@ -70,11 +71,12 @@ def _run(values: flags.FlagValues) -> int:
     return _finish(session, refused, rows)
 
 
-def _compare(session: Session, rows: list[Row], batch_size: int) -> int:
-    """Answers all rows in both modes, and prints what that took."""
+def _compare(session: Session, rows: list[PromptRow], batch_size: int) -> int:
+    """Answers all rows in both modes, and prints a table of both modes' figures."""
     session.warm_up = True
     for session.mode in ("diffusion", "ar"):
-        say = complain if session.mode == "diffusion" else lambda line: None  # once is enough
+        # The first mode has said which rows cannot be asked.
+        say = complain if session.mode == "diffusion" else lambda line: None
         refused = answer_all(
             session, rows, batch_size, lambda request: False, lambda answer: None, say
         )
@@ -83,8 +85,8 @@ def _compare(session: Session, rows: list[Row], batch_size: int) -> int:
     return _finish(session, refused, rows)
 
 
-def _finish(session: Session, refused: int, rows: list[Row] | None) -> int:
-    """Says what the answers took and what was refused; returns the exit status."""
+def _finish(session: Session, refused: int, rows: list[PromptRow] | None) -> int:
+    """Prints figures and the number of refused lines; returns the exit status."""
     for mode, statistics in session.statistics.items():
         if statistics.sequences:
             complain(summary(statistics.figures(), mode == "ar"))

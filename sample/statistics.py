@@ -1,4 +1,4 @@
-"""What generations cost: tokens, steps, seconds, memory, and one mode beside the other."""
+"""The cost of generations: tokens, steps, seconds and memory, and two modes compared."""
 
 import resource
 from typing import Any
@@ -11,25 +11,28 @@ from sample.timing import Clock
 
 
 class Statistics:
-    """The sums over all answers of one mode.
+    """Sums over all answers of one mode.
 
-    Left to right, a token is a canvas' one step, and an answer is one canvas.
+    In the mode "ar" every token is one step, and every answer is one canvas.
+
+    Attributes:
+      sequences: number of answers.
     """
 
     def __init__(self):
         self.sequences = 0
-        self._steps: list[int] = []  # of every canvas begun
+        self._steps: list[int] = []  # for every canvas that was begun
         self._valid: list[int] = []
-        self._rounds = 0  # of the loops, which a whole batch goes through together
+        self._rounds = 0  # steps of the loops, each of which a whole batch takes together
         self._clock = Clock()
 
     def add(self, steps: np.ndarray, valid_tokens: np.ndarray, clock: Clock) -> None:
-        """Counts a batch.
+        """Adds a batch.
 
         Args:
-          steps: [B, K], forward passes for each canvas; 0 for one that was not begun.
-          valid_tokens: [B, K].
-          clock: with the laps of `generate` or `generate_autoregressive`.
+          steps: [B, K] int, steps of each canvas; 0 for a canvas that was not begun.
+          valid_tokens: [B, K] int, valid tokens of each canvas.
+          clock: has the laps of `generate` or `generate_autoregressive`.
         """
         begun = steps > 0
         self.sequences += len(steps)
@@ -40,13 +43,18 @@ class Statistics:
         self._clock.compile_seconds += clock.compile_seconds
 
     def figures(self) -> dict[str, Any]:
-        """All figures, of at least one answer.
+        """All figures; there must be at least one answer.
 
         Returns:
-          "prompts", "tokens" (valid ones), "steps", "forward_passes" (steps and commits),
-          "effective_steps" and "tokens_per_forward" (SPEC section 2), "seconds" (after prefill),
-          "tokens_per_second", "seconds_per_step" (of the batch, without commits),
-          "prefill_seconds" and "compile_seconds", which are in none of the others.
+          "prompts": number of answers.
+          "tokens": valid tokens.
+          "steps": steps of all canvases.
+          "forward_passes": steps and commits.
+          "effective_steps", "tokens_per_forward": see docs/MODEL.md, Measures.
+          "seconds": time after prefill.
+          "tokens_per_second": tokens over seconds.
+          "seconds_per_step": time of a batch's step, without commits.
+          "prefill_seconds", "compile_seconds": times that are in none of the others.
         """
         canvases, seconds = len(self._steps), self._clock.seconds
         tokens, steps = sum(self._valid), sum(self._steps)
@@ -69,7 +77,7 @@ class Statistics:
 
 
 def summary(figures: dict[str, Any], autoregressive: bool = False) -> str:
-    """The line at the end of a command; peak memory is that of the process up to now."""
+    """One line of figures for the end of a command, with the peak memory of the process."""
     effective = "" if autoregressive else f"{figures['effective_steps']:.1f} effective steps, "
     kind, peak = peak_memory()
     return (
@@ -81,7 +89,7 @@ def summary(figures: dict[str, Any], autoregressive: bool = False) -> str:
 
 
 def peak_memory() -> tuple[str, int]:
-    """("device", bytes) where the device counts them, else ("host", the process' RSS)."""
+    """("device", its peak bytes) if the device counts them, else ("host", those of the process)."""
     counted = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in counted:
         return "device", counted["peak_bytes_in_use"]
@@ -89,7 +97,7 @@ def peak_memory() -> tuple[str, int]:
 
 
 def comparison(diffusion: dict[str, Any], autoregressive: dict[str, Any]) -> str:
-    """Two modes on the same prompts: a Markdown table, and r."""
+    """Compares two modes on the same prompts: a Markdown table, and the ratio r of their steps."""
     rows = {
         "prompts": ("prompts", "d", 1),
         "tokens": ("tokens", "d", 1),

@@ -28,13 +28,13 @@ class SamplerConfig:
       min_temperature: the temperature falls linearly from max_temperature towards this, as
         tau(t) = min + (max - min) t with t = 1, 1 - 1/N, ..., 1/N.
       max_temperature: temperature of the first step.
-      early_stop: stop a canvas when it has settled; without it every canvas takes max_steps.
-      max_new_tokens: number of tokens to generate; default: one canvas.
-      canvas_size: number of tokens in a canvas (C); default: the model's.
-      stop_ids: ids of the tokens that end a generation; default: the model's; empty: none.
-      trajectory: record every step.
-      prefill_chunk: largest number of prompt tokens that are read at a time; None reads all at
-        once.
+      early_stop: stop a canvas when it has settled. Without this every canvas takes max_steps.
+      max_new_tokens: number of tokens to generate. Default: one canvas.
+      canvas_size: number of tokens in a canvas (C). Default: that of the model.
+      stop_ids: ids of the tokens that end a generation. Default: those of the model. An empty list
+        means none.
+      trajectory: record the best tokens, the accepted positions and the entropies of every step.
+      prefill_chunk: largest number of prompt tokens that are read at a time. None: all at once.
 
     Raises:
       ValueError: a field is out of range.

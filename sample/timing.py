@@ -1,21 +1,22 @@
-"""Where the time of a generation goes, compilation kept apart."""
+"""The time that each part of a generation takes, with compilation counted apart."""
 
 import collections
 import time
+from typing import Any
 
 import jax
 
 
 class Clock:
-    """Seconds of the parts of a block of code, less what JAX traced and compiled in them.
+    """Measures the parts of a block of code, without what JAX traces and compiles in them.
 
         with Clock() as clock:
             cache = prefill(...)
             clock.lap("prefill", cache)
 
     Attributes:
-      seconds: name -> seconds, of all laps of that name.
-      compile_seconds: tracing and compilation, in all laps.
+      seconds: name -> seconds in all laps of that name, without compilation.
+      compile_seconds: seconds of tracing and compilation in all laps.
     """
 
     def __init__(self):
@@ -31,8 +32,8 @@ class Clock:
     def __exit__(self, *_) -> None:
         jax.monitoring.unregister_event_duration_listener(self._listen)
 
-    def lap(self, name: str, value=None) -> None:
-        """Adds the time since the last lap to `name`, once the arrays of `value` are computed."""
+    def lap(self, name: str, value: Any = None) -> None:
+        """Waits for the arrays in `value`, then adds the time since the last lap to `name`."""
         jax.block_until_ready(value)
         now = time.perf_counter()
         compiled = sum(end - start for start, end in self._spans)
@@ -45,7 +46,7 @@ class Clock:
         if event.startswith("/jax/core/compile/"):
             end = time.perf_counter()
             start, spans = end - duration, self._spans
-            # What ended within this event is part of it.
+            # Events that began within this one are part of it.
             while spans and spans[-1][0] >= start:
                 spans.pop()
             spans.append((max(start, spans[-1][1]) if spans else start, end))

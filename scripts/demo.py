@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,10 +19,8 @@ from absl import flags
 
 from data.sudoku.grids import parse, prompt
 from data.sudoku.sources import SudokuSource
-from data.text.chat_template import ChatTemplate
 from sample import SamplerConfig, cli, compile_cache, generate
-from sample.generation_config import sampler_defaults
-from sample.loading import load
+from sample.checkpoint import Checkpoint
 from sample.sampler import Snapshot
 from sample.timing import Clock
 from scripts.demo_view import BOX, GridView
@@ -57,19 +54,17 @@ def demo(values: flags.FlagValues) -> None:
     # Puzzles of the test split are those that no training run has seen, nor any symmetry of them.
     item = SudokuSource(seed, 1, BOX, CLUES, "test")[0]
     puzzle, solution = item["puzzle"], item["solution"]
-    folder = Path(values.checkpoint)
-    model, tokenizer = load(folder)
-    sampler = SamplerConfig(**sampler_defaults(folder))
+    checkpoint = Checkpoint.open(values.checkpoint)
+    model, tokenizer = checkpoint.load(), checkpoint.tokenizer
+    sampler = SamplerConfig(**checkpoint.sampler_defaults)
     terminal = can_redraw()
     delay = DELAY if terminal else 0.0
     view = GridView(puzzle, tokenizer, sampler.max_steps, sys.stdout, terminal, delay)
     clues = np.count_nonzero(puzzle)
     print(f"A new Sudoku with {clues} of 81 digits given and one solution (--seed={seed}):\n")
-    view.draw_puzzle(f"Compiling the sampler for {folder} ...")
+    view.draw_puzzle(f"Compiling the sampler for {checkpoint.folder} ...")
 
-    text = ChatTemplate.load(folder, tokenizer).render(
-        [{"role": "user", "content": prompt(puzzle)}]
-    )
+    text = checkpoint.template.render([{"role": "user", "content": prompt(puzzle)}])
     tokens = np.array([tokenizer.encode(text)], np.int32)
     steps: list[Snapshot] = []
     # Into a pipe, steps are drawn afterwards: a closed pipe must not raise in JAX's own thread.

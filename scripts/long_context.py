@@ -26,12 +26,12 @@ from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.formats.atomic_folder import write_files
-from diffusiongemma.formats.detect import open_checkpoint
 from sample import AutoregressiveConfig, cli
-from sample.command.flags import SAMPLER, define_fields, given_fields
+from sample.checkpoint import Checkpoint
+from sample.command.flags import SAMPLER
 from sample.command.prompt_rows import from_text
 from sample.command.session import Session
-from sample.loading import companions, load, locate
+from sample.config_flags import define_fields, given_fields
 from sample.statistics import peak_memory
 from sample.step import SamplerConfig
 from train import plots
@@ -133,13 +133,13 @@ def main(argv: list[str]) -> int:
 def _run(values: flags.FlagValues, argv: list[str]) -> int:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
-    out, folder = Path(values.out), locate(Path(values.checkpoint))
+    out, checkpoint = Path(values.out), Checkpoint.open(values.checkpoint, values.base)
     sampler = SamplerConfig(**given_fields(values, SAMPLER_FLAGS))
     if values.only:
-        print(json.dumps(_measure_only(values, folder, sampler)))
+        print(json.dumps(_measure_only(values, checkpoint, sampler)))
         return 0
     cli.check_out(out)
-    config = open_checkpoint(folder, base=values.base)[0].config
+    config = checkpoint.config
     lengths = _lengths(values, config.max_length - (sampler.canvas_size or config.canvas_size))
     rows = []
     for length in lengths:
@@ -150,7 +150,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
         rows.append(json.loads(child.stdout))
     results = {
         "command": shlex.join(["python", "-m", "scripts.long_context", *argv[1:]]),
-        "checkpoint": str(folder),
+        "checkpoint": str(checkpoint.folder),
         "seed": values.seed,
         "sampler": dataclasses.asdict(sampler),
         "window": config.window,
@@ -192,10 +192,11 @@ def _source(values: flags.FlagValues, length: int) -> NeedleSource:
     return NeedleSource(2 * values.seed + 1, values.prompts, length, length, anywhere=False)
 
 
-def _measure_only(values: flags.FlagValues, folder: Path, sampler: SamplerConfig) -> dict[str, Any]:
+def _measure_only(
+    values: flags.FlagValues, checkpoint: Checkpoint, sampler: SamplerConfig
+) -> dict[str, Any]:
     """The figures of the one length that --only names."""
-    model, tokenizer = load(folder, base=values.base)
-    template = ChatTemplate.load(companions(folder, values.base), tokenizer)
+    model, template = checkpoint.load(), checkpoint.template
     source = _source(values, values.only)
     items = [source[i] for i in range(len(source))]
     return measure(model, template, items, sampler, values.seed) | {"device": cli.device_line()}

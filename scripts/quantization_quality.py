@@ -10,7 +10,6 @@ early stopping, as train.evaluate does, which has the same flags for the task an
 
 import functools
 import sys
-from pathlib import Path
 from typing import Any, get_args
 
 import jax
@@ -22,15 +21,12 @@ from tqdm import tqdm
 
 from data.pipeline import Packer
 from data.tasks.task import Task
-from data.text.chat_template import ChatTemplate
-from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.quantized_model import quantize_model
 from sample import cli
-from sample.generation_config import sampler_defaults
-from sample.loading import companions, load, locate
+from sample.checkpoint import Checkpoint
 from sample.step import SamplerConfig
 from train.evaluate import define_items, load_items, named_task
 from train.evaluation import Evaluation, summarize
@@ -40,16 +36,15 @@ COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "right", "
 
 
 def at_precision(
-    values: flags.FlagValues, folder: Path, precision: str
-) -> tuple[DiffusionGemma, Tokenizer]:
-    """The checkpoint's model in one of PRECISIONS, and its tokenizer.
+    values: flags.FlagValues, checkpoint: Checkpoint, precision: str
+) -> DiffusionGemma:
+    """The checkpoint's model in one of PRECISIONS.
 
     With int8 and int4, the weights that are not quantized have the dtype of the flag --dtype.
     """
-    quantized = precision in get_args(Precision)
-    dtype = values.dtype if quantized else precision
-    model, tokenizer = load(folder, values.tokenizer, dtype, values.base)
-    return quantize_model(model, precision) if quantized else model, tokenizer
+    if precision not in get_args(Precision):
+        return checkpoint.load(precision)
+    return quantize_model(checkpoint.load(values.dtype), precision)
 
 
 def noisy_answers(evaluation: Evaluation, count: int) -> tuple[np.ndarray, np.ndarray, jax.Array]:
@@ -151,18 +146,16 @@ def table(values: flags.FlagValues) -> str:
     if not values.checkpoint:
         raise ValueError("--checkpoint=DIR is needed")
     task, items = load_items(values, lambda conversation: None)
-    folder = locate(Path(values.checkpoint))
-    home, reference = companions(folder, values.base), None
-    sampler = SamplerConfig(**sampler_defaults(home))
+    checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
+    sampler, reference = SamplerConfig(**checkpoint.sampler_defaults), None
     lines = [
         f"| {len(items)} {task.noun}s | {' | '.join(COLUMNS)} |",
         "|---" * (1 + len(COLUMNS)) + "|",
     ]
     for precision in tqdm(PRECISIONS, unit="precision"):
-        model, tokenizer = at_precision(values, folder, precision)
-        template = ChatTemplate.load(home, tokenizer)
+        model = at_precision(values, checkpoint, precision)
         settings = {"seed": values.seed, "batch_size": values.batch_size}
-        evaluation = Evaluation(model, template, task, items, **settings)
+        evaluation = Evaluation(model, checkpoint.template, task, items, **settings)
         found = logits(*nnx.split(model), *noisy_answers(evaluation, values.canvases))
         reference = found if reference is None else reference
         figures = {name: float(x) for name, x in compare(found, reference).items()}

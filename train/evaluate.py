@@ -11,6 +11,7 @@ the task are flags too: --task=NAME --help lists them.
 """
 
 import dataclasses
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,11 +22,9 @@ from absl import flags
 
 from data.tasks.registry import TASKS, make_task, task_class
 from data.tasks.task import Check, Task
-from data.text.chat_template import ChatTemplate
 from sample import cli, compile_cache
-from sample.command.flags import define_fields, given_fields
-from sample.generation_config import sampler_defaults
-from sample.loading import companions, load, locate
+from sample.checkpoint import Checkpoint
+from sample.config_flags import define_fields, given_fields
 from sample.step import SamplerConfig
 from train.evaluation import Evaluation
 from train.report import headline, write_report
@@ -129,25 +128,25 @@ def main(argv: list[str]) -> int:
 def _run(values: flags.FlagValues, argv: list[str]) -> None:
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
-    out = Path(values.out)
-    folder = locate(Path(values.checkpoint))
-    # A folder that is not there is named when it is loaded: what is wrong with flags comes first.
-    home = companions(folder, values.base) if folder.is_dir() else folder
-    sampler = SamplerConfig(**(sampler_defaults(home) | given_fields(values, SAMPLER_FLAGS)))
+    out, given = Path(values.out), given_fields(values, SAMPLER_FLAGS)
     plan = Plan(values.full_steps, _budgets(values.budgets), values.budget_items, values.replay)
     cli.check_out(out)
     compile_cache.enable()
-    task, items = load_items(values, lambda conversation: None)
+    # What is wrong with flags is told before anything is read.
+    opened = functools.cache(
+        lambda: Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
+    )
+    task, items = load_items(values, lambda c: opened().template.example(*c))
     if values.replay is not None and values.replay >= len(items):
         last = len(items) - 1
         raise ValueError(f"--replay={values.replay}: there are {task.noun}s 0..{last}")
-    model, tokenizer = load(folder, values.tokenizer, base=values.base)
-    template = ChatTemplate.load(home, tokenizer)
-    size = sampler.canvas_size or model.config.canvas_size
+    checkpoint = opened()
+    sampler = SamplerConfig(**(checkpoint.sampler_defaults | given))
+    size = sampler.canvas_size or checkpoint.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=size)
     evaluation = Evaluation(
-        model,
-        template,
+        checkpoint.load(),
+        checkpoint.template,
         task,
         items,
         canvases=values.canvases,
@@ -157,7 +156,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     results, files = measure(evaluation, sampler, plan)
     results |= {
         "command": shlex.join(["python", "-m", "train.evaluate", *argv[1:]]),
-        "checkpoint": str(folder),
+        "checkpoint": str(checkpoint.folder),
         "items": values.file or "held out",
         "device": cli.device_line(),
     }

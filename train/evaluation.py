@@ -13,7 +13,7 @@ from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from sample.batch import pad_prompts
-from sample.loading import check_vocabulary
+from sample.checkpoint import check_vocabulary
 from sample.sampler import Generation, generate
 from sample.split_model import SplitModel
 from sample.step import SamplerConfig

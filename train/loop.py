@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from sample.checkpoint import Checkpoint
 
 from data.pipeline import Packer, make_dataset
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
@@ -22,6 +21,7 @@ from diffusiongemma.lora import add_lora, merge_lora
 from diffusiongemma.quantized_model import quantized_precision
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
+from sample.checkpoint import Checkpoint
 from train.checkpointer import Checkpointer
 from train.config import ConfigError, RunConfig, differences
 from train.optimizer import make_optimizer
@@ -61,11 +61,13 @@ def train(config: RunConfig, workdir: Path) -> Path:
 
 
 def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
-    start = Checkpoint.open(config.init) if config.init else Checkpoint.fresh()
+    if config.init:
+        start = Checkpoint.open(config.init)
+    else:
+        start = Checkpoint.fresh(ModelConfig.preset(config.preset, **config.overrides))
     # Data come first: what is wrong with them shows before weights are read.
     batches, held_out = open_data(config, start)
     model = build_model(config, start, mesh)
-    start.check_vocabulary(model.config)
     if jax.process_index() == 0:
         claim_workdir(config, workdir)
         start.save_companions(workdir, config.sampler)
@@ -137,9 +139,9 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
                 "factors beside them, as --config.lora.rank=8"
             )
     else:
-        shape = ModelConfig.preset(config.preset, **config.overrides)
-        config.mesh.check(shape)
-        model = create_model(shape, config.seed, dtype, mesh)
+        start.check_tokenizer()
+        config.mesh.check(start.config)
+        model = create_model(start.config, config.seed, dtype, mesh)
     return prepare(model, config)
 
 

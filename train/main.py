@@ -60,6 +60,7 @@ def main(argv: list[str]) -> int:
     define_config(values, argv)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     define_distributed(values)
+    cli.define_jit(values)
 
     def run() -> None:
         if values.config is None or not values.workdir:

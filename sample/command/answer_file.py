@@ -1,4 +1,4 @@
-"""Answers as a file of JSON lines that a later run goes on with."""
+"""A file of answers, one JSON object in each line, that a later run can go on with."""
 
 import json
 import os
@@ -6,23 +6,23 @@ from pathlib import Path
 
 from sample.command.session import Answer, Request
 
-START = b'{"row": '  # of every line
+START = b'{"row": '  # how every line begins
 
 
 class AnswerFile:
-    """Appends answers to FILE.jsonl, each as it comes.
+    """Appends each answer to FILE.jsonl when it is there.
 
-    A line is {"row", "checksum", "answer", "thoughts", "tool_calls", "steps", "valid_tokens"} and
-    perhaps "drafts"; see `Session`. A row asked anew in another way gets another line, with
-    another checksum.
+    A line has the fields "row", "checksum", "answer", "thoughts", "tool_calls", "steps",
+    "valid_tokens", and "drafts" if the sampler recorded them (see `Answer`). A row that is asked
+    again in another way gets another line, with another checksum.
 
     Args:
-      path: the file, in a folder that is there. What it holds stays; a line that a killed run left
-        half-written goes as soon as another is written.
+      path: the file, in a folder that exists. Answers in it stay. If a killed run has left the last
+        line half-written, the next answer is written over that line.
 
     Raises:
-      OSError: it cannot be read or written.
-      ValueError: it holds something else.
+      OSError: the file cannot be read or written.
+      ValueError: the file holds something else than answers.
     """
 
     def __init__(self, path: Path):
@@ -51,7 +51,7 @@ class AnswerFile:
         return (request.number, request.checksum) in self._done
 
     def write(self, answer: Answer) -> None:
-        """Appends one answer; raises OSError, and then the file is as it was."""
+        """Appends one answer; if that fails with an OSError, the file is as before."""
         request, turn = answer.request, answer.turn
         record = {
             "row": request.number,
@@ -65,7 +65,7 @@ class AnswerFile:
         if answer.drafts is not None:
             record["drafts"] = answer.drafts
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
-        # Not "ab": what a killed run left half-written goes first.
+        # Not "ab", because a line that a killed run left half-written must go first.
         with open(self._path, "r+b" if self._path.exists() else "xb", buffering=0) as file:
             file.truncate(self._size)
             file.seek(self._size)

@@ -1,4 +1,4 @@
-"""The canvas on a terminal, drawn anew at every denoising step."""
+"""The canvas on a terminal, redrawn at every denoising step."""
 
 import unicodedata
 from collections.abc import Callable
@@ -9,22 +9,22 @@ import numpy as np
 from data.text.tokenizer import Tokenizer
 from sample.sampler import Snapshot
 
-UNCERTAIN = 0.1  # nats, from which a token is dimmed
+UNCERTAIN = 0.1  # nats; tokens of a larger entropy are dimmed
 DIM, UNDERLINED, PLAIN = "\x1b[2m", "\x1b[4m", "\x1b[0m"
 START_OF_LINE, CLEAR_BELOW = "\r", "\x1b[J"
 
 
 class Draft:
-    """Draws the first row of a batch: uncertain tokens dimmed, re-noised ones underlined.
+    """Draws the first row of a batch: uncertain tokens dimmed, re-noised tokens underlined.
 
-    Tokens are those that would be emitted if the loop ended now, up to the first stop token. Of a
-    text too long for the terminal the end is shown.
+    The tokens are those that would be emitted if the loop ended now, up to the first stop token. If
+    the text is too long for the terminal, its end is shown.
 
     Args:
-      tokenizer: for the text.
+      tokenizer: turns tokens into text.
       stop_ids: tokens that end a generation.
       stream: a terminal.
-      size: gives its columns and lines.
+      size: a function that gives the terminal's columns and lines.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Draft:
     ):
         self._tokenizer, self._stop_ids, self._stream = tokenizer, stop_ids, stream
         self._size = size
-        self._drawn = 0  # lines on the screen
+        self._drawn = 0  # number of lines on the screen
         self._forget()
 
     def draw(self, seen: Snapshot) -> None:
-        """To be given to `generate` as watch."""
+        """Draws one step; give this method to `generate` as watch."""
         seen = Snapshot(*map(np.asarray, seen))
         if not seen.live[0]:
             return
@@ -48,7 +48,7 @@ class Draft:
             self._k, self._before = seen.k, [*self._before, *self._canvas]
         self._canvas = [(piece, "") for piece in self._pieces(seen.best[0])]
         uncertain = seen.entropy[0] > UNCERTAIN
-        # The step that stops accepts nothing, for it draws nothing.
+        # The step that stops a row draws nothing, so it accepts nothing: nothing is re-noised.
         noisy = ~seen.accepted[0] & seen.accepted[0].any()
         styled = [
             (piece, DIM * bool(uncertain[i]) + UNDERLINED * bool(noisy[i]))
@@ -58,13 +58,14 @@ class Draft:
         self._show(layout([*self._before, *styled], columns)[-max(lines - 1, 1) :])
 
     def clear(self) -> None:
-        """Takes the draft off the screen, before the answer and the next prompt."""
+        """Takes the draft off the screen, so that the answer or a prompt can be written there."""
         self._show([])
         self._forget()
 
     def _forget(self) -> None:
         self._k = 0
-        self._before: list[tuple[str, str]] = []  # text and style of finished canvases' tokens
+        # Text and style of each token: of finished canvases, and of the one that is denoised.
+        self._before: list[tuple[str, str]] = []
         self._canvas: list[tuple[str, str]] = []
 
     def _pieces(self, tokens: np.ndarray) -> list[str]:
@@ -82,7 +83,7 @@ class Draft:
 
 
 def layout(pieces: list[tuple[str, str]], columns: int) -> list[str]:
-    """Styled texts as lines of at most so many columns, each ending in plain style."""
+    """Breaks styled texts into lines of at most `columns`, each of which ends in plain style."""
     lines, line, used = [], "", 0
     for text, style in pieces:
         for character in printable(text):
@@ -97,7 +98,7 @@ def layout(pieces: list[tuple[str, str]], columns: int) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """The text without characters that could steer a terminal: "\ufffd" in their place."""
+    """The text with "\ufffd" in place of characters that could control a terminal."""
     return "".join(
         c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd"
         for c in text.replace("\t", "    ")

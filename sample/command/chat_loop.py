@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from data.text.chat import Message
-from sample.command.prompt_rows import Row
+from sample.command.prompt_rows import PromptRow
 from sample.command.session import Answer, Session
 
 
@@ -13,16 +13,22 @@ def chat(
     emit: Callable[[Answer], None],
     complain: Callable[[str], None],
 ) -> None:
-    """Asks and answers until `read` gives None or a blank line; every turn sees those before it.
+    """Reads and answers messages until `read` gives None or a blank line.
 
-    Thoughts are not fed back. What cannot be answered (too long, a special token in it) is said,
-    and does not become part of the conversation.
+    The model sees all earlier turns, without its thoughts. A message that cannot be asked (it is
+    too long, or holds a special token) does not become part of the conversation.
+
+    Args:
+      session: answers.
+      read: gives the user's next message.
+      emit: gets each answer.
+      complain: gets a line that says why a message cannot be asked.
     """
     messages: list[Message] = []
     while (text := read()) and text.strip():
         asked = [*messages, {"role": "user", "content": text}]
         try:
-            request = session.request(Row(None, asked))
+            request = session.request(PromptRow(None, asked))
         except ValueError as error:
             complain(f"not asked: {' '.join(str(error).split())}")
             continue

@@ -1,19 +1,26 @@
-"""Standard input and output: a terminal or a pipe."""
+"""Standard input and output, each of which is a terminal or a pipe."""
 
 import shutil
 import sys
 from pathlib import Path
 
 from sample.command.canvas_view import DIM, PLAIN, printable
-from sample.command.prompt_rows import Row, from_text, read_rows
+from sample.command.prompt_rows import PromptRow, from_text, read_rows
 from sample.command.session import Answer
 
 
-def asked_rows(prompt: str | None, file: str | None) -> list[Row] | None:
-    """What is asked: a prompt, the lines of a file, or all that is piped in; None for a chat.
+def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
+    """The prompts: the one given, else the lines of a file, else all that is piped in as one.
+
+    Args:
+      prompt: the text of --prompt.
+      file: the path of --prompts.
+
+    Returns:
+      the rows; None for a chat, if standard input is a terminal.
 
     Raises:
-      OSError, ValueError: it cannot be read, or is empty.
+      OSError, ValueError: the file cannot be read, or is empty.
     """
     if prompt is not None:
         return [from_text(prompt)]
@@ -25,10 +32,10 @@ def asked_rows(prompt: str | None, file: str | None) -> list[Row] | None:
 
 
 def read_line() -> str | None:
-    """A line from the terminal; None at its end."""
+    """Reads a line from the terminal; None at the end of the input."""
     try:
         if sys.stdout.isatty():
-            return input("> ")  # with the line editing of readline
+            return input("> ")  # lets the user edit the line
         print("> ", end="", file=sys.stderr, flush=True)
         return input()
     except EOFError:
@@ -37,7 +44,12 @@ def read_line() -> str | None:
 
 
 def show(answer: Answer, thoughts: bool) -> None:
-    """Prints an answer: to the character into a pipe, without control characters on a terminal."""
+    """Prints an answer: unchanged into a pipe, without control characters on a terminal.
+
+    Args:
+      answer: what the model made of a prompt.
+      thoughts: whether to print the model's thoughts before it.
+    """
     terminal = sys.stdout.isatty()
     if thoughts and answer.turn.thoughts:
         said = answer.turn.thoughts
@@ -46,10 +58,10 @@ def show(answer: Answer, thoughts: bool) -> None:
 
 
 def complain(line: str) -> None:
-    """A line on stderr."""
+    """Prints a line on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def terminal_size() -> tuple[int, int]:
-    """Columns and lines."""
+    """Columns and lines of the terminal."""
     return shutil.get_terminal_size()

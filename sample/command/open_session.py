@@ -1,43 +1,39 @@
-"""From flags to a session."""
+"""The session that the command's flags describe."""
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from data.text.chat_template import ChatTemplate
 from sample.autoregressive import AutoregressiveConfig
+from sample.checkpoint import Checkpoint
 from sample.command.canvas_view import Draft
 from sample.command.console import terminal_size
-from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED, given_fields
+from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED
 from sample.command.session import Session
-from sample.generation_config import sampler_defaults
-from sample.loading import check_vocabulary, companions, load, locate
+from sample.config_flags import given_fields
 from sample.step import SamplerConfig
 
 
 def open_session(values: flags.FlagValues) -> Session:
-    """The session that the flags describe, with its model; settings are looked at before weights.
+    """Opens the checkpoint and makes a session. Settings are checked before weights are read.
 
     Raises:
-      ValueError, OSError: settings out of range, or a checkpoint that cannot be loaded.
+      ValueError, OSError: settings are out of range, or the checkpoint cannot be loaded.
     """
-    folder = locate(Path(values.checkpoint))
-    home = companions(folder, values.base)
-    sampler = SamplerConfig(**(sampler_defaults(home) | given_fields(values, SAMPLER)))
+    checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
+    sampler = SamplerConfig(**(checkpoint.sampler_defaults | given_fields(values, SAMPLER)))
     own = given_fields(values, [name for name in AUTOREGRESSIVE if name not in SHARED])
     shared = {n: v for n in SHARED if (v := getattr(sampler, n)) is not None}
     autoregressive = AutoregressiveConfig(**shared, **own)
-    model, tokenizer = load(folder, values.tokenizer, values.dtype, values.base)
-    check_vocabulary(model, tokenizer)
+    model = checkpoint.load(values.dtype)
     if sampler.max_new_tokens is None:
         canvas = sampler.canvas_size or model.config.canvas_size
         autoregressive = dataclasses.replace(autoregressive, max_new_tokens=canvas)
     return Session(
         model,
-        tokenizer,
-        ChatTemplate.load(home, tokenizer),
+        checkpoint.tokenizer,
+        checkpoint.template,
         sampler,
         autoregressive,
         mode="ar" if values.mode == "ar" else "diffusion",
@@ -48,10 +44,10 @@ def open_session(values: flags.FlagValues) -> Session:
 
 
 def open_draft(values: flags.FlagValues, session: Session) -> Draft | None:
-    """The draft that --draft asks for, which then watches the session; None if it does not.
+    """The draft that --draft asks for, which then watches the session; None if there is none.
 
-    It is on if answers go to a terminal, one at a time. Into a pipe only answers go, so there it is
-    drawn on stderr.
+    Without the flag there is a draft if answers go to a terminal, one at a time. If they go into a
+    pipe, the draft is drawn on stderr, because only answers may go into the pipe.
     """
     terminal = sys.stdout.isatty()
     alone = values.mode == "diffusion" and values.batch_size == 1 and not values.out

@@ -1,4 +1,4 @@
-"""What is asked of the model: from flags, files and pipes, row by row."""
+"""Prompts from flags, files and pipes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,14 +7,14 @@ from data.text.chat import Message
 from data.text.conversations import parse_object, parse_tools
 
 
-class Row(NamedTuple):
-    """One thing asked, or why it cannot be.
+class PromptRow(NamedTuple):
+    """One prompt, or what is wrong with it.
 
     Attributes:
-      number: of its line in the file, from 1; None if it is not from a file.
-      messages: as of data.chat.
-      tools: declarations for the chat template.
-      fault: what is wrong with the line; None if nothing is.
+      number: the number of its line in a file, from 1; None if it is not from a file.
+      messages: the conversation up to the prompt (data/text/chat.py).
+      tools: declarations of tools, for the chat template.
+      fault: what is wrong with the line; None if it can be asked.
     """
 
     number: int | None
@@ -23,21 +23,21 @@ class Row(NamedTuple):
     fault: str | None = None
 
 
-def from_text(text: str, number: int | None = None) -> Row:
-    """The row of a user's message."""
+def from_text(text: str, number: int | None = None) -> PromptRow:
+    """A row with one message of the user."""
     fault = None if text.strip() else "the prompt is empty"
-    return Row(number, [{"role": "user", "content": text}], fault=fault)
+    return PromptRow(number, [{"role": "user", "content": text}], fault=fault)
 
 
-def read_rows(file: Path) -> list[Row]:
-    """Every line of a file: JSON if its name ends in .jsonl, else each line is a prompt.
+def read_rows(file: Path) -> list[PromptRow]:
+    """Reads every line of a file: as JSON if its name ends in .jsonl, else as the text of a prompt.
 
-    A line of JSON is an object with "prompt" (text) or "messages" and perhaps "tools"; what else it
-    holds is left alone.
+    A JSON line is an object with either "prompt" (text) or "messages". It may have "tools"; other
+    fields are ignored.
 
     Raises:
-      OSError: it cannot be read.
-      ValueError: it has no lines.
+      OSError: the file cannot be read.
+      ValueError: the file has no lines.
     """
     lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1]:
@@ -50,11 +50,11 @@ def read_rows(file: Path) -> list[Row]:
         try:
             rows.append(read(line.removesuffix(b"\r").decode(), number))
         except UnicodeDecodeError:
-            rows.append(Row(number, [], fault="not UTF-8"))
+            rows.append(PromptRow(number, [], fault="not UTF-8"))
     return rows
 
 
-def _from_json(line: str, number: int) -> Row:
+def _from_json(line: str, number: int) -> PromptRow:
     try:
         given = parse_object(line)
         tools = parse_tools(given)
@@ -63,7 +63,7 @@ def _from_json(line: str, number: int) -> Row:
         if not isinstance(given.get("prompt", ""), str):
             raise ValueError("prompt: expected text")
     except ValueError as error:
-        return Row(number, [], fault=str(error))
+        return PromptRow(number, [], fault=str(error))
     if "messages" in given:
-        return Row(number, given["messages"], tools)
+        return PromptRow(number, given["messages"], tools)
     return from_text(given["prompt"], number)._replace(tools=tools)

@@ -1,4 +1,4 @@
-"""A model, its tokenizer and its chat template: rows in, answers out."""
+"""A model with its tokenizer and its chat template, which answers prompts."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.batch import pad_prompts
-from sample.command.prompt_rows import Row
+from sample.command.prompt_rows import PromptRow
 from sample.sampler import Generation, Snapshot, generate
 from sample.split_model import SplitModel, split
 from sample.statistics import Statistics
@@ -26,12 +26,12 @@ Mode = Literal["diffusion", "ar"]
 
 
 class Request(NamedTuple):
-    """A row as tokens.
+    """A prompt as tokens.
 
     Attributes:
-      number: of the row.
-      tokens: the prompt's.
-      checksum: of all that the answer depends on, the checkpoint excepted.
+      number: the row's number.
+      tokens: the tokens of the prompt.
+      checksum: a hash of all that the answer depends on, except for the checkpoint.
     """
 
     number: int | None
@@ -40,13 +40,16 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the model made of a request.
+    """The model's answer to a request.
 
     Attributes:
-      turn: its text, taken apart.
-      steps, valid_tokens: of every canvas begun; left to right, an answer is one canvas.
-      drafts: canvas by canvas and step by step {"text", "entropy" (its mean, nats), "accepted"
-        (tokens)}, if the sampler recorded them.
+      request: what was asked.
+      turn: the text, split into answer, thoughts and tool calls.
+      steps: number of steps of each canvas that was begun. In the mode "ar", the answer is one
+        canvas.
+      valid_tokens: number of valid tokens in each of these canvases.
+      drafts: for each canvas and step {"text", "entropy" (mean, nats), "accepted" (number of
+        tokens)}; None if the sampler did not record them.
     """
 
     request: Request
@@ -58,15 +61,22 @@ class Answer(NamedTuple):
 
 @dataclasses.dataclass
 class Session:
-    """Answers rows.
+    """Answers prompts.
 
     Attributes:
-      system: goes before messages that do not begin with a system turn.
-      thinking: asks for thoughts.
-      watch: see `generate`.
-      warm_up: answers a batch of a new shape twice and counts the second time only, for exact
-        times: what a program's first run takes besides compilation is more than a few steps.
-      statistics: of all answers by mode.
+      model: the model.
+      tokenizer: the model's tokenizer.
+      template: turns messages into the text of a prompt.
+      sampler: settings of the mode "diffusion".
+      autoregressive: settings of the mode "ar".
+      mode: how to generate.
+      seed: random seed.
+      system: a system turn for messages that do not begin with one.
+      thinking: whether to ask for thoughts.
+      watch: sees every denoising step; see `generate`.
+      warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
+        then: besides compilation, a program's first run costs more than a few steps.
+      statistics: sums over all answers of each mode.
     """
 
     model: DiffusionGemma | SplitModel
@@ -88,8 +98,8 @@ class Session:
     def __post_init__(self):
         self.model = split(self.model)
 
-    def request(self, row: Row) -> Request:
-        """The row's prompt as tokens; raises ValueError with what is wrong with it."""
+    def request(self, row: PromptRow) -> Request:
+        """Encodes a row's prompt; raises ValueError if it cannot be asked."""
         if row.fault:
             raise ValueError(row.fault)
         messages = row.messages
@@ -98,7 +108,7 @@ class Session:
             messages = [{"role": "system", "content": self.system}, *messages]
         try:
             json.dumps([messages, row.tools], ensure_ascii=False).encode()
-        except UnicodeEncodeError:  # \ud800 is JSON, and bad bytes of a command line look like it
+        except UnicodeEncodeError:  # from "\ud800" in JSON, or from bad bytes on a command line
             raise ValueError("half of a surrogate pair, which is no text") from None
         text = self.template.render(messages, tools=row.tools, thinking=self.thinking)
         tokens, room = self.tokenizer.encode(text), self.model.config.max_length
@@ -111,17 +121,18 @@ class Session:
                 f"of {room}"
             )
         config = self.sampler if self.mode == "diffusion" else self.autoregressive
-        # Not the text: a template may put the date into it.
+        # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed]
         told = json.dumps([*asked, dataclasses.asdict(config)])
         return Request(row.number, tokens, hashlib.sha256(told.encode()).hexdigest()[:16])
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
-        """The answers to a batch, each as it would be alone; the session's statistics count them.
+        """Answers a batch of at least one request. Each gets the answer that it would get alone.
 
         Args:
-          requests: at least one.
-          rows: fills the batch up to a size for which there is a compiled program.
+          requests: the prompts.
+          rows: number of rows to fill the batch up to, because a program was compiled for so many;
+            None for no filling.
         """
         count = len(requests)
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
@@ -149,13 +160,15 @@ class Session:
         ]
 
     def as_message(self, turn: ModelTurn) -> Message:
-        """The model's turn as the next prompt has it: no thoughts, and no stray special tokens."""
+        """The model's turn as a message of the next prompt, without thoughts and special tokens."""
         text = turn.answer
         while found := self.tokenizer.special_tokens_in(text):
             text = text.replace(found[0], "")
         return {"role": "assistant", "content": text}
 
-    def _generate(self, tokens, mask, clock: Clock | None) -> Generation | Continuation:
+    def _generate(
+        self, tokens: np.ndarray, mask: np.ndarray, clock: Clock | None
+    ) -> Generation | Continuation:
         model, key = self.model, jax.random.key(self.seed)
         if self.mode == "ar":
             return generate_autoregressive(
@@ -185,21 +198,27 @@ class Session:
 
 def answer_all(
     session: Session,
-    rows: Iterable[Row],
+    rows: Iterable[PromptRow],
     batch_size: int,
     answered: Callable[[Request], bool],
     emit: Callable[[Answer], None],
     complain: Callable[[str], None],
 ) -> int:
-    """Answers rows in order, batch by batch; returns how many could not be asked.
+    """Answers rows in order, batch by batch.
 
     Args:
-      answered: says which rows to pass over.
-      emit: gets each answer as its batch is done.
-      complain: gets a line for every row that is refused, with its number.
+      session: answers.
+      rows: the prompts.
+      batch_size: number of prompts that are answered together.
+      answered: says whether a request is answered already; such a request is not asked.
+      emit: gets each answer when its batch is done.
+      complain: gets a line for every row that cannot be asked, with its number.
+
+    Returns:
+      the number of rows that could not be asked.
 
     Raises:
-      ValueError: a row without a number is refused.
+      ValueError: a row without a number cannot be asked.
     """
     refused, batch, full = 0, [], None
     for row in rows:
@@ -224,9 +243,10 @@ def answer_all(
 
 
 def bucket(longest: int, max_length: int) -> int:
-    """The width for prompts of up to `longest` tokens, lest every length compile a program.
+    """The width to which prompts of up to `longest` tokens are padded.
 
-    It is one of two in every power of two, from 64 up, within max_length.
+    There are two widths in every power of two, from 64 up to max_length, so that a program serves
+    prompts of many lengths.
     """
     step = max(64, (1 << (longest - 1).bit_length()) // 4)
     return max(longest, min(-(-longest // step) * step, max_length))

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
+from sample.checkpoint import Checkpoint
 from scripts import quantization_quality
 
 
@@ -37,10 +38,8 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, whole, four)]
     names, whole, four = cells
     assert names == ["2 puzzles", *quantization_quality.COLUMNS]
-    weights = (
-        sum(x.nbytes for x in jax.tree.leaves(nnx.state(quantization_quality.load(tmp_path)[0])))
-        / 1e6
-    )
+    model = Checkpoint.open(tmp_path).load()
+    weights = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model))) / 1e6
     assert whole[:5] == ["float32", f"{weights:.2f}", "0.00%", "0", "100.00%"]
     assert four[0] == "int4" and float(four[1]) < 0.4 * weights
     assert 0.1 < float(four[2].rstrip("%")) < 50

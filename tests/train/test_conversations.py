@@ -10,14 +10,13 @@ import pytest
 from flax import nnx
 
 from data.text.conversations import parse_conversation, split_of
-from data.text.tokenizer import DEFAULT_PATH, Tokenizer
+from data.text.tokenizer import DEFAULT_PATH
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.formats.load_save import COMPANIONS
 from sample import main as sample_main
 from sample.generation_config import sampler_defaults
 from tests.data.text.templates import RELEASE
 from tests.train.runs import environment_for, start
-from train.companions import load_tokenizer
 from train.config import RunConfig
 from train.loop import train
 
@@ -139,7 +138,7 @@ def fields(file: Path, init: Path) -> dict:
         "steps": 2,
         "batch_size": 2,
         "init": str(init),
-        "data": {"kind": "chat", "prompt_length": 48, "path": str(file)},
+        "data": {"task": "conversations", "prompt_length": 48, "path": str(file)},
         "loss": {"canvas_size": CANVAS, "num_canvases": 2},
         "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 1},
         "eval": {"every": 1, "num": 4, "batch_size": 2},
@@ -149,7 +148,7 @@ def fields(file: Path, init: Path) -> dict:
 def refusal(run: dict, workdir: Path) -> str:
     config = RunConfig.from_dict(run)
     with pytest.raises(ValueError) as caught:
-        train(config, workdir, load_tokenizer(config.init))
+        train(config, workdir)
     assert not workdir.exists() and "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -203,12 +202,10 @@ def test_rows_longer_than_the_context(folder, file, tmp_path):
 
 
 def test_without_a_checkpoint_the_tokenizer_is_ours(tmp_path):
-    assert load_tokenizer("").vocab_size == Tokenizer.load().vocab_size == 1024
-    with pytest.raises(ValueError, match="nowhere: no such folder"):
-        load_tokenizer("nowhere")
+    assert refusal(fields(tmp_path, Path("nowhere")), tmp_path / "run") == "nowhere: no such folder"
     run = fields(tmp_path, tmp_path) | {"init": "", "preset": "tiny"}
     run["overrides"] = {"layer_types": ("full",)}
-    run["data"] = {"kind": "tasks", "prompt_length": 116}
+    run["data"] = {"task": "base_mixture", "prompt_length": 116}
     run["loss"] = {"canvas_size": 90}
     found = refusal(run, tmp_path / "run")
     assert found == "a tokenizer of 1024 tokens for a model of 64: set overrides.vocab_size"

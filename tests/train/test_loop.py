@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from configs.base import get_config
 from diffusiongemma import load_checkpoint
 from diffusiongemma.lora import merge_lora
+from sample.checkpoint import Checkpoint
 from tests.train.runs import environment_for, finish, start
 from train.config import ConfigError, RunConfig
 from train.loop import build_model
@@ -113,7 +114,7 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
     config.preset, config.init = "", str(workdir / "adapter")
     config = RunConfig.from_dict(config.to_dict())
     with pytest.raises(ConfigError, match="adapter has LoRA factors beside its base: merge them"):
-        build_model(config, config.mesh.make())
+        build_model(config, Checkpoint.open(config.init), config.mesh.make())
     tensors = load_file(base / "model.safetensors")
     tensors["model.decoder.norm.weight"] *= 2
     save_file(tensors, base / "model.safetensors")
@@ -137,7 +138,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
         [
             "error: .* belongs to another config .optimizer.peak_lr: 0.002 -> 0.5",
             "error: .* is not empty and not a run's",
-            "error: no such config field: 'stepz' Did you mean \"steps\"",
+            "error: no config field 'stepz': did you mean 'steps'?",
             "error: no such config field: .*steps.most",
             "error: .*20",
         ],

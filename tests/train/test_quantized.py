@@ -6,7 +6,6 @@ import optax
 import pytest
 from flax import nnx
 
-from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from diffusiongemma.lora import add_lora
 from diffusiongemma.ops.quantized import QuantizedParam
@@ -59,17 +58,17 @@ def test_a_run_on_a_quantized_checkpoint_ends_with_an_adapter(tmp_path):
         "batch_size": 1,
         "preset": "",
         "init": str(base),
-        "data": {"kind": "sudoku", "prompt_length": 40, "box": 2, "clues": (6, 8)},
+        "data": {"task": "sudoku", "prompt_length": 40, "box": 2, "clues": "6-8"},
         "loss": {"canvas_size": 24, "noise_draws": 1},
         "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 1},
         "eval": {"every": 0},
     }
     message = f"init: {base} is quantized, so its weights cannot be trained: train LoRA factors"
     with pytest.raises(ConfigError, match=message):
-        train(RunConfig.from_dict(fields), workdir, Tokenizer.load())
+        train(RunConfig.from_dict(fields), workdir)
     assert not workdir.exists()
     config = RunConfig.from_dict(fields | {"lora": {"rank": 2}})
-    assert train(config, workdir, Tokenizer.load()) == workdir / "adapter"
+    assert train(config, workdir) == workdir / "adapter"
     assert not (workdir / "model").exists()
     for folder in (workdir, workdir / "adapter"):
         tuned = load_checkpoint(folder)

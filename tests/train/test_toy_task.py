@@ -9,7 +9,9 @@ import ml_collections
 from configs import base
 from data.tasks.seeded import SeededSource
 from data.tasks.task import UNBOUNDED, Splits, Task
-from train import evaluate, main
+from train import evaluate
+from train.config import RunConfig
+from train.loop import train
 
 
 class Doubles(SeededSource):
@@ -50,7 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 def test_a_task_of_its_own_is_trained_evaluated_and_reported(tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "report"
-    assert main.main(["main", f"--config={__file__}", f"--workdir={run}"]) == 0
+    assert train(RunConfig.from_dict(get_config().to_dict()), run) == run / "model"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 3] and "eval/exact" in lines[-1]
     assert json.loads((run / "config.json").read_text())["data"]["times"] == 3

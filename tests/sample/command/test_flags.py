@@ -7,9 +7,9 @@ from sample.command.flags import (
     AUTOREGRESSIVE,
     SAMPLER,
     define_flags,
-    given_fields,
     with_underscores,
 )
+from sample.config_flags import given_fields
 
 VALUES = {
     "max_steps": 7,

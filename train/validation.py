@@ -14,9 +14,9 @@ from flax import nnx
 from data.measures import effective_steps
 from data.pipeline import Packer, stack
 from data.text.chat import answer_text
+from data.text.printable import printable
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather
-from sample.command.canvas_view import printable
 from sample.sampler import generate
 from train.config import RunConfig
 from train.loss import LossConfig, sft_loss

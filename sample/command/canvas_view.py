@@ -6,6 +6,7 @@ from typing import TextIO
 
 import numpy as np
 
+from data.text.printable import printable
 from data.text.tokenizer import Tokenizer
 from sample.sampler import Snapshot
 
@@ -95,14 +96,6 @@ def layout(pieces: list[tuple[str, str]], columns: int) -> list[str]:
                 line += f"{style}{character}{PLAIN}" if style else character
                 used += width
     return [*lines, line]
-
-
-def printable(text: str) -> str:
-    """The text with "\ufffd" in place of characters that could control a terminal."""
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else "\ufffd"
-        for c in text.replace("\t", "    ")
-    )
 
 
 def _width(character: str) -> int:

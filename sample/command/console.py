@@ -4,7 +4,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from sample.command.canvas_view import DIM, PLAIN, printable
+from data.text.printable import printable
+from sample.command.canvas_view import DIM, PLAIN
 from sample.command.prompt_rows import PromptRow, from_text, read_rows
 from sample.command.session import Answer
 

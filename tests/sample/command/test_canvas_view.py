@@ -8,7 +8,7 @@ import pytest
 
 from data.text.tokenizer import Tokenizer
 from sample import Snapshot, generate
-from sample.command.canvas_view import DIM, PLAIN, UNDERLINED, Draft, layout, printable
+from sample.command.canvas_view import DIM, PLAIN, UNDERLINED, Draft, layout
 
 
 def test_a_watched_loop_gives_the_same_tokens(lively_model, lively_config):
@@ -82,7 +82,3 @@ def test_lines_are_as_wide_as_the_terminal():
     assert layout([("表表a", "")], 4) == ["表表", "a"]
     assert layout([("e\u0301x", "")], 2) == ["e\u0301x"]
     assert layout([], 4) == [""]
-
-
-def test_what_steers_terminals_is_not_printed():
-    assert printable("a\x1b[2J\r\tb\n") == "a\ufffd[2J\ufffd    b\n"

@@ -13,7 +13,7 @@ from diffusiongemma.formats.adapter import Adapter
 from diffusiongemma.formats.weights import Stored, Weights
 
 FormatName = str  # the name of one of detect.FORMATS
-SHARD_BYTES = 5_000_000_000
+SHARD_BYTES = 5_000_000_000  # the default of WriteOptions.shard_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class WriteOptions:
 
 @dataclasses.dataclass(frozen=True)
 class StoredFactors:
-    """LoRA factors on the disk, found but not opened: they need their base for that.
+    """LoRA factors on the disk that are not opened yet, because that needs their base.
 
     Attributes:
       base: the folder of the base that the checkpoint names; None if it names none.
@@ -48,10 +48,10 @@ def _no_factors(folder: Path) -> StoredFactors | None:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A checkpoint format. Functions that a format does not offer are None.
+    """A checkpoint format. A function that the format does not offer is None.
 
-    Folders are there when these functions get them; the folder to write to is empty. The functions
-    raise CheckpointError for a checkpoint that is damaged or not supported.
+    A folder that is read exists; a folder that is written to exists and is empty. The functions
+    raise CheckpointError if a checkpoint is damaged or not supported.
 
     Attributes:
       name: the format's name, as in `--format=NAME`.

@@ -190,17 +190,20 @@ def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.
     """
     known = {path for tensor in tensors.values() for path in tensor.params}
     raise_faults(weights.source, {"no place in the format": sorted(set(weights.dtypes) - known)})
-    faults: dict[str, list[str]] = {"one tensor there, and they differ": [], "dtypes differ": []}
-    dtypes = {}
+    dtypes, other_values, other_dtypes = {}, [], []
     for name, tensor in tensors.items():
         first, *others = tensor.params
         dtypes[name] = weights.dtypes[first]
         if any(weights.dtypes[path] != dtypes[name] for path in others):
-            faults["dtypes differ"].append(" and ".join(tensor.params))
+            other_dtypes.append(" and ".join(tensor.params))
         elif others and not tensor.axes.startswith("part "):
             value = weights.read(first).tobytes()
             if any(weights.read(path).tobytes() != value for path in others):
-                faults["one tensor there, and they differ"].append(" and ".join(tensor.params))
+                other_values.append(" and ".join(tensor.params))
+    faults = {
+        "one tensor in this format, but they differ": other_values,
+        "one tensor in this format, but their dtypes differ": other_dtypes,
+    }
     raise_faults(weights.source, faults)
     return dtypes
 

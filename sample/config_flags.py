@@ -28,10 +28,11 @@ def define_fields(values: flags.FlagValues, cls: type, names: Iterable[str]) -> 
     hints, helps = typing.get_type_hints(cls), _helps(cls)
     for name in names:
         kind = _without_none(hints[name])
+        help = helps.get(name, f"Field {name} of {cls.__name__}.")
         if kind is bool:
-            flags.DEFINE_bool(name, None, helps[name], flag_values=values)
+            flags.DEFINE_bool(name, None, help, flag_values=values)
         elif kind in PARSERS:
-            flags.DEFINE(PARSERS[kind](), name, None, helps[name], flag_values=values)
+            flags.DEFINE(PARSERS[kind](), name, None, help, flag_values=values)
         else:
             raise TypeError(f"no kind of flag for {cls.__name__}.{name}: {hints[name]}")
 

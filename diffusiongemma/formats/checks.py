@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from diffusiongemma.formats.tensor_tables import FileTensor
 
@@ -73,7 +74,7 @@ def tensor_faults(
     return faults
 
 
-def known_dtype(dtype) -> np.dtype:
+def known_dtype(dtype: DTypeLike) -> np.dtype:
     """The NumPy dtype of float32, float16 or bfloat16. CheckpointError for any other dtype."""
     try:
         found = np.dtype(dtype)

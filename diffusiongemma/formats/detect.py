@@ -70,7 +70,9 @@ def open_checkpoint(
     config: ModelConfig | str | os.PathLike | None = None,
     base: str | os.PathLike | None = None,
 ) -> tuple[Stored, Adapter | None]:
-    """Opens a checkpoint: reads and checks its headers, and of its weights a fingerprint at most.
+    """Opens a checkpoint: reads and checks its headers.
+
+    No weights are read, except factors of PEFT and what the fingerprint of a LoRA base needs.
 
     Args:
       path: as load_checkpoint's (load_save.py).

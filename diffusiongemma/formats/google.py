@@ -17,7 +17,7 @@ from diffusiongemma.formats.config_file import CONFIG, config_text, read_config
 from diffusiongemma.formats.format import Format, WriteOptions
 from diffusiongemma.formats.orbax_tree import header, is_tree, open_tree, read_leaf
 from diffusiongemma.formats.tensor_tables import GOOGLE, GOOGLE_SKIPPED_PREFIXES, file_tensors
-from diffusiongemma.formats.weights import Stored, Weights, assembled, layout
+from diffusiongemma.formats.weights import Part, Stored, Weights, assembled, layout
 
 PREFIX = "transformer/"
 DENSE = re.compile(r"((?:mlp2|self_conditioner/ffw)/(?:gating_einsum|linear))/w$")
@@ -49,8 +49,8 @@ def open_google(folder: Path, config: ModelConfig | None = None) -> Stored:
     opened = dict(leaves)
     dtypes = {name: dtype for name, _, dtype in found}
 
-    def read(name: str, at=...) -> np.ndarray:
-        return read_leaf(folder, opened[name][at])
+    def read(name: str, part: Part = ...) -> np.ndarray:
+        return read_leaf(folder, opened[name][part])
 
     return Stored(folder, config, {name: expected[name] for name in opened}, dtypes, read)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.adapter import Adapter, fingerprint
@@ -46,7 +47,7 @@ COMPANIONS = (
 
 def load_checkpoint(
     path: str | os.PathLike,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     sharding: Sharding | None = None,
     config: ModelConfig | str | os.PathLike | None = None,
     base: str | os.PathLike | None = None,
@@ -75,7 +76,10 @@ def load_checkpoint(
 
 
 def load_opened(
-    stored: Stored, adapter: Adapter | None, dtype=None, sharding: Sharding | None = None
+    stored: Stored,
+    adapter: Adapter | None,
+    dtype: DTypeLike | None = None,
+    sharding: Sharding | None = None,
 ) -> DiffusionGemma:
     """Loads the model in a checkpoint that open_checkpoint has opened; see load_checkpoint."""
     model = load_model(stored, _dtype(dtype, adapter), sharding)
@@ -87,7 +91,7 @@ def load_opened(
 def save_checkpoint(
     model: DiffusionGemma,
     path: str | os.PathLike,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     format: FormatName = "hf",
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
@@ -123,7 +127,7 @@ def convert_checkpoint(
     source: str | os.PathLike,
     target: str | os.PathLike,
     format: FormatName,
-    dtype=None,
+    dtype: DTypeLike | None = None,
     config: ModelConfig | str | os.PathLike | None = None,
     shard_bytes: int = SHARD_BYTES,
     flat: bool = False,
@@ -132,8 +136,8 @@ def convert_checkpoint(
 ) -> None:
     """Writes a checkpoint in another format, tensor by tensor: the model is never whole in memory.
 
-    The files COMPANIONS of the source are copied. LoRA factors are merged into their base, whose
-    COMPANIONS are copied too; "peft" writes the factors alone.
+    The files COMPANIONS of the source are copied. LoRA factors are merged into their base, and the
+    base's COMPANIONS are copied too; "peft" writes the factors alone.
 
     Args:
       source: as load_checkpoint's path.
@@ -178,7 +182,11 @@ def convert_checkpoint(
 
 
 def _whole_weights(
-    folder: Path, stored: Stored, adapter: Adapter | None, dtype, quantize: Precision | None
+    folder: Path,
+    stored: Stored,
+    adapter: Adapter | None,
+    dtype: DTypeLike | None,
+    quantize: Precision | None,
 ) -> Weights:
     """The weights of a whole model to be written: cast, merged with LoRA factors, or quantized."""
     weights = weights_of_stored(stored, _dtype(dtype, adapter))
@@ -220,7 +228,7 @@ def _check_quantized(weights: Weights, format: Format) -> None:
         )
 
 
-def _dtype(dtype, adapter: Adapter | None) -> np.dtype | None:
+def _dtype(dtype: DTypeLike | None, adapter: Adapter | None) -> np.dtype | None:
     if dtype is None:
         return None if adapter is None else adapter.dtype
     return known_dtype(dtype)

@@ -31,6 +31,7 @@ from diffusiongemma.formats.lora_tables import RUN, factor_tensors
 from diffusiongemma.formats.quantized import quantized_tensors
 from diffusiongemma.formats.tensor_tables import ORBAX, FileTensor, file_tensors
 from diffusiongemma.formats.weights import (
+    Part,
     Quantization,
     Stored,
     Weights,
@@ -201,8 +202,8 @@ def _open_params(folder: Path, config: ModelConfig, expected: Mapping[str, FileT
     raise_faults(folder, tensor_faults(expected, found))
     dtypes = {name: leaf.dtype.numpy_dtype for name, leaf in leaves.items()}
 
-    def read(name: str, at=...) -> np.ndarray:
-        return orbax_tree.read_leaf(folder, leaves[name][at])
+    def read(name: str, part: Part = ...) -> np.ndarray:
+        return orbax_tree.read_leaf(folder, leaves[name][part])
 
     return Stored(folder, config, expected, dtypes, read)
 

@@ -10,8 +10,9 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,6 +41,7 @@ class NewLeaf:
 
     @property
     def nbytes(self) -> int:
+        """The size of the array in bytes, without compression."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -49,7 +51,12 @@ class _LeafHandler(ocp.type_handlers.NumpyHandler):
     def __init__(self):
         super().__init__(deepcopy_host_arrays=False)
 
-    async def serialize(self, values, infos, args=None):
+    async def serialize(
+        self,
+        values: Sequence[NewLeaf],
+        infos: Sequence[ocp.type_handlers.ParamInfo],
+        args: Sequence[ocp.SaveArgs] | None = None,
+    ) -> list[Any]:
         start = 0
         while start < len(values):
             end, used = start + 1, values[start].nbytes

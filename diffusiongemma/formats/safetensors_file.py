@@ -16,7 +16,7 @@ import numpy as np
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.checks import EXPONENTS, raise_faults, tensor_faults
 from diffusiongemma.formats.tensor_tables import FileTensor
-from diffusiongemma.formats.weights import Stored, Weights, assembled
+from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
 
 NAMES = dict(zip(EXPONENTS, ("F32", "F16", "BF16"), strict=True))  # dtype -> safetensors' name
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
@@ -69,10 +69,10 @@ def open_safetensors(
     places = {h.name: (folder / h.file, h.offset) for h in headers}
     dtypes = {h.name: h.dtype for h in headers}
 
-    def read(name: str, at=...) -> np.ndarray:
+    def read(name: str, part: Part = ...) -> np.ndarray:
         file, offset = places[name]
         shape, dtype = expected[name].shape, dtypes[name]
-        return np.memmap(file, dtype, "r", offset, shape).view(np.ndarray)[at]
+        return np.memmap(file, dtype, "r", offset, shape).view(np.ndarray)[part]
 
     return Stored(folder, config, {name: expected[name] for name in places}, dtypes, read)
 

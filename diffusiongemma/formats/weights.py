@@ -8,6 +8,7 @@ neither loading nor saving nor a conversion holds a second copy of the model in 
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import EllipsisType
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from diffusiongemma.transformer import DiffusionGemma
 
 # One sharding for all parameters, or a function of a parameter's path and shape.
 Sharding = jax.sharding.Sharding | Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
+# The slices that select a part of a tensor, or ... for all of it.
+Part = tuple[slice, ...] | EllipsisType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +53,9 @@ class Stored:
       config: the shape of the model.
       tensors: name -> tensor, in the order in which the tensors are best read.
       dtypes: name -> dtype in the file.
-      read: gives the tensor of a name in the file's layout and dtype, or the part of it that a
-        tuple of slices selects. The array may be a view of the file, which stays mapped for as long
-        as the array lives.
+      read: (name, part) -> the tensor in the file's layout and dtype, or a part of it (Part; all of
+        it by default). The array may be a view of the file, which stays mapped for as long as the
+        array lives.
       quantized: how the matrices are quantized; None if they are not.
     """
 
@@ -190,22 +193,20 @@ def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.
     """
     known = {path for tensor in tensors.values() for path in tensor.params}
     raise_faults(weights.source, {"no place in the format": sorted(set(weights.dtypes) - known)})
-    faults: dict[str, list[str]] = {
-        "one tensor in this format, but they differ": [],
-        "dtypes differ": [],
-    }
-    dtypes = {}
+    dtypes, other_values, other_dtypes = {}, [], []
     for name, tensor in tensors.items():
         first, *others = tensor.params
         dtypes[name] = weights.dtypes[first]
         if any(weights.dtypes[path] != dtypes[name] for path in others):
-            faults["dtypes differ"].append(" and ".join(tensor.params))
+            other_dtypes.append(" and ".join(tensor.params))
         elif others and not tensor.axes.startswith("part "):
             value = weights.read(first).tobytes()
             if any(weights.read(path).tobytes() != value for path in others):
-                faults["one tensor in this format, but they differ"].append(
-                    " and ".join(tensor.params)
-                )
+                other_values.append(" and ".join(tensor.params))
+    faults = {
+        "one tensor in this format, but they differ": other_values,
+        "one tensor in this format, but their dtypes differ": other_dtypes,
+    }
     raise_faults(weights.source, faults)
     return dtypes
 

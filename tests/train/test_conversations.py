@@ -167,7 +167,7 @@ def test_bad_data_stop_a_run_before_it_reads_weights(folder, file, tmp_path):
         fields(broken, init), workdir
     )
     (init / "chat_template.jinja").write_text(RELEASE.replace("thought", "musing"))
-    assert "the prompt it writes is not how" in refusal(fields(file, init), workdir)
+    assert "the prompt that it writes is not how" in refusal(fields(file, init), workdir)
     (init / "chat_template.jinja").write_text("{% if %}")
     assert "chat_template.jinja, line 1: " in refusal(fields(file, init), workdir)
     (init / "chat_template.jinja").unlink()

@@ -85,7 +85,7 @@ def open_npz(folder: Path, config: ModelConfig | None) -> Stored:
     found = ((name, array.shape, array.dtype) for name, array in arrays.items())
     raise_faults(folder, tensor_faults(expected, found))
     dtypes = {name: array.dtype for name, array in arrays.items()}
-    return Stored(folder, config, expected, dtypes, lambda name, at=...: arrays[name][at])
+    return Stored(folder, config, expected, dtypes, lambda name, part=...: arrays[name][part])
 
 
 def write_npz(folder: Path, weights: Weights, options: WriteOptions) -> None:

@@ -1,8 +1,34 @@
 #!/usr/bin/env bash
-# Style check and the whole test suite, as CI runs it: bash scripts/test.sh [pytest arguments]
+# Checks the style and runs the tests.
+#
+#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; under 10 minutes
+#   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
+#
+# --quick runs the tests in the folders and files of the list below: data, checkpoint formats, the
+# small operations, and one denoising step with its stop rules, against a plain Python loop too. It
+# leaves out kernels, gradients, training and commands, most of which compile for long. To choose
+# others, measure them: `python -m pytest --durations=0 PATH`.
 set -euo pipefail
+
+quick=(
+  tests/data
+  tests/diffusiongemma/formats
+  tests/diffusiongemma/ops
+  tests/diffusiongemma/test_diffusion.py
+  tests/diffusiongemma/test_layers.py
+  tests/sample/test_reference.py
+  tests/sample/test_statistics.py
+  tests/sample/test_step.py
+  tests/sample/test_stopping.py
+  tests/scripts/test_demo_view.py
+)
+selected=()
+if [[ ${1:-} == --quick ]]; then
+  selected=("${quick[@]}")
+  shift
+fi
 source "$(dirname "$0")/setup.sh"
 
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+python -m pytest "${selected[@]}" "$@"

@@ -15,7 +15,7 @@ from diffusiongemma.sharding import on_one_gpu
 #   loop        a loop over blocks of rows, the way of CPUs (ops/expert_loop.py)
 #   pallas      Pallas kernels, the way of GPUs (kernels/)
 #   interpret   the same kernels run as plain JAX, for tests
-# For attention and the head, "reference" and "loop" are the same: no kernels.
+# Attention and the head have no loop of their own: "reference" and "loop" both mean no kernels.
 Backend = Literal["reference", "loop", "pallas", "interpret"]
 
 

@@ -91,11 +91,11 @@ class ModelConfig:
             if self.num_heads % kv_heads:
                 raise ValueError(f"{self.num_heads} query heads cannot share {kv_heads} KV heads")
         if self.head_dim % 2 or self.full_head_dim % 2:
-            raise ValueError("head dims must be even: RoPE turns pairs")
+            raise ValueError("head dims must be even: RoPE rotates pairs")
         if not 1 <= self.top_k <= self.num_experts:
-            raise ValueError(f"top_k {self.top_k} is not within 1..{self.num_experts} experts")
+            raise ValueError(f"top_k {self.top_k} must be from 1 to {self.num_experts} experts")
         if self.window < 2:
-            raise ValueError(f"window {self.window} leaves a sliding layer nothing to see: take 2+")
+            raise ValueError(f"window must be at least 2, not {self.window}")
 
     @property
     def num_layers(self) -> int:

@@ -267,7 +267,7 @@ def _draw(
 
 
 def _num_chunks(rows: int, vocab_size: int, block: int, limit: int) -> int:
-    """The fewest equal chunks of whole blocks whose logits keep to a limit in bytes."""
+    """The fewest equal chunks of whole blocks whose logits stay within a limit in bytes."""
     blocks = vocab_size // block
     fit = max(limit // (4 * rows * block), 1)
     return next(n for n in range(-(-blocks // fit), blocks + 1) if blocks % n == 0)

@@ -30,7 +30,7 @@ class Linear(nnx.Module):
     Attributes:
       kernel: [in_dim, out_dim]; it may become quantized (quantized_model.py).
       lora_a: [in_dim, r] float32 once lora.add_lora put it there; else None.
-      lora_b: [r, out_dim] float32, likewise.
+      lora_b: [r, out_dim] float32 once lora.add_lora put it there; else None.
       lora_scale: factor of x @ lora_a @ lora_b.
     """
 

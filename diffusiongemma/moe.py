@@ -27,7 +27,7 @@ class ExpertLinear(nnx.Module):
     Attributes:
       kernel: [E, in_dim, out_dim]; it may become quantized (quantized_model.py).
       lora_a: [E, in_dim, r] float32 once lora.add_lora put it there; else None.
-      lora_b: [E, r, out_dim] float32, likewise.
+      lora_b: [E, r, out_dim] float32 once lora.add_lora put it there; else None.
       lora_scale: factor of x @ lora_a @ lora_b.
     """
 

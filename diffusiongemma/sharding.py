@@ -157,7 +157,7 @@ def _array_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh) ->
 
 
 def state_sharding(state: nnx.State, mesh: Mesh) -> nnx.State:
-    """The sharding of every leaf of a model's state, whose leaves are arrays or shapes."""
+    """The sharding of every leaf of a model's state; the leaves are arrays or shapes."""
     where = param_sharding(mesh)
 
     def sharding(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:

@@ -326,7 +326,7 @@ def create_model(
 
 
 def _remat(block: Block, mode: Mode) -> Callable[..., tuple[jax.Array, LayerCache]]:
-    """A block as a function (x, cache, context) whose activations gradients compute anew."""
+    """A block as a function of (x, cache, context); gradients compute its activations anew."""
     # jax.checkpoint takes the block's state, because nnx.remat does not work inside loops.
     graphdef, state = nnx.split(block)
 

@@ -257,7 +257,8 @@ def _transposed_kernel(
 
         zeros = jnp.zeros((width, rows.shape[0]), jnp.float32)
         sums = jax.lax.fori_loop(0, values_ref.shape[2] // step, walk, (zeros,) * INPUTS[kind])
-        _store(out_ref, block, tiles.parts * start, _interleave(sums))
+        y = _interleave(sums)
+        _store(out_ref, block, tiles.parts * start, y)
 
     @pl.when(block >= used_ref[0])
     def _():

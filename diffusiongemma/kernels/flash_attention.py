@@ -92,12 +92,14 @@ def attend(
     *,
     interpret: bool = False,
 ) -> jax.Array:
-    """What blockwise_attention.attend returns, up to rounding; gradients are computed by that.
+    """What blockwise_attention.attend returns, up to rounding.
+
+    Gradients are those of blockwise_attention.attend, without Pallas.
 
     Args:
       q: [B, T, H, h].
-      parts: the parts of the keys and values, as there.
-      query: [B', T or 1] int32, the queries' positions, as there.
+      parts: the parts of the keys and values, as blockwise_attention.attend takes them.
+      query: [B', T or 1] int32, the queries' positions, as blockwise_attention.attend takes them.
       window: of masks.visible.
       interpret: True runs the kernel as plain JAX, on any platform.
 

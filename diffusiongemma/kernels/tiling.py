@@ -1,6 +1,6 @@
 """What the Pallas kernels share: their sizes, products of tiles, and loops split among programs.
 
-A kernel runs as many programs side by side. Each of them computes one tile of the result, and
+A kernel is run by many programs side by side. Each of them computes one tile of the result, and
 walks along the summed axis in steps. Where there are too few tiles to keep a GPU busy, the steps of
 one tile are split among several programs, and their sums are added afterwards.
 """
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 PROGRAMS = 128  # programs that keep a GPU busy: an H100 has 132 multiprocessors
-WARPS = 8  # warps of a program whose sums take 128 registers a thread
-SUMS = 2**15  # float32 sums that such a program can hold
+WARPS = 8  # warps of a program that keeps its sums in 128 registers a thread
+SUMS = 2**15  # float32 sums that such a program can keep
 STEP = 64  # entries of the summed axis that a program reads in one step
 
 

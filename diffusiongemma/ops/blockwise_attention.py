@@ -181,7 +181,7 @@ _divide.defvjp(_divide_forward, _divide_backward)
 def _fold_chunks(
     fold: Fold, softmax: RunningSoftmax | None, part: Part, num_queries: int
 ) -> RunningSoftmax:
-    """Folds a part in, in chunks of keys whose scores keep to SCORE_BYTES."""
+    """Folds a part in, in chunks of keys whose scores stay within SCORE_BYTES."""
     length = part.keys.shape[2]
     size = max(SCORE_BYTES // (4 * num_queries), 128)
     if size >= length:

@@ -17,7 +17,7 @@ from diffusiongemma.ops.reductions import sum_last
 
 
 class Expert(NamedTuple):
-    """One linear map of each of E experts; inside the loop, of one expert and without the axis E.
+    """A linear map for each of E experts. One expert alone has the same fields without the axis E.
 
     Attributes:
       kernel: [E, in, out], plain or quantized.
@@ -42,7 +42,7 @@ class Experts(NamedTuple):
     down: Expert
 
 
-def expert_linear(params: Expert, x: jax.Array) -> jax.Array:
+def expert_linear(x: jax.Array, params: Expert) -> jax.Array:
     """One expert's linear map, LoRA included: x [rows, in] -> [rows, out]."""
     y = matmul(x, params.kernel)
     if params.lora_a is not None:
@@ -58,7 +58,7 @@ def geglu(gate_up: jax.Array) -> jax.Array:
 
 def expert_mlp(x: jax.Array, params: Experts) -> jax.Array:
     """One expert's GeGLU MLP: x [rows, D] -> [rows, D]."""
-    return expert_linear(params.down, geglu(expert_linear(params.gate_up, x)))
+    return expert_linear(geglu(expert_linear(x, params.gate_up)), params.down)
 
 
 class Blocks(NamedTuple):
@@ -67,12 +67,12 @@ class Blocks(NamedTuple):
     Places are numbered through all blocks, from 0 to blocks * block - 1.
 
     Attributes:
-      row: [blocks, block] int32, the row in each place. The number of rows, or more, marks an
+      row: [blocks, block] int32, the row in each place. A number beyond the last row marks an
         empty place.
       expert: [blocks] int32, each block's expert.
       used: [] int32, the number of blocks that have a row in them; these come first.
-      places: [rows, m] int32, the places of each row. The number of places, or more, stands for no
-        place.
+      places: [rows, m] int32, the places of each row. A number beyond the last place stands for
+        no place.
     """
 
     row: jax.Array

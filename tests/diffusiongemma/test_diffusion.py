@@ -15,7 +15,7 @@ def chi_square(tokens: np.ndarray, probabilities: np.ndarray) -> float:
     return float(((counts - expected) ** 2 / expected).sum())
 
 
-# 99.9 % of chi-square with 15 degrees of freedom lie below.
+# 99.9 % of the chi-square distribution with 15 degrees of freedom lie below this.
 LIMIT = 37.7
 
 

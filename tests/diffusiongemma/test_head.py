@@ -45,7 +45,7 @@ def plain(x, table, noise):
 @pytest.mark.parametrize(
     ("vocab_size", "num_chunks"), [(64, 1), (1024, None), (1024, 2), (1024, 8), (384, 3), (99, 33)]
 )
-@pytest.mark.parametrize("spread", [0.02, 1.0, 10.0])  # nearly even, some way, sure and capped
+@pytest.mark.parametrize("spread", [0.02, 1.0, 10.0])  # even, in between, certain
 def test_equals_the_plain_way(vocab_size, num_chunks, spread):
     x, table, noise = inputs(vocab_size, spread)
     run = jax.jit(functools.partial(predict, softcap=CAP, num_chunks=num_chunks))
@@ -88,7 +88,7 @@ def test_draws_follow_the_distribution():
 
 
 def test_the_ends_of_a_draw():
-    """u = 0 takes the last token that has any weight, u near 1 the first: never one without."""
+    """u = 0 draws the last token that has any weight, and u near 1 draws the first one."""
     table = jnp.concatenate([jnp.full((2, D), -9.0), jnp.ones((2, D)), jnp.full((4, D), -9.0)])
     x = jnp.full((1, 2, D), 100.0)
     noise = DrawNoise(jnp.zeros((1, 2, 1)), jnp.array([[0.0, 1 - 2**-24]], jnp.float32))

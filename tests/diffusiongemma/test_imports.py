@@ -28,7 +28,7 @@ def test_the_network_loads_no_checkpoint_library_and_no_pallas(statement):
 
 
 def test_checkpoints_load_theirs():
-    """So the test above would see them."""
+    """The test above would see these packages if they were loaded."""
     assert "safetensors" in loaded("from diffusiongemma import load_checkpoint")
     assert "jax.experimental.pallas" in loaded("import diffusiongemma.kernels.group_rows")
 

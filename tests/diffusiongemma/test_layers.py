@@ -7,7 +7,7 @@ import pytest
 
 from diffusiongemma.layers import rms_norm
 
-EPS = 1e-2  # large, so that leaving it out shows
+EPS = 1e-2  # large, so that a missing epsilon shows
 
 
 def plain(x, scale):
@@ -31,7 +31,7 @@ def test_rms_norm_and_its_gradients(shape, dtype):
 
     found, expected = run(lambda x, scale: rms_norm(x, EPS, scale)), run(plain)
     np.testing.assert_allclose(found[0], expected[0], 1e-5, 1e-5)
-    tolerance = 1e-5 if dtype == jnp.float32 else 1e-2  # a rounding of the result
+    tolerance = 1e-5 if dtype == jnp.float32 else 1e-2  # the result is rounded once
     for a, b in zip(found[1:], expected[1:], strict=True):
         np.testing.assert_allclose(*(np.float32(v) for v in (a, b)), tolerance, tolerance)
 

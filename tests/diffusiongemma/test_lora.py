@@ -1,4 +1,4 @@
-"""LoRA factors: nothing at first, trained alone, merged exactly."""
+"""LoRA factors change nothing at first, can be trained alone, and are merged exactly."""
 
 import jax
 import numpy as np
@@ -28,8 +28,8 @@ def test_fresh_factors_change_nothing_and_merged_ones_stay():
     before = outputs(model)
     paths = add_lora(model, 2, 4.0, rngs=nnx.Rngs(1))
     np.testing.assert_array_equal(outputs(model), before)
-    # q, k, o, the experts' two, the router and the MLP's three of both layers; one v; the
-    # self-conditioner's three.
+    # Both layers have q, k, o, the experts' two maps, the router and the MLP's three. One of them
+    # has v. The self-conditioner has three.
     assert len(paths) == 2 * (3 + 2 + 1 + 3) + 1 + 3
     factors = nnx.state(model, nnx.LoRAParam)
     rng = np.random.default_rng(0)

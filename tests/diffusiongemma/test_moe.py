@@ -23,7 +23,7 @@ def linear(layer: ExpertLinear, experts: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def plain_moe(moe: MoE, x: jax.Array, residual: jax.Array) -> jax.Array:
-    """Every token's chosen experts, [N, D] -> [N, D]."""
+    """The sum over every token's chosen experts: [N, D] -> [N, D]."""
     weights, experts = moe.router(residual)
     x = jnp.repeat(x[:, None], experts.shape[1], axis=1)
     gate, up = jnp.split(linear(moe.gate_up, experts, x), 2, axis=-1)
@@ -73,7 +73,7 @@ def test_router_weights_sum_to_one_before_the_expert_scale():
 
 @pytest.mark.parametrize("trained", [nnx.Param, nnx.LoRAParam])
 def test_gradients_of_the_experts(trained):
-    """Of all parameters, and of LoRA factors alone."""
+    """Gradients of all parameters, and of LoRA factors alone."""
     config = ModelConfig.preset("tiny", num_experts=8, top_k=2)
     moe = MoE(config, rngs=nnx.Rngs(0))
     add_lora(moe, 2, 6.0, rngs=nnx.Rngs(1))
@@ -109,7 +109,7 @@ def test_no_gradients_are_made_of_frozen_experts(backend):
         return jnp.sum(nnx.merge(graphdef, factors, frozen)(x, x))
 
     def zeros(*wrt):
-        """Arrays of the experts' kernels' shape that the backward pass begins with."""
+        """How many arrays of zeros, shaped as the experts' kernel, the backward pass makes."""
         jaxpr = str(jax.make_jaxpr(jax.grad(total, wrt))(factors, frozen))
         return jaxpr.count(f"f32[{','.join(map(str, moe.gate_up.kernel.shape))}] = broadcast")
 

@@ -1,8 +1,9 @@
 """Our numbers against transformers' and Google's, and proof that the comparison sees mistakes.
 
-The transformers goldens come from scripts/make_golden.py (which says what each output is); windows
-are 8 and 11 there, prompts 5 and 21 tokens. Google's are shared/oracle data, window 48: longer than
-everything, where both references agree. It holds parameters as well as outputs.
+The numbers of transformers come from scripts/make_golden.py, which says what each output is. Their
+windows are 8 and 11 tokens, and their prompts 5 and 21. Google's numbers were made with Google's
+own implementation, and the file holds parameters as well as outputs. Its window is 48, longer than
+every text, because only then do both references agree.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 
 class Runner:
-    """A model's jitted modes; a changed state costs no new compilation."""
+    """A model's jitted modes. A changed state needs no new compilation."""
 
     def __init__(self, model: DiffusionGemma):
         self.model = model
@@ -80,7 +81,7 @@ def six() -> Runner:
 
 @pytest.fixture(scope="module")
 def cached(six):
-    """The golden of the long prompt, and our cache after it."""
+    """The expected outputs for the long prompt, and our cache after it."""
     want = golden("six", 21)
     return want, six.encode(want["prompt"], six.init_cache())[1]
 
@@ -105,7 +106,7 @@ def test_every_output_matches_transformers(six, prompt_length):
 
 
 def test_padded_batch_matches_each_row_alone_in_transformers():
-    """Twelve layers, other ratios everywhere; rows: padded left, padded right, full."""
+    """Twelve layers with other ratios. The rows are padded left, padded right, and not padded."""
     run = Runner(load_checkpoint(GOLDEN / "hf_twelve"))
     short, full = golden("twelve", 5), golden("twelve", 21)
     mask = np.ones((3, 21), bool)
@@ -129,7 +130,7 @@ def test_padded_batch_matches_each_row_alone_in_transformers():
         soft = run.model.soft_embed(stacked("logits", i) / temperature)
         logits = run.denoise(stacked("canvas", i + 1), cache, soft)
         errors[f"self-conditioned {i}"] = error(logits, stacked("logits", i + 1))
-    # Commits padded to the prompts' length: the same compiled function, and padding once more.
+    # Commits are padded to the prompts' length: this tests padding, and needs no new compilation.
     size = short["commit"].shape[-1]
     tokens[:], mask[:] = run.model.config.pad_id, False
     mask[:, 3 : 3 + size] = True
@@ -161,7 +162,7 @@ def test_google_weights_give_googles_numbers(tmp_path):
     )
     with np.load(GOLDEN / "google_tiny.npz") as file:
         want = dict(file)
-    # As an Orbax checkpoint that Orbax itself has saved, in the nested form.
+    # Orbax itself saves the parameters, as a nested tree.
     tree: dict = {}
     for name, value in want.items():
         if name.startswith("params/"):
@@ -172,7 +173,7 @@ def test_google_weights_give_googles_numbers(tmp_path):
             node[leaf] = value
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "google", tree)
-    # To the released layout and back, not a bit may change.
+    # On the way to the released layout and back, no bit may change.
     convert_checkpoint(tmp_path / "google", tmp_path / "hf", "hf", config=config)
     convert_checkpoint(tmp_path / "hf", tmp_path / "again", "google")
     run = Runner(load_checkpoint(tmp_path / "google", config=config))
@@ -189,7 +190,7 @@ def test_google_weights_give_googles_numbers(tmp_path):
     zeros = np.zeros_like(want["soft"])
     assert error(run.denoise(want["canvas"], cache, zeros), want["first"]) < TOLERANCE
     assert error(run.model.soft_embed(want["first"] / 0.7), want["soft"]) < 1e-5
-    # The softmax of the first step's logits magnifies float32 noise (see the oracle's README).
+    # The softmax of the first step's logits magnifies float32 noise.
     second = run.denoise(want["canvas"], cache, want["soft"])
     assert error(second, want["second"]) < 2e-3
     np.testing.assert_array_equal(second.argmax(-1), want["committed"])
@@ -197,7 +198,7 @@ def test_google_weights_give_googles_numbers(tmp_path):
     assert error(run.denoise(want["canvas2"], cache, zeros), want["third"]) < TOLERANCE
 
 
-# From here on: every mistake must show. Each test first has the right model pass.
+# From here on, each test plants a mistake that must show. The right model passes first.
 
 
 def encode_error(run: Runner, state=None) -> float:
@@ -214,7 +215,7 @@ def test_mistaken_window_shows_in_encode(six, window):
 
 
 def test_mistaken_window_shows_in_denoise(six, cached):
-    """The cache is right, and one token less of it is seen."""
+    """The cache is right, but the canvas sees one token less of it."""
     want, cache = cached
     canvas = want["canvas"][0]
     assert error(six.denoise(canvas, cache), want["logits"][0]) < TOLERANCE
@@ -228,7 +229,7 @@ def test_mistaken_rope_of_all_dims_in_full_layers_shows(six):
 
 
 def test_mistaken_router_input_shows(six, monkeypatch):
-    """The router fed with the normed state that the experts get."""
+    """The router gets the normed state that the experts get."""
     assert encode_error(six) < TOLERANCE
     right = MoE.__call__
     monkeypatch.setattr(MoE, "__call__", lambda self, x, residual: right(self, x, residual=x))
@@ -257,7 +258,7 @@ def test_mistaken_value_after_the_key_norm_shows(six):
 
 
 def edited(run: Runner, **names: str | float):
-    """The state with the parameters called like a key taken from a sibling, or filled."""
+    """The state after edits: parameters of a given name are copied from a sibling, or filled."""
     flat = dict(nnx.to_flat_state(run.state))
     for path, variable in list(flat.items()):
         source = names.get(path[-1])
@@ -286,7 +287,7 @@ def test_mistaken_layer_scalars_show(six, cached, names):
 
 
 def test_mistaken_zero_logits_for_the_first_soft_embedding_show(six, cached):
-    """Exact zeros are nothing; the softmax of zero logits is the mean embedding."""
+    """Exact zeros add nothing, but the softmax of zero logits gives the mean embedding."""
     want, cache = cached
     mean = six.model.soft_embed(np.zeros_like(want["logits"][0]))
     canvas = want["canvas"][0]

@@ -37,7 +37,7 @@ def widened(model: DiffusionGemma) -> DiffusionGemma:
 
 
 def outputs(model: DiffusionGemma) -> list[jax.Array]:
-    """What both modes, the sampler's head and the soft embedding give."""
+    """The results of both modes, of the sampler's head and of the soft embedding."""
     return _outputs(*nnx.split(model))
 
 
@@ -85,7 +85,7 @@ def test_factors_are_not_merged_into_quantized_weights():
     add_lora(model, 2, 4.0, rngs=nnx.Rngs(1), pattern=r"layers\.0\.(moe\.router|attention\.q)")
     with pytest.raises(ValueError, match=r"^layers\.0\.attention\.q is quantized, so factors"):
         merge_lora(model)
-    assert model.layers[0].moe.router.proj.lora_a is not None  # nothing is merged in part
+    assert model.layers[0].moe.router.proj.lora_a is not None  # no factors were merged
 
 
 @pytest.mark.parametrize("precision, mesh", [("int8", None), ("int4", MeshConfig(2, 2, 2))])

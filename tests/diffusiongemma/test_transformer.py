@@ -17,12 +17,12 @@ from diffusiongemma.transformer import Block
 from tests.conftest import Compiled
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-# One layer of each type: what more of them add, test_parity.py sees.
+# One layer of each type. Deeper models are compared in test_parity.py.
 CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
 
 
 def randomize(model: DiffusionGemma, seed: int = 0) -> DiffusionGemma:
-    """Norms, scales and scalars away from ones, so that leaving one out shows."""
+    """Moves norms, scales and scalars away from ones, so that a missing one shows."""
     rng = np.random.default_rng(seed)
     for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         if param.ndim == 1:
@@ -68,7 +68,7 @@ def test_the_26b_has_its_published_sizes():
     total = sum(sizes.values())
     experts = sum(n for name, n in sizes.items() if "moe/gate_up" in name or "moe/down" in name)
     embedding = sizes["embedder/embedding"]
-    # Google's tree (tests/golden/google_tree_26b.json) holds one scalar a layer, this one two.
+    # Google's tree (tests/golden/google_tree_26b.json) holds one scalar a layer, this model two.
     google = json.loads((GOLDEN / "google_tree_26b.json").read_text())
     assert total == sum(int(np.prod(shape)) for shape, _ in google.values()) + 30
     assert experts == 30 * 128 * 3 * 2816 * 704
@@ -119,7 +119,7 @@ def test_caching_changes_nothing(model, tokens):
     np.testing.assert_allclose(
         model.denoise(canvas, cache), model.denoise(canvas, whole_cache), atol=2e-5
     )
-    # The ring of a sliding layer holds what its window may still show, and no more.
+    # The ring of a sliding layer holds the tokens that its window may still show, and no more.
     assert cache.layers[0].keys.shape[2] == model.config.window - 1
     assert cache.layers[1].keys.shape[2] == 30
 
@@ -189,7 +189,7 @@ def test_a_row_without_tokens_keeps_its_cache(model, tokens):
 
 
 def test_a_shortened_cache_is_the_shorter_context(model, tokens):
-    """What training relies on: the keys of the whole sequence, cut at a canvas' start."""
+    """Training relies on this: it cuts the keys of the whole sequence at a canvas' start."""
     _, cache = model.encode(tokens)
     canvas = tokens[:, 9:]
     cut = model.denoise(canvas, cache._replace(length=jnp.array([9, 14])))
@@ -227,7 +227,7 @@ def test_each_mode_has_its_layer_scalar(model, tokens):
 
 
 def test_bfloat16_stays_near_float32(tokens):
-    """The same weights in both, so that only the arithmetic differs; logits and cache dtypes."""
+    """Both models have the same weights, so that only the arithmetic differs."""
     half = DiffusionGemma(CONFIG, rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
     graph, state = nnx.split(half)
     full = Compiled(nnx.merge(graph, jax.tree.map(lambda x: x.astype(jnp.float32), state)))
@@ -235,7 +235,7 @@ def test_bfloat16_stays_near_float32(tokens):
     logits, cache = half.encode(tokens, half.init_cache(2, 21))
     expected, full_cache = full.encode(tokens, full.init_cache(2, 21))
     assert logits.dtype == jnp.float32 and cache.layers[0].keys.dtype == jnp.bfloat16
-    # The median, for a routing decision near a tie may fall the other way.
+    # The median is compared, because a routing decision near a tie may fall the other way.
     assert np.median(np.abs(logits - expected)) < 0.03
     denoised = half.denoise(tokens[:, :12], cache)
     assert denoised.dtype == jnp.float32

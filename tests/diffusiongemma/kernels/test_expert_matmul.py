@@ -1,4 +1,4 @@
-"""The Pallas kernels, run as plain JAX, against products with each row's own matrix."""
+"""The expert kernels, run as plain JAX, against products with each row's own matrix."""
 
 import functools
 
@@ -16,7 +16,7 @@ from tests.diffusiongemma.kernels.stacks import KINDS, E, make
 
 ROWS = 48
 IDS = {
-    "random": np.random.default_rng(0).integers(0, E, ROWS),  # counts that fill no block
+    "random": np.random.default_rng(0).integers(0, E, ROWS),  # no expert's rows fill a block
     "one expert": np.full(ROWS, 3),
     "empty experts": np.random.default_rng(1).choice([0, 4], ROWS),
     "full blocks": np.repeat([1, 4], [16, 32]),
@@ -53,7 +53,7 @@ def check_transposed(kind, ids, inputs, outputs, dtype="float32", block=16):
     weight, full = make(kind, inputs, outputs)
     blocks, places = group(ids, block)
     dy = np.random.default_rng(3).normal(size=(len(ids), outputs)).astype(dtype)
-    # What lies in the other places must not matter.
+    # The content of empty places must not matter.
     in_places = np.full((blocks.row.size, outputs), np.nan, dtype)
     in_places[places] = dy
     own = jnp.arange(blocks.row.size).reshape(blocks.row.shape)
@@ -101,7 +101,7 @@ def test_geglu(kind):
 
 
 def test_what_the_kernels_support():
-    """The 26B's experts in every kind; no shape without a whole number of the least tiles."""
+    """The kernels take the 26B's experts in every kind, and only whole numbers of least tiles."""
 
     def supported(kind: str, experts: int, inputs: int, outputs: int) -> bool:
         shape = jax.ShapeDtypeStruct
@@ -127,7 +127,7 @@ def test_what_the_kernels_support():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_they_lower_to_triton(kind, dtype):
-    """For CUDA, on any machine; from there on, compiling takes XLA's CUDA plugin."""
+    """Lowering for CUDA works on any machine; compiling the result needs XLA's CUDA plugin."""
     weight, _ = make(kind, 128, 192)
     blocks, _ = group(IDS["random"])
     x = jnp.zeros((ROWS, 128), dtype)

@@ -50,7 +50,7 @@ def rows(dtype="float32") -> tuple[jax.Array, jax.Array, jax.Array]:
 
 @functools.partial(jax.jit, static_argnames=("backend", "frozen"))
 def with_gradients(x, weights, chosen, params, direction, backend, frozen):
-    """The mixture, and the gradients of x, weights and what of params is not frozen."""
+    """The mixture, and the gradients of x, weights and the parameters that are not frozen."""
     kernels = tuple(p.kernel for p in params)
 
     def total(x, weights, trained):
@@ -100,7 +100,7 @@ def test_bfloat16(backend):
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 @pytest.mark.parametrize("backend", WAYS)
 def test_quantized(backend, kind, lora):
-    """As the floats that they stand for; a frozen kernel, quantized or not, gets no gradient."""
+    """Quantized experts act as the floats that they stand for. Frozen kernels get no gradient."""
     x, weights, direction = rows()
     params, floats = experts(kind, lora)
     for chosen in ROUTES.values():
@@ -122,5 +122,5 @@ def test_a_lora_step_lowers_to_triton():
 
     x = jnp.ones((1, 40, 32), jnp.bfloat16)
     text = lowered(jax.value_and_grad(total, (0, 1)), factors, x, frozen)
-    # Two that group rows, then forward and backward, each for both maps.
+    # Two kernels group rows. Both maps have one forward and one backward.
     assert text.count("@__gpu$xla.gpu.triton") == 6

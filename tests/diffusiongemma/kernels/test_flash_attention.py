@@ -69,7 +69,7 @@ def test_heads_of_512_have_tiles_of_their_own():
 
 
 def test_more_programs_than_tiles():
-    """One row of one KV head: each tile has a program, and some of them see nothing."""
+    """With few rows, each tile has a program of its own, and some programs see nothing."""
     q, parts, query = arrays(2, 2, 1, 640, 8, causal=True)
     check((q, parts, query), window=70)
     check((q, parts[:1], query))
@@ -77,7 +77,7 @@ def test_more_programs_than_tiles():
 
 @pytest.mark.parametrize("splits", [1, 2, 3])
 def test_tiles_are_shared_out(splits, monkeypatch):
-    """Four of the cache and one new; the rows alone take four programs."""
+    """There are four tiles of the cache and a new one; the rows alone take four programs."""
     monkeypatch.setattr(tiling, "PROGRAMS", 4 * splits)
     found = jax.jit(
         functools.partial(flash_attention.attend, interpret=True, window=masks.NO_WINDOW)

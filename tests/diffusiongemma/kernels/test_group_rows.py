@@ -16,7 +16,7 @@ from tests.diffusiongemma.kernels.gpu_programs import DEPRECATED, lowered
     ("rows", "num_experts", "block"), [(1, 4, 16), (70, 5, 16), (5000, 7, 64), (40, 128, 16)]
 )
 def test_the_kernels_group_rows_as_xla_does(rows, num_experts, block):
-    """All experts, some of them, one; fewer rows than experts; more than are read at a time."""
+    """Rows go to all experts, some of them, or one; 5000 rows take several steps."""
     group = jax.jit(functools.partial(group_rows_by_kernel, interpret=True), static_argnums=(1, 2))
     rng = np.random.default_rng(rows)
     last = num_experts - 1

@@ -17,7 +17,7 @@ from tests.diffusiongemma.kernels.gpu_programs import DEPRECATED, lowered
     ("rows", "width", "size"), [(7, 128, 256), (300, 128, 384), (130, 256, 384), (1, 512, 128)]
 )
 def test_products_with_a_chunk(rows, width, size, transpose, monkeypatch):
-    """Rows that fill no tile and several; sums split evenly, unevenly, and not at all."""
+    """Rows fill less than a tile or several. Sums are split evenly, unevenly, or not at all."""
     monkeypatch.setattr(tiling, "PROGRAMS", 8)
     rng = np.random.default_rng(rows)
     table = rng.normal(size=(3 * size, width)).astype(np.float32)

@@ -26,7 +26,7 @@ def arrays():
 
 
 def plain(q, kv, query, cached, window):
-    """All keys side by side, float64."""
+    """A softmax over all keys side by side, in float64."""
     keys, values = (np.concatenate([kv[i + 2], kv[i]], axis=2).astype(float) for i in (0, 1))
     at = np.concatenate([cached, query], axis=1)[:, None]
     seen = (at >= 0) & (at <= query[..., None]) & (query[..., None] - at < window)
@@ -71,7 +71,7 @@ def test_a_band_is_the_window_of_all(num_tokens):
     q = rng.normal(size=(B, num_tokens, H, D)).astype(np.float32)
     kv = rng.normal(size=(2, B, K, num_tokens, D)).astype(np.float32)
     positions = np.array([[0], [7]]) + np.arange(num_tokens)
-    part = rng.normal(size=q.shape)  # a direction of the gradient
+    part = rng.normal(size=q.shape)  # the gradient of a sum with these weights is compared
 
     def whole(q, kv):
         return attend(q, [Part(*kv, positions)], positions, window)

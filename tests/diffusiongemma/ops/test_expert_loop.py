@@ -62,5 +62,5 @@ def test_the_loop_is_the_weighted_sum_of_the_chosen_experts(block):
 
 def test_sizes_of_blocks():
     assert [block_size(rows, 4) for rows in (1, 40, 128, 1000)] == [8, 16, 32, 64]
-    assert num_blocks(17, 4, 8) == 7  # three that are full or begun, and one more an expert
+    assert num_blocks(17, 4, 8) == 7  # three blocks for 17 rows, and one more for each expert
     assert num_blocks(1, 4, 8) == 2

@@ -18,7 +18,7 @@ def test_positions_count_real_tokens_wherever_the_padding_is():
 
 @pytest.mark.parametrize("num_slots", [1, 4, 7, 30])
 def test_a_ring_holds_the_last_tokens_each_in_its_slot(num_slots):
-    """Tokens are written in calls of several sizes, with padding; a list of them is the truth."""
+    """Tokens are written in calls of several sizes, with padding."""
     rng = np.random.default_rng(num_slots)
     ring = np.full((2, num_slots), -1)
     length = np.zeros(2, np.int32)

@@ -21,7 +21,7 @@ from diffusiongemma.ops.quantized import (
 
 
 def random(*shape: int) -> np.ndarray:
-    """Columns and rows of very different sizes, and a column of zeros."""
+    """A matrix with columns and rows of very different sizes, and a column of zeros."""
     rng = np.random.default_rng(sum(shape))
     kernel = rng.normal(size=shape) * rng.uniform(0.01, 10, shape[-1])
     kernel *= rng.uniform(0.1, 10, (*shape[:-1], 1))
@@ -64,10 +64,10 @@ def test_weights_are_off_by_half_a_scale_at_most(precision, by_row, shape, scale
     np.testing.assert_allclose(dequantize(found, jnp.float32), back, rtol=1e-6)
     step = np.repeat(np.asarray(found.scales, np.float64), shape[-2] // scales[-2], axis=-2)
     assert np.all(np.abs(back - kernel) <= 0.5001 * step)
-    # The steps are no wider than what is largest asks for, but for the rounding of the scale.
+    # The steps are no wider than the largest weight needs, apart from the rounding of the scale.
     axis, limit = (-1 if by_row else -2), (7 if precision == "int4" else 127)
     assert np.all(step.max(axis) <= 1.005 * np.abs(kernel).max(axis) / limit)
-    # Again, it is the same.
+    # Quantizing the result once more changes nothing.
     again = quantize(back.astype(np.float32), precision, by_row=by_row)
     np.testing.assert_allclose(plain(again), back, rtol=1e-2)
 
@@ -88,7 +88,7 @@ def close(found, wanted) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
 
 
-# A table of 37 rows is read in pieces of 37, of 10, or of 1.
+# A table of 37 rows is read in chunks of 37, 10 or 1.
 PRODUCTS = [(*kind[:3], None) for kind in KINDS if len(kind[2]) == 2]
 PRODUCTS += [("int8", True, (37, 12), chunk) for chunk in (120, 12)]
 
@@ -153,7 +153,7 @@ def experts(precision: str, num: int) -> tuple[MoE, MoE]:
 
 
 def factor_gradients(moe: MoE):
-    """(function of x, factors and the rest; their values) that gives a sum and its gradients."""
+    """A function of (x, factors, rest) that gives a sum and its gradients; and factors and rest."""
     graphdef, factors, rest = nnx.split(moe, nnx.LoRAParam, ...)
 
     def total(x, factors, rest):
@@ -164,7 +164,7 @@ def factor_gradients(moe: MoE):
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_a_mixture_widens_one_expert_at_a_time(precision):
-    """Forward and backward it equals one of the dequantized experts, without ever having those."""
+    """It equals a mixture of dequantized experts, forward and backward, and never holds those."""
     quantized, widened = experts(precision, 64)
     x = jax.random.normal(jax.random.key(3), (1, 4, 64))
     function, *state = factor_gradients(quantized)
@@ -179,7 +179,7 @@ def test_a_mixture_widens_one_expert_at_a_time(precision):
 
 
 def test_a_loop_widens_nothing_before_it_starts():
-    """Nor all of its matrices at once."""
+    """Nor does it widen all of its matrices at once."""
     kernels = [quantize(random(128, 128), "int8") for _ in range(16)]
 
     @jax.jit

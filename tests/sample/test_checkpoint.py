@@ -15,7 +15,7 @@ from sample import SamplerConfig, checkpoint
 from sample.checkpoint import Checkpoint, check_vocabulary
 from sample.command.flags import define_flags
 from sample.command.open_session import open_session
-from sample.generation_config import sampler_defaults
+from sample.generation_config import FILE, sampler_defaults
 from tests.diffusiongemma.formats.folders import edit_config, make_adapter
 
 CONFIG = ModelConfig.preset("tiny", vocab_size=1024, layer_types=("full",))
@@ -169,3 +169,15 @@ def test_companions_go_beside_a_new_model(base, tmp_path):
     file.write_text(json.dumps(description))
     Checkpoint.open(base, tokenizer=file).save_companions(new, SamplerConfig())
     assert Tokenizer.load(new).vocab_size == 1025
+
+
+def test_a_new_model_gets_the_sampler_that_it_was_made_with(tmp_path):
+    """What lies beside the weights of a run that starts from random weights."""
+    fresh = Checkpoint.fresh(ModelConfig.preset("tiny", vocab_size=1024))
+    fresh.save_companions(tmp_path, SamplerConfig())
+    assert not (tmp_path / FILE).exists()
+    warmer = SamplerConfig(min_temperature=1.0, max_temperature=1.2)
+    fresh.save_companions(tmp_path, warmer)
+    assert sampler_defaults(tmp_path) == {"min_temperature": 1.0, "max_temperature": 1.2}
+    saved = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert saved.vocab_size == fresh.tokenizer.vocab_size == 1024

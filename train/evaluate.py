@@ -113,6 +113,7 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     help = "Also run all steps, without early stopping."
     flags.DEFINE_bool("full_steps", True, help, flag_values=values)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
+    cli.define_jit(values)
     return values
 
 

@@ -72,6 +72,9 @@ def main(argv: list[str]) -> int:
         config = RunConfig.from_dict(fields)
         for name in DataConfig.unused(fields["data"]):
             print(f"data.{name} is no setting of task {config.data.name}, and is not used")
+        if not values.jit and config.mesh.size > 1:
+            sizes = " ".join(f"--config.mesh.{axis}=1" for axis in ("data", "fsdp", "expert"))
+            raise ValueError(f"--nojit runs on one device: give {sizes}")
         if not jax.distributed.is_initialized():
             # On a CPU, a mesh's devices are threads. Of other backends the number is given.
             jax.config.update("jax_num_cpu_devices", config.mesh.size)

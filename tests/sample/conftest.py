@@ -1,11 +1,16 @@
-"""A random tiny model whose canvases settle after different numbers of steps, and its sampler."""
+"""Random tiny models: one whose canvases settle at different steps, and one in a folder."""
 
+from pathlib import Path
+
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from diffusiongemma import DiffusionGemma, ModelConfig
-from sample import SamplerConfig
+from data.text.tokenizer import Tokenizer
+from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
+from sample import SamplerConfig, generate
+from tests.sample.asking import CANVAS, NEW, PROMPTS, answer_text, padded_prompt
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +44,33 @@ def lively_config() -> SamplerConfig:
         max_new_tokens=30,
         trajectory=True,
     )
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """A checkpoint of a tiny model with our tokenizer."""
+    config = ModelConfig.preset(
+        "tiny",
+        vocab_size=1024,
+        canvas_size=CANVAS,
+        layer_types=("sliding", "full"),
+        max_length=200,
+        stop_ids=(1, 106, 50),
+    )
+    path = tmp_path_factory.mktemp("main") / "model"
+    save_checkpoint(DiffusionGemma(config, rngs=nnx.Rngs(0)), path)
+    Tokenizer.load().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def expected(folder) -> list[tuple[str, int]]:
+    """Answers and numbers of tokens, as `generate` gives them prompt by prompt."""
+    model, config = load_checkpoint(folder), SamplerConfig(max_steps=3, max_new_tokens=NEW)
+    answers = []
+    for text in PROMPTS:
+        out = generate(model, *padded_prompt(text), jax.random.key(5), config)
+        valid = out.valid_tokens.sum()
+        answers.append((answer_text(out.tokens[0, :valid]), int(valid)))
+    assert len(set(answers)) == 3 and all(text for text, _ in answers)
+    return answers

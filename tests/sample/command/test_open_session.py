@@ -1,0 +1,22 @@
+"""Settings of a session: the checkpoint's, and flags that win over them."""
+
+import json
+import shutil
+from pathlib import Path
+
+from sample import AutoregressiveConfig, SamplerConfig
+from sample.command.flags import define_flags
+from sample.command.open_session import open_session
+
+
+def test_the_folders_defaults_and_flags(folder, tmp_path):
+    model = Path(shutil.copytree(folder, tmp_path / "model"))
+    given = {"max_denoising_steps": 7, "max_new_tokens": 20, "eos_token_id": [1, 106]}
+    (model / "generation_config.json").write_text(json.dumps(given))
+    values = define_flags()
+    values(["main", f"--checkpoint={model}", "--max_steps=5", "--top_k=3", "--noearly_stop"])
+    session = open_session(values)
+    assert session.sampler == SamplerConfig(
+        max_steps=5, max_new_tokens=20, stop_ids=(1, 106), early_stop=False
+    )
+    assert session.autoregressive == AutoregressiveConfig(20, top_k=3, stop_ids=(1, 106))

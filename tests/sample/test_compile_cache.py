@@ -9,7 +9,7 @@ import pytest
 
 from sample import compile_cache
 
-# Of a second program in a fresh process: whether XLA compiled, or the folder had it.
+# Prints whether the compiled program came from the folder, instead of being compiled anew.
 PROGRAM = """
 import jax, jax.numpy as jnp
 from sample import compile_cache

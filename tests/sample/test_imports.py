@@ -48,4 +48,4 @@ def test_a_released_checkpoint_takes_no_orbax(folder, program):
 
 def test_orbax_comes_with_its_checkpoints(folder, tmp_path):
     save_checkpoint(load_checkpoint(folder), tmp_path / "orbax", format="orbax")
-    assert loaded(OPEN, tmp_path / "orbax") == ["orbax", "tensorstore"]
+    assert "tensorstore" in loaded(OPEN, tmp_path / "orbax")

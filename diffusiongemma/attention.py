@@ -1,9 +1,14 @@
 """Attention layers, sliding and full, and the KV cache.
 
 encode writes keys and values to the cache; denoise reads it. What all layers of one type share in a
-call (positions, rotations, the slots that are written) is computed once, as a Context. The masks
-are in ops/masks.py, and the softmax over the cache and the new tokens is in
-ops/blockwise_attention.py. Read on in moe.py.
+call (positions, rotations, the slots that are written) is computed once, as a Context.
+
+One rule covers every mask: a query at position i sees the keys at positions j with
+i - window < j <= i. In encode, i is the token's own position, so attention is causal. In denoise,
+the tokens of a canvas behind n cached tokens all have i = n for the cache, and see each other
+without a mask. So in full layers (no window) they see the whole cache, and in sliding layers its
+last window - 1 tokens. The code of the rule is in ops/masks.py, and the softmax over the cache and
+the new tokens is in ops/blockwise_attention.py. Read on in moe.py.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,13 @@
 """The sampler: read the prompt, then denoise canvas after canvas and commit each (TR alg. 1).
 
-`generate` goes from canvas to canvas, `denoise_canvas` is the compiled loop over steps, and step.py
-has one step. Under `jax.disable_jit()` the loop is a Python loop: a print in it, or in a rule,
-shows the numbers of every step.
+`generate` goes from canvas to canvas. prefill() reads the prompt into a KV cache by the causal
+`model.encode`, in chunks. `denoise_canvas` is the compiled loop over the steps of one canvas; it
+only reads the cache, and step.py has one step. A row stops when step.settled() says so. Its clean
+canvas is cut after the first stop token (stopping.py). commit() appends the canvas to the cache by
+`model.encode` again, so that the next canvas sees it; the last canvas is not committed.
+
+Under `jax.disable_jit()` the loop is a Python loop: a print in it, or in a rule, shows the numbers
+of every step. Training is in train/loss.py.
 """
 
 import dataclasses
@@ -29,6 +34,7 @@ from sample.step import (
     entropy_bound_rule,
     noise_start,
     propose,
+    settled,
 )
 from sample.timing import Clock
 
@@ -237,7 +243,7 @@ def denoise_canvas(
     def running(loop: _Loop) -> jax.Array:
         return (loop.n < config.max_steps) & ~jnp.all(loop.stopped)
 
-    def denoise(loop: _Loop) -> _Loop:
+    def one_step(loop: _Loop) -> _Loop:
         n = loop.n + 1
         proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
         step = rule(proposal, data)
@@ -255,7 +261,7 @@ def denoise_canvas(
             record=_recorded(loop, seen),
         )
 
-    loop = jax.lax.while_loop(running, denoise, loop)
+    loop = jax.lax.while_loop(running, one_step, loop)
     # Emit the argmax canvas, never the re-noised one.
     valid, ended = stopping.count_valid(loop.best, config.stop_ids, room)
     valid = jnp.where(done, 0, valid)
@@ -269,7 +275,7 @@ def _stops(n: jax.Array, step: Step, previous: jax.Array, config: SamplerConfig)
     if not config.early_stop:
         return jnp.zeros(previous.shape[:1], bool)
     threshold, counted = config.stop_threshold, step.counted
-    return stopping.settled(n, step.entropy, step.best, previous, threshold, counted)
+    return settled(n, step.entropy, step.best, previous, threshold, counted)
 
 
 def _where(rows: jax.Array, these: jax.Array, others: jax.Array) -> jax.Array:

@@ -1,4 +1,9 @@
-"""One denoising step (TR alg. 1): what the model proposes, and the rule that makes a step of it."""
+"""One denoising step (TR alg. 1): what the model proposes, and the rule that makes a step of it.
+
+`propose` asks the model about a noisy canvas. A rule turns the proposal into a step: what is kept
+and what becomes noise again. `settled` is the stop rule. The loop over steps is in sampler.py; read
+on there.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -181,6 +186,35 @@ def accept(entropy: jax.Array, bound: float) -> jax.Array:
     before = jnp.cumsum(ascending[:, :-1], axis=-1)
     keep = jnp.pad(before <= bound, ((0, 0), (1, 0)), constant_values=True)
     return jnp.put_along_axis(jnp.zeros_like(keep), order, keep, axis=-1, inplace=False)
+
+
+def settled(
+    n: jax.Array,
+    entropy: jax.Array,
+    best: jax.Array,
+    previous: jax.Array,
+    threshold: float,
+    counted: jax.Array | None = None,
+) -> jax.Array:
+    """The early stop of TR alg. 1: the model is confident and has not changed its mind.
+
+    Args:
+      n: the step, from 1; the first step never stops a row that has a counted position.
+      entropy: [B, C] float32, nats.
+      best, previous: [B, C] int32, the argmax canvases of this step and of the step before.
+      threshold: largest mean entropy at which a row stops.
+      counted: [B, C] bool, the positions that decide; None for all.
+
+    Returns:
+      [B] bool.
+    """
+    same = best == previous
+    if counted is None:
+        return (n > 1) & jnp.all(same, axis=1) & (jnp.mean(entropy, axis=1) <= threshold)
+    total = jnp.sum(counted, axis=1)
+    mean = jnp.sum(jnp.where(counted, entropy, 0), axis=1) / jnp.maximum(total, 1)
+    unchanged = jnp.all(same | ~counted, axis=1)
+    return ((n > 1) | (total == 0)) & unchanged & (mean <= threshold)
 
 
 def noise_start(model: Any, keys: jax.Array, config: SamplerConfig) -> Start:

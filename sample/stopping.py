@@ -1,36 +1,7 @@
-"""When a row's canvas is finished, and how many of its tokens are valid."""
+"""How many tokens of a finished canvas are valid: those up to the first stop token."""
 
 import jax
 import jax.numpy as jnp
-
-
-def settled(
-    n: jax.Array,
-    entropy: jax.Array,
-    best: jax.Array,
-    previous: jax.Array,
-    threshold: float,
-    counted: jax.Array | None = None,
-) -> jax.Array:
-    """The early stop of TR alg. 1: the model is confident and has not changed its mind.
-
-    Args:
-      n: the step, from 1; the first step never stops a row that has a counted position.
-      entropy: [B, C] float32, nats.
-      best, previous: [B, C] int32, the argmax canvases of this step and of the step before.
-      threshold: largest mean entropy at which a row stops.
-      counted: [B, C] bool, the positions that decide; None for all.
-
-    Returns:
-      [B] bool.
-    """
-    same = best == previous
-    if counted is None:
-        return (n > 1) & jnp.all(same, axis=1) & (jnp.mean(entropy, axis=1) <= threshold)
-    total = jnp.sum(counted, axis=1)
-    mean = jnp.sum(jnp.where(counted, entropy, 0), axis=1) / jnp.maximum(total, 1)
-    unchanged = jnp.all(same | ~counted, axis=1)
-    return ((n > 1) | (total == 0)) & unchanged & (mean <= threshold)
 
 
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:

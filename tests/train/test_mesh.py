@@ -98,8 +98,8 @@ def three_steps(mesh: MeshConfig, optimizer: optax.GradientTransformation, **opt
         del model
         step = make_train_step(graphdef, optimizer, LOSS, 0, accumulate, 0.5, like=state)
         for _ in range(3):
-            state, metrics = step(state, frozen, place_batch(BATCH, devices))
-    return state, {k: float(v) for k, v in metrics.items()}
+            state, figures = step(state, frozen, place_batch(BATCH, devices))
+    return state, {k: float(v) for k, v in figures.items()}
 
 
 @functools.lru_cache

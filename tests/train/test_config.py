@@ -159,7 +159,7 @@ def test_the_settings_of_another_task_are_left_out():
     assert RunConfig.from_dict(fields).data.task == NeedleTask()
 
 
-# config.data of 8b88231, and what it is called now.
+# The fields of config.data before there were tasks, and the same settings as they are named now.
 OLD_DATA = [
     (
         {"kind": "tasks", "prompt_length": 116, "box": 3, "clues": [40, 50], "path": ""},

@@ -137,7 +137,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
         processes,
         [
             "error: .* belongs to another config .optimizer.peak_lr: 0.002 -> 0.5",
-            "error: .* is not empty and not a run's",
+            "error: .* is not empty and is not the folder of a run",
             "error: no config field 'stepz': did you mean 'steps'?",
             "error: no such config field: .*steps.most",
             "error: .*20",

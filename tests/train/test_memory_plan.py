@@ -35,7 +35,7 @@ def run(**fields) -> RunConfig:
             "steps": 10,
             "batch_size": 8,
             "preset": "tiny",
-            "data": {"kind": "tasks", "prompt_length": 20},
+            "data": {"task": "base_mixture", "prompt_length": 20},
             "loss": {"canvas_size": 12, "noise_draws": 2},
             "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 2},
             **fields,

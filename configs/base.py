@@ -1,6 +1,6 @@
 """Trains the small base model that fine-tuning starts from. It sees no Sudoku.
 
-python -m train.main --config=configs/base.py --workdir=runs/base
+    python -m train.main --config=configs/base.py --workdir=runs/base
 
 A config file gives only what its run chooses. All other fields have the defaults of RunConfig in
 train/config.py and of the dataclasses that it names. Any field can be given on the command line.

@@ -1,8 +1,8 @@
 """Trains the model of needle_4k.py further, on texts of 4,096 to 16,384 tokens.
 
-scripts/long_context.py then measures it.
+    python -m train.main --config=configs/needle_16k.py --workdir=runs/needle_16k
 
-python -m train.main --config=configs/needle_16k.py --workdir=runs/needle_16k
+scripts/long_context.py then measures the trained model.
 """
 
 import ml_collections

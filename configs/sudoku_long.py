@@ -1,6 +1,6 @@
 """Trains the model of sudoku.py further, on puzzles with 26 to 50 clues.
 
-python -m train.main --config=configs/sudoku_long.py --workdir=runs/sudoku_long
+    python -m train.main --config=configs/sudoku_long.py --workdir=runs/sudoku_long
 
 The run takes two to three hours on one core.
 """

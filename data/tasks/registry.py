@@ -44,19 +44,20 @@ def task_class(name: str) -> type[Task]:
     return found
 
 
-def make_task(name: str, settings: Mapping[str, Any], path: str = "") -> Task:
+def make_task(name: str, settings: Mapping[str, Any], path: str | None = None) -> Task:
     """Makes a task. Settings that are not given have their defaults.
 
     Args:
       name: name of the task, as in task_class.
       settings: name of a setting -> value.
-      path: text before the name of a setting in error messages, such as "data.".
+      path: text before the name of a setting in error messages, such as "data."; None for the
+        task's name and a dot.
 
     Raises:
       TaskError: there is no such task.
       SettingsError: the task has no such setting, or refuses its value.
     """
-    return build(task_class(name), settings, path)
+    return build(task_class(name), settings, f"{name}." if path is None else path)
 
 
 def is_setting_of_another(setting: str, name: str) -> bool:

@@ -56,7 +56,11 @@ class RunLog:
         for step, figures in read:
             if not math.isfinite(figures["loss"]):
                 latest = self._latest()
-                kept = f"the newest checkpoint is of step {latest}" if latest else "no checkpoint"
+                kept = (
+                    f"the newest checkpoint is of step {latest}"
+                    if latest
+                    else "there is no checkpoint"
+                )
                 raise NonFiniteLoss(
                     f"the loss of step {step} is {figures['loss']} ({kept}): try a lower "
                     "optimizer.peak_lr in a new --workdir"

@@ -1,12 +1,12 @@
 """Checkpoints of a training run: weights, optimizer, step and data position, by orbax."""
 
+import collections
 import errno
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from train.step import TrainState
@@ -79,6 +79,8 @@ class Checkpointer:
         Raises:
           ValueError: an array of the checkpoint has another shape or dtype than the target's.
         """
+        self._manager.wait_until_finished()
+        self._check_arrays(step, target)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -89,19 +91,27 @@ class Checkpointer:
         )
         rest, result = restored["optimizer"], restored["params"]
         params, ema = (result, None) if target.ema is None else (rest["params"], result)
-        state = TrainState(rest["step"], params, rest["state"], ema)
-        for wanted, found in zip(jax.tree.leaves(target), jax.tree.leaves(state), strict=True):
-            if jnp.shape(wanted) != jnp.shape(found) or wanted.dtype != found.dtype:
-                raise ValueError(
-                    f"checkpoint {step} holds an array {found.dtype}{jnp.shape(found)} where this "
-                    f"run has {wanted.dtype}{jnp.shape(wanted)}: start the run in a new --workdir"
-                )
-        return state, restored["data"]
+        return TrainState(rest["step"], params, rest["state"], ema), restored["data"]
 
     def close(self) -> None:
         """Waits until the last checkpoint is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+    def _check_arrays(self, step: int, target: TrainState) -> None:
+        """Raises ValueError if a checkpoint's arrays differ from the target's in shape or dtype."""
+        # Orbax would cast arrays to the target's dtype without a word. Its description of a
+        # checkpoint orders arrays in its own way, so they are counted here and not paired.
+        for item, tree in (("params", target.result), ("optimizer", _rest(target))):
+            folder = self._manager.directory / str(step) / item
+            saved = ocp.StandardCheckpointHandler().metadata(folder).tree
+            found, wanted = _arrays(saved), _arrays(tree)
+            if found != wanted:
+                other, own = (" ".join(sorted(part)) for part in (found - wanted, wanted - found))
+                raise ValueError(
+                    f"checkpoint {step} holds other arrays than this run: {other or 'none'} where "
+                    f"the run has {own or 'none'}: start the run in a new --workdir"
+                )
 
     def _check_space(self, args: ocp.args.Composite) -> None:
         """Raises OSError if the disk lacks the space that a checkpoint takes."""
@@ -117,6 +127,11 @@ class Checkpointer:
                 f"{kept}: make room and start the run again"
             )
             raise OSError(errno.ENOSPC, message, str(folder))
+
+
+def _arrays(tree: Any) -> collections.Counter[str]:
+    """How many arrays of each dtype and shape a tree has."""
+    return collections.Counter(f"{x.dtype}{list(x.shape)}" for x in jax.tree.leaves(tree))
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

@@ -116,11 +116,21 @@ class EvalConfig:
       every: number of steps between evaluations; 0 for no evaluation.
       num: number of held-out items to evaluate; fewer if the task has fewer.
       batch_size: number of items that are answered together.
+
+    Raises:
+      ConfigError: a field is out of range.
     """
 
     every: int = 0
     num: int = 64
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ConfigError(f"eval.every must be 0 or more, not {self.every}")
+        for name in ("num", "batch_size"):
+            if self.every and getattr(self, name) < 1:
+                raise ConfigError(f"eval.{name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,13 @@ class LossConfig:
     encoder_targets: Targets = "all"
 
     def __post_init__(self) -> None:
+        for name in ("canvas_size", "num_canvases", "noise_draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"loss.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.self_conditioning <= 1:
+            raise ValueError(
+                f"loss.self_conditioning must be from 0 to 1, not {self.self_conditioning}"
+            )
         if self.encoder_targets not in get_args(Targets):
             raise ValueError(
                 f"loss.encoder_targets must be 'all' or 'answer', not '{self.encoder_targets}'"

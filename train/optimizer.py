@@ -1,10 +1,13 @@
 """The optimizer and its learning-rate schedule, from plain fields of the run's config."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import optax
+
+Name = Literal["adam", "adafactor"]
+Schedule = Literal["cosine", "hold"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,55 +28,56 @@ class OptimizerConfig:
       weight_decay: how far a step shrinks matrices, as a fraction of the learning rate. Norms,
         scales and scalars are not shrunk.
       clip_norm: limit for the norm of all gradients together; 0 for no limit.
+
+    Raises:
+      ValueError: the name or the schedule is unknown.
     """
 
-    name: str
+    name: Name
     peak_lr: float
     end_lr: float
     warmup: int
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     decay_fraction: float = 0.3
     b1: float = 0.9
     b2: float = 0.99
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.name not in get_args(Name):
+            raise ValueError(f"optimizer.name must be 'adam' or 'adafactor', not '{self.name}'")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(
+                f"optimizer.schedule must be 'cosine' or 'hold', not '{self.schedule}'"
+            )
+
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the steps done, for a run of `steps` steps.
-
-    Raises:
-      ValueError: config.schedule is unknown.
-    """
+    """The learning rate as a function of the steps done, for a run of `steps` steps."""
     if config.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(
             0.0, config.peak_lr, config.warmup, steps, config.end_lr
         )
-    if config.schedule == "hold":
-        decay = int(steps * config.decay_fraction)
-        return optax.join_schedules(
-            [
-                optax.linear_schedule(0.0, config.peak_lr, config.warmup),
-                optax.constant_schedule(config.peak_lr),
-                optax.linear_schedule(config.peak_lr, config.end_lr, decay),
-            ],
-            [config.warmup, steps - decay],
-        )
-    raise ValueError(f"optimizer.schedule must be 'cosine' or 'hold', not '{config.schedule}'")
+    decay = int(steps * config.decay_fraction)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.peak_lr, config.warmup),
+            optax.constant_schedule(config.peak_lr),
+            optax.linear_schedule(config.peak_lr, config.end_lr, decay),
+        ],
+        [config.warmup, steps - decay],
+    )
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of `steps` steps, with clipping, weight decay and learning rate.
-
-    Raises:
-      ValueError: config.name or config.schedule is unknown.
-    """
+    """The optimizer of a run of `steps` steps, with clipping, weight decay and learning rate."""
     rate = learning_rate(config, steps)
     if config.name == "adam":
         transform = optax.adamw(
             rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
         )
-    elif config.name == "adafactor":
+    else:
         # optax.adafactor would apply the weight decay at full strength at every step, and not in
         # proportion to the learning rate.
         transform = optax.chain(
@@ -82,8 +86,6 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             optax.add_decayed_weights(config.weight_decay, _matrices),
             optax.scale_by_learning_rate(rate),
         )
-    else:
-        raise ValueError(f"optimizer.name must be 'adam' or 'adafactor', not '{config.name}'")
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
     return transform

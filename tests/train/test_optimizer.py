@@ -32,6 +32,6 @@ def test_weight_decay_spares_vectors_and_names_are_checked():
         updates, _ = update(grads, optimizer.init(zeros), zeros)
         np.testing.assert_allclose(updates["kernel"], -0.5, rtol=1e-3)
     with pytest.raises(ValueError, match="'sgd'"):
-        make_optimizer(OptimizerConfig("sgd", 1, 1, 1), 10)
+        OptimizerConfig("sgd", 1, 1, 1)
     with pytest.raises(ValueError, match="'flat'"):
-        make_optimizer(OptimizerConfig("adam", 1, 1, 1, schedule="flat"), 10)
+        OptimizerConfig("adam", 1, 1, 1, schedule="flat")

@@ -20,8 +20,8 @@ from data.tasks.needle import NeedleTask
 from sample.step import SamplerConfig
 from train.config import ConfigError, DataConfig, RunConfig, differences
 
-# batch, steps, warm-up, peak, end, optimizer (docs/MODEL.md, Losses). LoRA of rank 8 has both the
-# report's recipe and that of Google's config.
+# Config -> batch size, steps, warm-up, peak and last learning rate, optimizer (docs/MODEL.md,
+# Losses). LoRA of rank 8 has two recipes: the report's, and that of Google's config.
 RECIPES = {
     sudoku_26b_lora: (2, 8000, 400, 3e-4, 3e-5, "adam"),
     sudoku_26b_full: (8, 2000, 100, 1.125e-4, 1.125e-5, "adafactor"),
@@ -51,7 +51,8 @@ def test_the_26b_configs_are_the_published_recipes(module):
     assert (optimizer.schedule, optimizer.clip_norm) == ("cosine", 1.0)
     assert (optimizer.b1, optimizer.b2, optimizer.weight_decay) == (0.95, 0.99, 1e-4)
     full = module is sudoku_26b_full
-    # LoRA's base is frozen in bfloat16; alpha = rank is no scale, on every linear map.
+    # The base of LoRA factors is frozen in bfloat16. The factors are on every linear map, and with
+    # alpha = rank they have no scale.
     assert config.dtype == ("float32" if full else "bfloat16")
     assert (config.lora.rank, config.lora.pattern) == (0 if full else 8, ".*")
     assert full or config.lora.alpha == config.lora.rank

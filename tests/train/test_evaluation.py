@@ -68,7 +68,11 @@ class Oracle(nnx.Module):
 
 @pytest.fixture(scope="module")
 def oracle(tokenizer, puzzles):
-    """Answers: right; another valid grid; a cell wrong; no grid; right but for a missing stop."""
+    """A model with five answers.
+
+    They are the solution, another valid grid, a grid with a wrong cell, a text without a grid, and
+    the solution without the token that ends the turn.
+    """
     grids, solutions = ([item[name] for item in puzzles] for name in ("puzzle", "solution"))
     relabelled = solutions[1] % 4 + 1
     wrong = solutions[2].copy()

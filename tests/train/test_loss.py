@@ -1,4 +1,4 @@
-"""What the two losses see, and what they do not."""
+"""Which tokens the two losses depend on, which canvases are chosen, and the first passes."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_padding_and_later_canvases_do_not_matter(split, loss_fn):
 
 
 def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
-    """Recomputed from encode and denoise alone, for rows with a single canvas to choose."""
+    """The loss is computed again from encode and denoise, for rows with only one canvas."""
     graph, state = split
     model = Compiled(nnx.merge(graph, state))
     batch = make_batch((1, 1, 1, 1))
@@ -94,10 +94,11 @@ def test_the_mean_is_over_what_counts():
 
 
 class Scripted:
-    """A model with the surface of DiffusionGemma, sure of every token but in places given.
+    """Stands for a DiffusionGemma that knows the right tokens `clean` [T].
 
-    encode's logits are 0 where `unsure` [T] says so for the token that they predict; denoise's are
-    the context's length at the right token: the loss then tells which canvas was chosen.
+    The logits of encode are sure of the right token, but are all 0 if the predicted token is one of
+    `unsure` [T] bool. The logits of denoise are the length of the context at the right token and 0
+    elsewhere, so that the loss tells which canvas was chosen.
     """
 
     config = CONFIG
@@ -157,8 +158,8 @@ def test_the_encoders_loss_on_the_answer_alone():
 
         return jax.jit(jax.vmap(encoder_loss))(places)
 
-    # What a token that the model knows nothing of adds to the mean, and where: the answer from its
-    # first token, which the prompt's last one predicts, to the last of the fill.
+    # A token that the model knows nothing about has this loss. It counts in the answer from its
+    # first token, which the prompt's last token predicts, to the last token of the fill.
     one, end = np.log(CONFIG.vocab_size), prompt + 2 * C
     places = np.arange(1, end + 2)
     counted = {"all": places < end, "answer": (prompt <= places) & (places < end)}

@@ -19,7 +19,7 @@ def puzzles():
 
 
 def evaluation(folder, puzzles, early, full=None):
-    """A folder as train.evaluate leaves it."""
+    """Writes a folder like those of train.evaluate."""
     bins = TASK.bins(puzzles)
     outcomes = {"early_stop": outcome(early)} | ({"all_steps": outcome(full, 48)} if full else {})
     results = {

@@ -1,15 +1,16 @@
-"""The small general base model that fine-tuning starts from. It has seen no Sudoku.
+"""Trains the small base model that fine-tuning starts from. It sees no Sudoku.
 
-python -m train.main --config=configs/base.py --workdir=runs/base
+    python -m train.main --config=configs/base.py --workdir=runs/base
 
-A config names what the run chooses. Everything else has the defaults of train/config.py and of the
-dataclasses that it lists; any field can be given on the command line.
+A config file gives only what its run chooses. All other fields have the defaults of RunConfig in
+train/config.py and of the dataclasses that it names. Any field can be given on the command line.
 """
 
 import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     return ml_collections.ConfigDict(
         {
             "seed": 0,

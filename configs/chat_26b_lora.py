@@ -1,13 +1,13 @@
-"""LoRA of rank 8 on the released 26B-A4B, on one's own conversations.
+"""Trains LoRA factors of rank 8 beside the released 26B-A4B model, on your own conversations.
 
     python -m train.main --config=configs/chat_26b_lora.py --workdir=runs/chat_26b_lora \
         --config.init=DIR --config.data.path=FILE.jsonl
 
-DIR is the checkpoint's folder; its tokenizer and chat template are used. A line of the file has
-"messages", the last of which is the assistant's answer that is learned, or "prompt" and "response";
-see data/text/conversations.py. Longer conversations need more data.prompt_length and
-loss.num_canvases; the run says what the file needs before it loads anything. The recipe is that of
-Google's own LoRA config.
+DIR is the checkpoint's folder. Its tokenizer and its chat template are used. A line of FILE.jsonl
+has "messages", or "prompt" and "response" (data/text/conversations.py). The assistant's last answer
+is learned. Long conversations need a larger data.prompt_length and more loss.num_canvases. Before
+the run loads any weights, it says what the file needs. The recipe is that of Google's LoRA config
+(docs/MODEL.md, Losses).
 """
 
 import ml_collections
@@ -16,6 +16,7 @@ from configs import sudoku_26b_lora
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku_26b_lora.get_config()
     config.steps = 2000
     config.data = {"task": "conversations", "prompt_length": 1024, "path": ""}

@@ -1,4 +1,4 @@
-"""A very small model learns to find a number in a text longer than its sliding window.
+"""Trains a very small model to find a number in a text that is longer than its sliding window.
 
 python -m train.main --config=configs/needle.py --workdir=runs/needle
 """
@@ -9,6 +9,7 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = base.get_config()
     config.overrides = {
         "width": 64,

@@ -1,9 +1,9 @@
-"""The needle's model goes on with texts of up to 4,096 tokens, among as many numbers as words.
+"""Trains the model of needle.py further, on texts of up to 4,096 tokens with many numbers.
 
     python -m train.main --config=configs/needle_4k.py --workdir=runs/needle_4k
 
-Among more numbers a text is as hard as a longer one with fewer. The encoder's own loss is left out,
-so that a step takes time in proportion to the text's length (train/loss.py).
+A text with many numbers is as hard as a longer text with few. The encoder's loss is left out, so
+that the time of a step is in proportion to the length of the text (train/loss.py).
 """
 
 import ml_collections
@@ -12,6 +12,7 @@ from configs import needle
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = needle.get_config()
     config.preset, config.overrides = "", {}
     config.init = "runs/needle/model"

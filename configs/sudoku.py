@@ -1,8 +1,9 @@
-"""The main job: the base model learns 9x9 Sudoku of 40 to 50 clues (scripts/sudoku.sh).
+"""Trains the base model on 9x9 Sudoku puzzles with 38 to 50 clues (scripts/sudoku.sh).
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku
 
-One's own puzzles (columns puzzle and solution, 81 digits each, 0 for empty):
+To train on your own puzzles, give a CSV file with the columns puzzle and solution. A grid is
+written as 81 digits, with 0 for an empty cell.
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/mine \
         --config.data.path=FILE.csv
@@ -14,16 +15,17 @@ from configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = base.get_config()
     config.preset = ""
     config.init = "checkpoints/base"
     config.steps = 5_000
     config.batch_size = 4
-    # Three of four canvases get a soft embedding, of 1, 2 or 3 passes. The sampler's steps start
-    # from the model's own beliefs, and a model that is trained on first passes alone trusts later
-    # ones too much.
+    # Three of four canvases get soft embeddings, after 1, 2 or 3 passes. The sampler's steps start
+    # from soft embeddings that many passes made. A model that is trained on first passes alone
+    # trusts those of later passes too much.
     config.loss.update(noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.75)
-    # The encoder's loss consists mostly of a puzzle's digits, which nothing can predict.
+    # The encoder's loss consists mostly of the puzzle's digits, and nothing can predict those.
     config.loss.encoder_weight = 0.1
     config.data = {"task": "sudoku", "prompt_length": 104, "clues": "38-50"}
     config.optimizer.update(peak_lr=2e-3, end_lr=5e-5, warmup=100, decay_fraction=0.95)

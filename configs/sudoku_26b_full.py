@@ -1,10 +1,11 @@
-"""All weights of the released 26B-A4B, after the technical report, on eight devices of 80 GB.
+"""Trains all weights of the released 26B-A4B model on Sudoku, on eight devices of 80 GB.
 
     python -m train.main --config=configs/sudoku_26b_full.py --workdir=runs/sudoku_26b_full \
         --config.init=DIR --config.data.path=sudoku.csv
 
-The weights are float32 while they train: in bfloat16 a change of less than a 256th of a weight is
-rounded away, and at the end most are smaller.
+The recipe is that of the technical report (docs/MODEL.md, Losses). The weights are float32 while
+they are trained. In bfloat16, a change by less than 1/256 of a weight is rounded away, and at the
+end of the run most changes are smaller than that.
 """
 
 import ml_collections
@@ -13,6 +14,7 @@ from configs import sudoku_26b_lora
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku_26b_lora.get_config()
     config.dtype = "float32"
     config.steps = 2000

@@ -1,6 +1,8 @@
-"""The long run: the main job's model goes on, 26 to 50 clues, two to three hours of one core.
+"""Trains the model of sudoku.py further, on puzzles with 26 to 50 clues.
 
-python -m train.main --config=configs/sudoku_long.py --workdir=runs/sudoku_long
+    python -m train.main --config=configs/sudoku_long.py --workdir=runs/sudoku_long
+
+The run takes two to three hours on one core.
 """
 
 import ml_collections
@@ -9,6 +11,7 @@ from configs import sudoku
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
     config.init = "checkpoints/sudoku"
     config.steps = 20_000

@@ -1,4 +1,4 @@
-"""The main job on 4x4 puzzles, in a few minutes (scripts/sudoku.sh --quick)."""
+"""Trains the base model on 4x4 Sudoku puzzles in a few minutes (scripts/sudoku.sh --quick)."""
 
 import ml_collections
 
@@ -6,6 +6,7 @@ from configs import sudoku
 
 
 def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
     config.steps = 1500
     config.data.update(prompt_length=36, box=2, clues="4-8")

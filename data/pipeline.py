@@ -1,4 +1,4 @@
-"""The grain pipeline: a random-access source of examples to batches of packed rows."""
+"""The grain pipeline: it makes batches of packed rows from items with random access."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,14 @@ from data.text.packing import pack
 
 @dataclasses.dataclass(frozen=True)
 class Packer:
-    """Makes a conversation one row of a batch; `packing.pack` says how a row is laid out."""
+    """Makes one row of a batch from a conversation. `packing.pack` says how a row is laid out.
+
+    Attributes:
+      template: the chat template with its tokenizer.
+      prompt_length: P, the room for a prompt, in tokens.
+      canvas_size: C, tokens of a canvas.
+      num_canvases: K, the room for an answer, in canvases.
+    """
 
     template: ChatTemplate
     prompt_length: int
@@ -22,7 +29,15 @@ class Packer:
     num_canvases: int
 
     def __call__(self, conversation: Conversation) -> dict[str, np.ndarray]:
-        """Raises ValueError if the template refuses it, TooLong if it does not fit."""
+        """Packs a conversation whose last message is the answer.
+
+        Returns:
+          the row, as `packing.pack` gives it.
+
+        Raises:
+          ValueError: the template refuses the conversation.
+          TooLong: the prompt or the answer does not fit.
+        """
         prompt, answer = self.template.example(*conversation)
         tokenizer = self.template.tokenizer
         return pack(
@@ -46,25 +61,32 @@ def make_dataset(
     num_epochs: int | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> grain.IterDataset:
-    """Batches of examples in the layout of `packing.pack`.
+    """Makes a dataset of batches in the layout of `packing.pack`.
 
-    The order depends on the seed alone and differs from epoch to epoch. Iterators of the dataset
-    have get_state() and set_state(state). The latter resumes at exactly the next batch of a dataset
-    that was made with the same arguments. Examples are made in the calling thread, when a batch is
-    asked for: at thousands of examples a second, workers would cost more than they bring.
+    The order of the items depends on the seed alone and differs from epoch to epoch. Iterators of
+    the dataset have get_state() and set_state(state). An iterator that is set to a state goes on
+    with exactly the next batch, if its dataset was made with the same arguments. Rows are made in
+    the calling thread when a batch is asked for. Thousands of rows are made in a second, so worker
+    processes would cost more time than they save.
 
     Args:
-      source: random access to items, with __len__ and __getitem__(int).
-      to_row: item -> row, such as a Packer.
-      num_epochs: None repeats for ever. Otherwise the last, incomplete batch is dropped.
-      part: (i, n) gives the i-th of n equal parts of every batch's rows: what a host reads.
+      source: the items, with __len__ and __getitem__(int).
+      to_row: makes the row of an item.
+      batch_size: B, rows of a batch.
+      seed: random seed of the order.
+      shuffle: whether the order is random. Otherwise it is that of the source.
+      num_epochs: how often all items are read; None for ever. The last batch is dropped if it is
+        not full.
+      part: (i, n): only the i-th of n equal parts of each batch's rows is made. Each of n hosts
+        reads one part.
 
     Returns:
-      Dataset of {"tokens": int32 [B, T], "prompt_len": int32 [B], "num_canvases": int32 [B]},
-      with T = prompt_length + num_canvases * canvas_size.
+      a dataset of {"tokens": [B / n, T] int32, "prompt_len": [B / n] int32, "num_canvases": [B / n]
+      int32}, with T = prompt_length + num_canvases * canvas_size.
 
     Raises:
-      ValueError: the hosts do not divide the batch; or while iterating, an example does not fit.
+      ValueError: the hosts do not divide the batch. While the dataset is read: an item does not
+        fit into a row.
     """
     index, parts = part
     if batch_size % parts:
@@ -83,5 +105,5 @@ def make_dataset(
 
 
 def stack(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Rows, at least one, as one batch."""
+    """Stacks rows, at least one, to a batch."""
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

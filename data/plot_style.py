@@ -1,6 +1,6 @@
-"""What every picture of this project shares: colours, resolution, and small PNG files.
+"""The colours and the resolution of all pictures of this project, and how they become PNG files.
 
-Figures are drawn without pyplot, so there is no display and no global state.
+Figures are drawn without pyplot. So they need no display, and there is no global state.
 """
 
 import io
@@ -9,13 +9,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-DPI = 130
+DPI = 130  # pixels per inch
 BLUE, ORANGE, GREY, INK = "#2b6cb0", "#dd6b20", "#a0aec0", "#1a202c"
 GREEN = "#1b6b3a"
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG with a palette, which makes the file three times smaller."""
+    """The bytes of a PNG file of a figure. It has a palette, so it is three times smaller."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Frozen dataclasses of settings, built from plain mappings with names and types checked."""
+"""Builds frozen dataclasses of settings from plain mappings. Names and types are checked."""
 
 import dataclasses
 import difflib
@@ -9,20 +9,22 @@ from typing import Any
 
 
 class SettingsError(ValueError):
-    """A setting that is unknown, missing, of a wrong type or out of range; one line."""
+    """A setting is unknown, missing, of another type or out of range. The message is one line."""
 
 
 def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
-    """The dataclass `cls` with these fields; nested dataclasses are given as mappings.
+    """Makes an instance of a dataclass from its fields.
 
     Args:
-      cls: a dataclass. Its own checks (ValueError in __post_init__) are part of this one.
-      fields: name -> value. Lists become tuples, and whole numbers become floats or text where the
-        field is one.
-      path: what stands before a name in messages, such as "optimizer.".
+      cls: the dataclass. It may check itself: a ValueError in its __post_init__ becomes a
+        SettingsError.
+      fields: name -> value. The value of a field that is a dataclass is a mapping, too. A list
+        becomes a tuple. An int becomes a float or a str, if that is the field's type.
+      path: text before the name of a field in error messages, such as "optimizer.".
 
     Raises:
-      SettingsError: the first field that is unknown, missing, of another type or out of range.
+      SettingsError: a field is unknown, missing, of another type or out of range. The message names
+        the first such field.
     """
     known = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
@@ -53,7 +55,16 @@ def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
-    """The value as the field wants it; raises SettingsError if it is of another type."""
+    """The value in the type that a field has.
+
+    Args:
+      hint: the type of the field.
+      value: the value that was given.
+      name: the full name of the field, for the message.
+
+    Raises:
+      SettingsError: the value is of another type.
+    """
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
@@ -70,7 +81,7 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is str and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # a command line gives 40 for what may be 40-50
+        return str(value)  # a command line reads 40 as an int, although 40-50 is text
     expected = {bool: bool, int: int, float: float, str: str}.get(hint)
     wrong = expected and not isinstance(value, expected)
     if wrong or (hint in (int, float) and isinstance(value, bool)):

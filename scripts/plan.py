@@ -31,7 +31,7 @@ from train.compile_target import CompileTarget
 from train.config import RunConfig
 from train.memory_plan import (
     GenerationSetup,
-    Plan,
+    MemoryPlan,
     TrainingSetup,
     plan_generation,
     plan_training,
@@ -78,7 +78,7 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
-def make_plan(values: flags.FlagValues) -> Plan:
+def make_plan(values: flags.FlagValues) -> MemoryPlan:
     """The plan that the flags ask for.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The house holds: imports run one way and in no circle, rooms stay small, prose stays narrow."""
+"""Rules of the repository: which folder imports which, how small folders are, how wide prose is."""
 
 import ast
 import graphlib
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# Room -> the rooms whose files it may import. A room is a folder; "train" is train/ alone.
+# A room is a folder without its subfolders. Room -> the rooms that its files may import.
 ROOMS = {
     "configs": {"configs"},
     "data": {"data", "data.text"},
@@ -32,17 +32,19 @@ ROOMS["train"] = ROOMS["sample"] | {"train"}
 ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
 for part in ("scripts.benchmark", "scripts.compare_checkouts"):
     ROOMS[part] = ROOMS["scripts"] | {part}
-# Entry points may look into the room that they are the door of.
+# A command may import from the room that holds its parts.
 DOORS = {"sample.main": {"sample.command"}}
 
 
 def tracked(*patterns: str) -> list[Path]:
+    """The files of the repository that match a pattern and that git does not ignore."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
     found = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True)
     return [Path(name) for name in found.stdout.split() if (ROOT / name).exists()]
 
 
 def module_of(file: Path) -> str:
+    """The name of the module in a file."""
     return ".".join(file.with_suffix("").parts).removesuffix(".__init__")
 
 
@@ -51,19 +53,19 @@ MODULES = {module_of(file): file for file in tracked(*(f"{top}/*.py" for top in 
 
 
 def room_of(module: str) -> str:
-    """The folder that a module's file lies in; a package is the file __init__.py in its own."""
+    """The room of a module. That of a package is the folder of its __init__.py."""
     is_package = MODULES.get(module, Path()).name == "__init__.py"
     return module if is_package or module in ROOMS else module.rpartition(".")[0]
 
 
 def imported(module: str, source: str) -> set[str]:
-    """The modules of this repository that a module's source imports, anywhere in it."""
+    """The modules of this repository that a source imports, in functions too."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module}: import by the whole name, not relatively"
+            assert not node.level, f"{module}: write the whole name of what is imported"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 found.add(whole if whole in MODULES else node.module)
@@ -71,7 +73,7 @@ def imported(module: str, source: str) -> set[str]:
 
 
 def upwards(module: str, source: str) -> list[str]:
-    """The imports of a module that its room may not make."""
+    """The modules that a source imports although its room may not import them."""
     allowed = ROOMS[room_of(module)] | DOORS.get(module, set())
     return sorted(name for name in imported(module, source) if room_of(name) not in allowed)
 
@@ -102,6 +104,7 @@ def test_an_import_that_runs_upwards_is_found(module, source, found):
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The names along a circle of a graph; empty if there is none."""
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -127,7 +130,7 @@ def test_prose_is_at_most_120_characters_wide():
         for number, line in enumerate((ROOT / file).read_text().splitlines(), 1)
         if len(line) > 120
         and not line.startswith(("|", "!["))
-        # Reports are written by programs.
+        # Programs write reports, and do not break lines.
         and file.name != "REPORT.md"
     ]
     assert wide == []
@@ -137,7 +140,7 @@ def test_every_package_that_is_imported_is_pinned():
     pins = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
     names = {"absl-py": "absl", "orbax-checkpoint": "orbax", "pillow": "PIL"}
     known = {names.get(pin, pin.replace("-", "_")) for pin in pins} | {"tests"}
-    # These scripts run where transformers is installed, in an environment of its own.
+    # Scripts that compare with transformers run in an environment of their own.
     apart = {"torch", "transformers", "peft"}
     found = set()
     for file in tracked("*.py"):

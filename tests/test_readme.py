@@ -1,4 +1,4 @@
-"""The Python lines of the README run as they stand, in order, and what they define can be used."""
+"""The Python blocks of the README run one after another, and what they define can be used."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# What the README says of the task and the rule that its blocks define.
+# Checks what the README says about the task and the rule that its blocks define.
 THEN = """
 assert Doubling(largest=10).open(0, None).test[1] == 3
 assert Doubling().text(21) == ("Double 21", "42")

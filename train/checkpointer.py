@@ -1,35 +1,38 @@
-"""The trainer's checkpoints: weights, optimizer, step and data position, saved as one by orbax."""
+"""Checkpoints of a training run: weights, optimizer, step and data position, by orbax."""
 
+import collections
 import errno
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from train.step import TrainState
 
-# What a checkpoint takes beside its arrays: metadata of every array.
+# Disk space that a checkpoint takes beside its arrays: metadata of every array.
 MARGIN_BYTES = 2 << 20
 
 
 class Checkpointer:
-    """Numbered checkpoints under workdir/checkpoints; each appears whole or not at all.
+    """Numbered checkpoints in workdir/checkpoints. Each appears whole or not at all.
 
-    Items of a checkpoint: "params" (the trained weights, or their running mean if the run has one),
-    "optimizer" (its state, the step, and the trained weights beside a running mean), "data" (the
-    iterator's state) and "model" (what it takes to build the model; see
-    diffusiongemma/formats/orbax.py). Frozen weights are not in it: they are the run's init's.
+    A checkpoint has four items:
+      params: the trained weights, or their running mean if the run has one.
+      optimizer: the optimizer's state and the step; with a running mean, the trained weights too.
+      data: the state of the data iterator.
+      model: what it takes to build the model again (diffusiongemma/formats/orbax.py reads it).
+
+    Frozen weights are not saved. They are those of the checkpoint that the run started from.
 
     Args:
       workdir: the run's folder.
-      keep: how many of the latest stay.
-      model: JSON-able description of the model, stored with each checkpoint.
+      keep: how many of the latest checkpoints stay.
+      model: description of the model that JSON can hold.
     """
 
-    def __init__(self, workdir: Path, keep: int, model: dict[str, Any]):
+    def __init__(self, workdir: Path, keep: int, model: dict[str, Any]) -> None:
         self.model = model
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
@@ -37,13 +40,20 @@ class Checkpointer:
         )
 
     def latest(self) -> int | None:
-        """Steps done in the newest checkpoint, None if there is none."""
+        """The number of steps done in the newest checkpoint; None if there is no checkpoint."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState, data: dict[str, Any]) -> None:
-        """Saves after step state.step, in the background; the state may be donated at once.
+        """Saves a checkpoint in the background, under the number state.step.
 
-        Raises OSError if the disk has no room for it.
+        The state's arrays are copied first, so the next step may donate them at once.
+
+        Args:
+          state: the run's state.
+          data: the state of the data iterator, which JSON can hold.
+
+        Raises:
+          OSError: the disk has no room for the checkpoint.
         """
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(state.result),
@@ -56,11 +66,21 @@ class Checkpointer:
         self._manager.save(int(state.step), args=args)
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """(state, data iterator's state) after `step`, in target's structure.
+        """Reads the checkpoint of a step.
 
-        Arrays go where the target's are, whatever mesh they were saved on. Raises ValueError if one
-        of them has another shape or dtype than the target's.
+        Args:
+          step: the checkpoint's number.
+          target: a state of this run. The checkpoint's arrays are placed where the target's are,
+            whatever mesh they were saved on.
+
+        Returns:
+          (state, data): the run's state, and the state of the data iterator.
+
+        Raises:
+          ValueError: an array of the checkpoint has another shape or dtype than the target's.
         """
+        self._manager.wait_until_finished()
+        self._check_arrays(step, target)
         restored = self._manager.restore(
             step,
             args=ocp.args.Composite(
@@ -71,33 +91,50 @@ class Checkpointer:
         )
         rest, result = restored["optimizer"], restored["params"]
         params, ema = (result, None) if target.ema is None else (rest["params"], result)
-        state = TrainState(rest["step"], params, rest["state"], ema)
-        for wanted, found in zip(jax.tree.leaves(target), jax.tree.leaves(state), strict=True):
-            if jnp.shape(wanted) != jnp.shape(found) or wanted.dtype != found.dtype:
-                raise ValueError(
-                    f"checkpoint {step} holds {found.dtype}{jnp.shape(found)} where this run has "
-                    f"{wanted.dtype}{jnp.shape(wanted)}"
-                )
-        return state, restored["data"]
+        return TrainState(rest["step"], params, rest["state"], ema), restored["data"]
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
+        """Waits until the last checkpoint is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
 
+    def _check_arrays(self, step: int, target: TrainState) -> None:
+        """Raises ValueError if a checkpoint's arrays differ from the target's in shape or dtype."""
+        # Orbax would cast arrays to the target's dtype without a word. Its description of a
+        # checkpoint orders arrays in its own way, so they are counted here and not paired.
+        for item, tree in (("params", target.result), ("optimizer", _rest(target))):
+            folder = self._manager.directory / str(step) / item
+            saved = ocp.StandardCheckpointHandler().metadata(folder).tree
+            found, wanted = _arrays(saved), _arrays(tree)
+            if found != wanted:
+                other, own = (" ".join(sorted(part)) for part in (found - wanted, wanted - found))
+                raise ValueError(
+                    f"checkpoint {step} holds other arrays than this run: {other or 'none'} where "
+                    f"the run has {own or 'none'}: start the run in a new --workdir"
+                )
+
     def _check_space(self, args: ocp.args.Composite) -> None:
-        # Looked at before, for orbax meets a full disk in several threads, loudly.
+        """Raises OSError if the disk lacks the space that a checkpoint takes."""
+        # Without this check, orbax would fail in several threads and print a traceback of each.
         arrays = jax.tree.leaves([args["params"].item, args["optimizer"].item])
         needed, folder = sum(x.nbytes for x in arrays) + MARGIN_BYTES, self._manager.directory
         free = shutil.disk_usage(folder).free
         if free < needed:
+            latest = self.latest()
+            kept = f"the one of step {latest} is whole" if latest else "there is no earlier one"
             message = (
                 f"no space left for a checkpoint ({needed >> 20} MiB needed, {free >> 20} free); "
-                f"that of step {self.latest()} is whole: make room and start the run again"
+                f"{kept}: make room and start the run again"
             )
             raise OSError(errno.ENOSPC, message, str(folder))
 
 
+def _arrays(tree: Any) -> collections.Counter[str]:
+    """How many arrays of each dtype and shape a tree has."""
+    return collections.Counter(f"{x.dtype}{list(x.shape)}" for x in jax.tree.leaves(tree))
+
+
 def _rest(state: TrainState) -> dict[str, Any]:
+    """The checkpoint item "optimizer"."""
     rest = {"step": state.step, "state": state.opt_state}
     return rest if state.ema is None else rest | {"params": state.params}

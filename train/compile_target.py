@@ -40,10 +40,14 @@ gpu_device_info {
 
 
 def devices(target: CompileTarget, num: int) -> list[jax.Device]:
-    """`num` devices to compile for. A program compiled for "h100" cannot run here.
+    """Devices to compile for. A program that is compiled for "h100" cannot run on this machine.
+
+    Args:
+      target: the kind of device.
+      num: the number of devices.
 
     Raises:
-      ValueError: there is no compiler for the target; the message names the packages to install.
+      ValueError: there is no compiler for the target. The message names the packages to install.
     """
     if target == "cpu":
         return jax.devices("cpu")[:num]

@@ -1,6 +1,6 @@
-"""A run: everything that its result depends on, as frozen dataclasses.
+"""The config of a training run: everything that its result depends on, as frozen dataclasses.
 
-A config file gives only what a run chooses; the defaults are in the dataclasses alone.
+A config file (configs/*.py) gives only what its run chooses. All defaults are in the dataclasses.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from train.optimizer import OptimizerConfig
 
 
 class ConfigError(SettingsError):
-    """A field that is unknown, missing or out of range."""
+    """A field of a config is unknown, missing, of another type or out of range; one line."""
 
 
-# What a field of config.data is called now, by its name before there were tasks.
-KINDS = {
+# Workdirs from before there were tasks have a field data.kind: its value -> the task's name.
+TASK_OF_KIND = {
     "tasks": "base_mixture",
     "sudoku": "sudoku",
     "csv": "sudoku",
@@ -34,11 +34,13 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What a run learns. In a config file the settings of the task stand beside these fields:
+    """The task that a run learns, and how long its prompts may be.
+
+    In a config file the settings of the task stand beside these fields:
     `data = {"task": "sudoku", "prompt_length": 104, "clues": "38-50"}`.
 
     Attributes:
-      name: the task's name, "task" in a config file; see data/tasks/registry.py.
+      name: the task's name (data/tasks/registry.py). A config file calls this field "task".
       prompt_length: P, the room for a prompt, in tokens.
       task: the task with its settings.
     """
@@ -49,10 +51,13 @@ class DataConfig:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "DataConfig":
-        """From the fields of a config file; raises ConfigError.
+        """Builds a DataConfig from the fields of a config file.
 
         Settings that only other tasks have are left out, so that a command line can name another
-        task than the config file does; `unused` lists them.
+        task than the config file does. `unused` lists them.
+
+        Raises:
+          ConfigError: a field is unknown, missing, of another type or out of range.
         """
         missing = [f"data.{name}" for name in ("task", "prompt_length") if name not in fields]
         if missing:
@@ -69,7 +74,11 @@ class DataConfig:
 
     @staticmethod
     def unused(fields: Mapping[str, Any]) -> list[str]:
-        """The settings among these fields that the task lacks and another task has."""
+        """The names among these fields that are settings of other tasks only.
+
+        Raises:
+          ConfigError: there is no such task as fields["task"].
+        """
         try:
             own = {field.name for field in dataclasses.fields(task_class(fields["task"]))}
         except ValueError as error:
@@ -78,18 +87,20 @@ class DataConfig:
         return sorted(k for k in others if is_setting_of_another(k, fields["task"]))
 
     def to_fields(self) -> dict[str, Any]:
-        """What from_fields takes, with every setting."""
+        """The fields that from_fields takes, with all settings of the task."""
         settings = dataclasses.asdict(self.task)
         return {"task": self.name, "prompt_length": self.prompt_length, **settings}
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """LoRA factors.
+    """LoRA factors, and the linear maps that get them (diffusiongemma/lora.py).
 
     Attributes:
-      rank: r; 0 trains the full weights instead.
-      alpha, pattern: as of lora.add_lora.
+      rank: r, the rank of the factors. With 0 there are no factors, and all weights are trained.
+      alpha: scale of the factors, before it is divided by the rank.
+      pattern: regular expression that is searched in the paths of linear maps, such as
+        "layers.3.attention.q". Matching maps get factors.
     """
 
     rank: int = 0
@@ -102,14 +113,24 @@ class EvalConfig:
     """Evaluation while training (train/validation.py).
 
     Attributes:
-      every: steps between evaluations; 0 for none.
-      num: held-out items.
-      batch_size: items answered together.
+      every: number of steps between evaluations; 0 for no evaluation.
+      num: number of held-out items to evaluate; fewer if the task has fewer.
+      batch_size: number of items that are answered together.
+
+    Raises:
+      ConfigError: a field is out of range.
     """
 
     every: int = 0
     num: int = 64
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ConfigError(f"eval.every must be 0 or more, not {self.every}")
+        for name in ("num", "batch_size"):
+            if self.every and getattr(self, name) < 1:
+                raise ConfigError(f"eval.{name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,19 +139,31 @@ class RunConfig:
 
     Attributes:
       seed: random seed of weights, noise and the order of the data.
-      steps: optimizer steps.
+      steps: number of optimizer steps.
       batch_size: B, rows of a step.
-      data, loss, optimizer, lora, eval, sampler: see their classes.
-      preset, overrides: the ModelConfig of a model that starts from random weights.
+      data: the task, and the room for its prompts.
+      loss: what a training example consists of, and how its losses are weighted.
+      optimizer: the optimizer and its learning rate.
+      preset: name of the ModelConfig of a model that starts from random weights.
+      overrides: fields of that ModelConfig to change, name -> value.
       init: a checkpoint folder to start from; then preset and overrides are not used.
       dtype: dtype of the weights, "float32" or "bfloat16".
-      mesh: devices; a run may go on on another mesh (see sharding.MeshConfig).
-      accumulate: parts of the batch. Their gradients are computed one after another and averaged.
-      remat: whether gradients compute activations anew instead of keeping them, which saves memory.
-      ema: decay of a running mean of the trained weights. The mean is then evaluated and saved as
-        the result. 0 for none.
-      log_every, checkpoint_every: steps between lines of the log, and between checkpoints.
+      lora: LoRA factors, if they are trained instead of the weights.
+      eval: evaluation while training.
+      sampler: settings of the sampler for evaluation. They are saved beside the result.
+      mesh: how the devices are divided. A stopped run may go on on another mesh.
+      accumulate: number of parts of a batch. Gradients of the parts are computed one after another
+        and averaged.
+      remat: whether the backward pass computes activations anew instead of keeping them. This saves
+        memory and costs time.
+      ema: decay rate of a running mean of the trained weights. The mean is evaluated and saved as
+        the result. 0 for no mean.
+      log_every: number of steps between lines of the log.
+      checkpoint_every: number of steps between checkpoints.
       keep: how many of the latest checkpoints stay.
+
+    Raises:
+      ConfigError: fields are out of range or do not fit together.
     """
 
     seed: int
@@ -154,7 +187,7 @@ class RunConfig:
     checkpoint_every: int = 500
     keep: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in (
             *("steps", "batch_size", "accumulate"),
             *("log_every", "checkpoint_every", "keep"),
@@ -175,7 +208,7 @@ class RunConfig:
                 f"give one of preset (random weights) and init (a checkpoint folder), {given}"
             )
         if self.dtype not in ("float32", "bfloat16"):
-            raise ConfigError(f"dtype is 'float32' or 'bfloat16', not '{self.dtype}'")
+            raise ConfigError(f"dtype must be 'float32' or 'bfloat16', not '{self.dtype}'")
         if self.optimizer.schedule == "cosine" and self.optimizer.warmup >= self.steps:
             raise ConfigError(
                 f"optimizer.warmup {self.optimizer.warmup} leaves nothing of a run of {self.steps} "
@@ -184,7 +217,9 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "RunConfig":
-        """The run of a config file's or a workdir's fields, those of before tasks included.
+        """Builds a RunConfig from the fields of a config file or of a workdir's config.json.
+
+        The fields of a workdir from before there were tasks are understood too.
 
         Raises:
           ConfigError: a field is unknown, missing, of another type or out of range.
@@ -200,20 +235,26 @@ class RunConfig:
             raise ConfigError(str(error)) from None
 
     def to_fields(self) -> dict[str, Any]:
-        """What from_dict takes, with every field."""
+        """The fields that from_dict takes, all of them."""
         return dataclasses.asdict(self) | {"data": self.data.to_fields()}
 
     def to_json(self) -> str:
+        """All fields as a JSON text, as a workdir's config.json has them."""
         return json.dumps(self.to_fields(), indent=2, sort_keys=True, default=list) + "\n"
 
 
 def _with_task(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of config.data of a run from before tasks, as they are called now."""
+    """The fields of config.data, with those of a run from before tasks under today's names.
+
+    Raises:
+      ConfigError: data.kind has an unknown value.
+    """
     if "kind" not in data:
         return data
     kind, clues = data["kind"], data.get("clues", (40, 50))
-    if kind not in KINDS:
-        raise ConfigError(f"data.kind {kind!r} is none of {', '.join(KINDS)}: give data.task")
+    if kind not in TASK_OF_KIND:
+        known = ", ".join(TASK_OF_KIND)
+        raise ConfigError(f"data.kind {kind!r} is none of {known}: give data.task instead")
     settings = {
         "tasks": {},
         "sudoku": {"box": data.get("box", 3), "clues": "-".join(map(str, clues))},
@@ -224,14 +265,18 @@ def _with_task(data: Mapping[str, Any]) -> Mapping[str, Any]:
         },
         "chat": {"path": data.get("path", "")},
     }
-    return {"task": KINDS[kind], "prompt_length": data["prompt_length"], **settings[kind]}
+    return {"task": TASK_OF_KIND[kind], "prompt_length": data["prompt_length"], **settings[kind]}
 
 
 def differences(old: str, new: str) -> list[str]:
-    """Fields (dotted) in which two to_json() texts differ, as "name: old -> new".
+    """The fields in which two texts of to_json() differ.
 
-    The mesh is not compared: a run may go on on another one. A field that is younger than the old
-    text counts as at its default, for that is what was done before the field existed.
+    The mesh is not compared, because a run may go on on another mesh. A field that the old text
+    lacks, because it was added later, counts as at its default: the default is what a run did
+    before the field existed.
+
+    Returns:
+      a line for each field: "name: old -> new", such as "optimizer.peak_lr: 0.002 -> 0.001".
     """
     with contextlib.suppress(ConfigError):
         old = RunConfig.from_dict(json.loads(old)).to_json()
@@ -244,6 +289,7 @@ def differences(old: str, new: str) -> list[str]:
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts by their dotted names."""
     if not isinstance(tree, dict):
         return {prefix.rstrip("."): tree}
     flat = {}

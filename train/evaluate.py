@@ -5,9 +5,9 @@
     python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \
         --generate=64 --out=DIR
 
-Writes REPORT.md with its images, results.json and answers.csv to --out. The sampler's settings are
-those of the checkpoint's generation_config.json, or the published ones; flags win. The settings of
-the task are flags too: --task=NAME --help lists them.
+The command writes REPORT.md with its images, results.json and answers.csv to --out. Settings of the
+sampler come from flags, else from the checkpoint's generation_config.json, else they are the
+published ones. The settings of the task are flags too: --task=NAME --help lists them.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from sample.config_flags import define_fields, given_fields
 from sample.step import SamplerConfig
 from train.evaluation import Evaluation
 from train.report import headline, write_report
-from train.results import Plan, measure
+from train.results import EvaluationPlan, measure
 
 SAMPLER_FLAGS = (
     "max_steps",
@@ -41,12 +41,20 @@ SAMPLER_FLAGS = (
 
 
 def define_task(values: flags.FlagValues) -> None:
-    help = f"What is asked: {', '.join(TASKS)}, or MODULE:CLASS."
+    """Defines the flag --task."""
+    help = f"Name of the task: {', '.join(TASKS)}, or MODULE:CLASS."
     flags.DEFINE_string("task", "sudoku", help, flag_values=values)
 
 
 def named_task(argv: Sequence[str]) -> type[Task]:
-    """The task that a command line names; its settings are flags, so it must be known first."""
+    """The class of the task that a command line names.
+
+    The settings of the task are flags, so the task must be known before all flags are defined.
+
+    Raises:
+      TaskError: there is no such task.
+      flags.Error: --task has no value.
+    """
     values = flags.FlagValues()
     define_task(values)
     values(argv, known_only=True)
@@ -54,26 +62,39 @@ def named_task(argv: Sequence[str]) -> type[Task]:
 
 
 def define_items(values: flags.FlagValues, task: type[Task]) -> None:
-    """The flags of load_items: which items of a task are asked."""
+    """Defines the flags that load_items reads: they say which items of a task are asked."""
     define_task(values)
     for name, help in {
-        "file": "File of items to ask, all of them. Sudoku reads CSV files with the columns puzzle "
-        "and solution, conversations JSONL files.",
-        "generate": "Number of held-out items. Several ranges of --clues take one number each, "
-        "such as 256,64, or one for all.",
+        "file": "File with the items to ask. The sudoku task reads CSV files with the columns "
+        "puzzle and solution. The conversations task reads JSONL files.",
+        "generate": "Number of held-out items to ask. With several ranges of --clues, give one "
+        "number for each range, such as 256,64, or one number for all.",
     }.items():
         flags.DEFINE_string(name, None, help, flag_values=values)
     flags.DEFINE_alias("puzzles", "file", flag_values=values)
     for name, default, least, help in (
-        ("limit", None, 1, "Number of items to take from the file, from its start; default: all."),
-        ("seed", 0, 0, "Random seed of the items and of the sampler's noise."),
+        ("limit", None, 1, "Number of items to take from the start of the file; default: all."),
+        ("seed", 0, 0, "Random seed of generated items and of the sampler's noise."),
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
     define_fields(values, task, [field.name for field in dataclasses.fields(task)])
 
 
 def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]:
-    """The task and its items as the flags tell; raises ValueError."""
+    """Makes the task and its items as the flags say.
+
+    Args:
+      values: the parsed flags.
+      check: is called with each conversation of a file, and raises ValueError for one that cannot
+        be used.
+
+    Returns:
+      (task, items).
+
+    Raises:
+      ValueError: flags do not fit together, or the items cannot be used.
+      OSError: the file cannot be read.
+    """
     cls = task_class(values.task)
     settings = given_fields(values, [field.name for field in dataclasses.fields(cls)])
     task = make_task(values.task, settings, "--")
@@ -82,15 +103,18 @@ def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]
     if values.file is not None:
         return task, task.read(values.file, values.limit, check)
     if values.limit is not None:
-        raise ValueError("--limit is for --file, not for --generate")
+        raise ValueError("--limit is for --file: with --generate=N, N is the number of items")
     counts = [part.strip() for part in values.generate.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in counts):
-        raise ValueError(f"--generate={values.generate}: not a number of {task.noun}s, or several")
+        raise ValueError(
+            f"--generate={values.generate}: give a number of {task.noun}s such as 256, or several "
+            "such as 256,64"
+        )
     return task, task.held_out(values.seed, [int(part) for part in counts], check)
 
 
 def define_flags(task: type[Task]) -> flags.FlagValues:
-    """The command's flags, in a set of their own."""
+    """The command's flags, those of the task included, in a FlagValues of their own."""
     values = flags.FlagValues()
 
     def text(name: str, default: str | None, help: str) -> None:
@@ -100,17 +124,22 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
 
     text("checkpoint", None, "Folder of a checkpoint or an adapter, or a training run's workdir.")
-    text("base", None, "Folder of an adapter's base; default: the folder that the adapter names.")
+    text("base", None, "Folder of the adapter's base; default: the folder that the adapter names.")
     text("tokenizer", None, "A tokenizer.json; default: the checkpoint's, else the repository's.")
     define_items(values, task)
-    text("out", None, "Folder for the report. It is made if need be.")
+    text("out", None, "Folder for the report. It is made if it does not exist.")
     number("batch_size", 64, "Number of items that are denoised together.")
     number("canvases", 1, "Number of canvases that an answer may take.")
-    text("budgets", "1,2,4,8,16,32,48", "Step budgets to compare; empty: none.")
-    number("budget_items", 128, "Number of items that each step budget is tried on.")
+    text("budgets", "1,2,4,8,16,32,48", "Numbers of denoising steps to compare; empty: none.")
+    number("budget_items", 128, "Number of items that are asked with each number of steps.")
     flags.DEFINE_alias("budget_puzzles", "budget_items", flag_values=values)
-    number("replay", None, "Item to show step by step, from 0; default: a typical one.", 0)
-    help = "Also run all steps, without early stopping."
+    number(
+        "replay",
+        None,
+        "Number of the item to show step by step, from 0; default: a typical one.",
+        0,
+    )
+    help = "Whether to answer all items also with all steps, without early stopping."
     flags.DEFINE_bool("full_steps", True, help, flag_values=values)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     cli.define_jit(values)
@@ -118,7 +147,7 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit status, 2 for what the user can put right."""
+    """Runs the command. Returns its exit status: 0, or 2 for an error that the user can correct."""
     try:
         values = define_flags(named_task(argv))
     except (ValueError, flags.Error) as error:
@@ -127,20 +156,23 @@ def main(argv: list[str]) -> int:
 
 
 def _run(values: flags.FlagValues, argv: list[str]) -> None:
+    """Evaluates as the flags say, and writes the report."""
     if not values.checkpoint or not values.out:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, given = Path(values.out), given_fields(values, SAMPLER_FLAGS)
-    plan = Plan(values.full_steps, _budgets(values.budgets), values.budget_items, values.replay)
+    budgets = _budgets(values.budgets)
+    plan = EvaluationPlan(values.full_steps, budgets, values.budget_items, values.replay)
     cli.check_out(out)
     compile_cache.enable()
-    # What is wrong with flags is told before anything is read.
+    # The checkpoint is opened when a line of a file must be checked. Until then, wrong flags are
+    # reported before anything is read.
     opened = functools.cache(
         lambda: Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
     )
     task, items = load_items(values, lambda c: opened().template.example(*c))
     if values.replay is not None and values.replay >= len(items):
         last = len(items) - 1
-        raise ValueError(f"--replay={values.replay}: there are {task.noun}s 0..{last}")
+        raise ValueError(f"--replay={values.replay}: choose one of the {task.noun}s 0..{last}")
     checkpoint = opened()
     sampler = SamplerConfig(**(checkpoint.sampler_defaults | given))
     size = sampler.canvas_size or checkpoint.config.canvas_size
@@ -166,9 +198,10 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
 
 
 def _budgets(text: str) -> tuple[int, ...]:
+    """The numbers of steps that --budgets names, ascending and each once; raises ValueError."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"--budgets={text}: not numbers of steps such as 1,2,4,8")
+        raise ValueError(f"--budgets={text}: give numbers of steps such as 1,2,4,8")
     return tuple(sorted({int(part) for part in parts}))
 
 

@@ -1,4 +1,4 @@
-"""Answers a task's items with the sampler, scores the answers and sums them up."""
+"""Lets the sampler answer a task's items, scores the answers and sums them up."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -28,12 +28,13 @@ class Outcome:
     """The answers to N items under one setting of the sampler. K is the number of canvases.
 
     Attributes:
-      answers: [N] object, the texts.
-      scores: measure -> [N] float64, what Task.score gives.
-      steps: [N, K] int32, calls of denoise for each canvas; 0 for a canvas that was not begun.
-      valid_tokens: [N, K] int32, tokens up to and with the first stop token.
-      seconds: [N] float64, an item's part of its batch's time, without compilation.
-      compile_seconds: tracing and compilation.
+      answers: [N] object, the texts of the answers.
+      scores: name of a measure -> [N] float64, the values that Task.score gives.
+      steps: [N, K] int32, denoising steps of each canvas; 0 for a canvas that was not begun.
+      valid_tokens: [N, K] int32, tokens of each canvas up to the first stop token and with it.
+      seconds: [N] float64, the time of an item's batch divided by the number of its items, without
+        compilation.
+      compile_seconds: seconds of tracing and compilation, all batches together.
     """
 
     answers: np.ndarray
@@ -45,11 +46,15 @@ class Outcome:
 
     @property
     def exact(self) -> np.ndarray:
-        """[N] bool, the right answers."""
+        """[N] bool, which answers are right."""
         return self.scores["exact"] == 1
 
     def take(self, rows: np.ndarray) -> "Outcome":
-        """The items at `rows`, any NumPy index; compile_seconds stays."""
+        """The outcome of some items; compile_seconds stays that of all.
+
+        Args:
+          rows: any NumPy index of the N items: numbers, or a bool for each.
+        """
         arrays = ("answers", "steps", "valid_tokens", "seconds")
         taken = {name: getattr(self, name)[rows] for name in arrays}
         scores = {name: values[rows] for name, values in self.scores.items()}
@@ -57,17 +62,20 @@ class Outcome:
 
 
 class Evaluation:
-    """A model and the items that it is asked. An item's noise depends on the seed and its own
-    prompt alone, not on its batch.
+    """A model and the items that it is asked.
+
+    An item's noise depends on the seed and on its own prompt, and not on the other items of its
+    batch.
 
     Args:
-      model: its vocabulary covers the tokenizer's.
+      model: the model. Its vocabulary must cover the tokenizer's.
       template: turns conversations into prompts.
-      task: asks and scores.
+      task: the task that the items belong to. It scores the answers.
       items: at least one item of the task.
-      canvases: K, canvases that an answer may take.
+      canvases: K, the number of canvases that an answer may take.
       seed: random seed of the sampler's noise.
-      batch_size: items denoised together. The last batch is filled up with repeats.
+      batch_size: number of items that are denoised together. The last batch is filled up with
+        repeated items, whose answers are dropped.
 
     Raises:
       ValueError: there are no items, or the model's vocabulary is too small.
@@ -83,7 +91,7 @@ class Evaluation:
         canvases: int = 1,
         seed: int = 0,
         batch_size: int = 64,
-    ):
+    ) -> None:
         if not items:
             raise ValueError(f"no {task.noun}s to evaluate")
         check_vocabulary(model, template.tokenizer)
@@ -102,14 +110,19 @@ class Evaluation:
         rows: np.ndarray | None = None,
         progress: Callable[[int], Any] | None = None,
     ) -> Outcome:
-        """Answers the items at `rows`, or all of them, and scores the answers.
+        """Answers items and scores the answers.
 
         Args:
-          sampler: max_new_tokens and trajectory are not used.
-          progress: is called with the number of items that a batch has done.
+          sampler: the sampler's settings. Its max_new_tokens and trajectory are not used.
+          rows: [N] int, the numbers of the items to answer; None for all items.
+          progress: is called after each batch with the number of its items.
+
+        Returns:
+          the answers and their scores, in the order of `rows`.
 
         Raises:
-          ValueError: the canvases are too small for the right answers, or the model's context is.
+          ValueError: the canvases are too small for a right answer, or the model's context is too
+            small for a prompt and its answer.
         """
         rows = np.arange(len(self.items)) if rows is None else np.asarray(rows)
         sampler = self._for_items(sampler)
@@ -137,7 +150,15 @@ class Evaluation:
         return Outcome(answers, scores, **counts, seconds=seconds, compile_seconds=compiling)
 
     def replay(self, row: int, sampler: SamplerConfig) -> Replay:
-        """Every step of an item's first canvas: what run() did with it."""
+        """Answers one item again, as `run` does, and keeps every step of its first canvas.
+
+        Args:
+          row: the number of the item.
+          sampler: the sampler's settings.
+
+        Raises:
+          ValueError: as `run`.
+        """
         sampler = dataclasses.replace(self._for_items(sampler), trajectory=True)
         out = self._generate(np.array([row]), sampler)
         taken, tokenizer = out.steps[0, 0], self.template.tokenizer
@@ -153,6 +174,7 @@ class Evaluation:
         )
 
     def _for_items(self, sampler: SamplerConfig) -> SamplerConfig:
+        """The sampler's settings with the length of the answers; raises ValueError if too small."""
         size = sampler.canvas_size or self.config.canvas_size
         longest = max(map(len, self._answers))
         if longest > self.canvases * size:
@@ -166,13 +188,17 @@ class Evaluation:
         )
 
     def _generate(self, rows: np.ndarray, sampler: SamplerConfig) -> Generation:
+        """Generates the answers to the items with these numbers, in one batch."""
         key = jax.random.key(self.seed)
         return generate(self._model, self.tokens[rows], self.mask[rows], key, sampler)
 
 
 def typical(outcome: Outcome) -> int:
-    """The first of the right answers (of all, if none is right) that took the median of their
-    steps."""
+    """The number of an item whose answer took a typical number of steps.
+
+    The item is right, if any is, and its number of steps is the closest to the median of the right
+    answers (of all answers, if none is right). Of several such items it is the first.
+    """
     rows = np.flatnonzero(outcome.exact)
     rows = rows if rows.size else np.arange(len(outcome.exact))
     steps = outcome.steps[rows].sum(axis=1)
@@ -180,12 +206,19 @@ def typical(outcome: Outcome) -> int:
 
 
 def summarize(outcome: Outcome, bins: Bins) -> dict[str, Any]:
-    """All figures of one outcome as plain numbers, overall and by bin.
+    """Sums up one outcome in plain numbers, for all items and for each bin.
+
+    Args:
+      outcome: the answers to N items.
+      bins: how the items are divided.
 
     Returns:
-      shares() of all items, and "steps" {"mean", "quartiles", "effective"}, "tokens_per_forward",
-      "seconds_per_item", "compile_seconds" and "bins" {title: {name: shares()}}, of bins with
-      items in them.
+      the fields of shares(outcome), and:
+        steps: {"mean", "quartiles", "effective"}, denoising steps of an answer. "effective" is
+          defined in docs/MODEL.md (Measures).
+        tokens_per_forward: also defined there.
+        seconds_per_item, compile_seconds: seconds.
+        bins: {title: {name: shares()}}, for bins that have items.
     """
     begun = outcome.steps > 0
     steps, valid = outcome.steps[begun], outcome.valid_tokens[begun]
@@ -207,15 +240,23 @@ def summarize(outcome: Outcome, bins: Bins) -> dict[str, Any]:
 
 
 def by_bin(outcome: Outcome, parts: dict[str, np.ndarray]) -> dict[str, Any]:
-    """{name: shares()} of each bin with items in it."""
+    """shares() of each bin that has items.
+
+    Args:
+      outcome: the answers to N items.
+      parts: name of a bin -> [N] bool, which items are in it.
+    """
     return {name: shares(outcome.take(rows)) for name, rows in parts.items() if rows.any()}
 
 
 def shares(outcome: Outcome) -> dict[str, Any]:
-    """{"count": N, "mean_steps", and each measure}, of at least one item.
+    """The mean of each measure over N items, at least one, with its interval.
 
-    A measure is {"rate", "low", "high", "count"} with the 95 % Wilson interval of N items. For a
-    measure that is itself a share of an item ("parts"), that interval is wider than it need be.
+    Returns:
+      {"count": N, "mean_steps": denoising steps of an answer, and for each measure its name ->
+      {"rate", "low", "high", "count"}}. "rate" is the mean; "low" and "high" are the ends of the
+      95 % Wilson interval of N trials. For a measure with values between 0 and 1, such as "parts",
+      this interval is wider than necessary.
     """
     count = len(outcome.answers)
     figures: dict[str, Any] = {"count": count}
@@ -228,7 +269,12 @@ def shares(outcome: Outcome) -> dict[str, Any]:
 
 
 def paired(early: Outcome, full: Outcome) -> dict[str, int]:
-    """How often both, one or neither of two outcomes was exact, and how often they agreed."""
+    """Compares two outcomes of the same items, with early stopping and with all steps.
+
+    Returns:
+      numbers of items: "both", "only_early_stop", "only_all_steps" and "neither" say whose answer
+      is right; "same_answer" counts equal answers.
+    """
     return {
         "both": int(np.sum(early.exact & full.exact)),
         "only_early_stop": int(np.sum(early.exact & ~full.exact)),

@@ -31,29 +31,33 @@ from train.validation import HeldOut
 
 
 def train(config: RunConfig, workdir: Path) -> Path:
-    """Trains to config.steps, from where the workdir's last checkpoint stopped.
+    """Trains a run to its end. It begins where the last checkpoint in the workdir stopped, if any.
 
-    Writes to workdir: config.json, checkpoints/, metrics.jsonl, tb/, and at the end model/. The
-    last is the result in the released layout with LoRA factors merged in; adapter/ has the factors
-    alone. Beside the weights lie the tokenizer, the chat template and the sampler's settings, as
-    far as the init's folder has them. A quantized init gives no model/, because factors cannot be
-    merged into it.
+    While it trains, the run writes config.json, checkpoints/, metrics.jsonl and tb/ to its workdir.
+    At the end it writes:
+      model/: the trained model in the released layout, with LoRA factors merged in. A run from
+        quantized weights has no model/, because factors cannot be merged into such weights.
+      adapter/: the LoRA factors alone, if the run trained factors beside a checkpoint.
+    The tokenizer and the chat template are copied from the folder of config.init, if it has them.
+    They lie beside the weights with the sampler's settings.
 
-    With several processes (jax.distributed) each reads its part of every batch, and the first
-    writes the figures. model/ and adapter/ are then left to
-    `python -m scripts.convert --from=WORKDIR`.
+    With several processes (jax.distributed), each process reads its part of every batch, and the
+    first process writes the figures. Then there is no model/ and no adapter/:
+    `python -m scripts.convert --from=WORKDIR` makes them.
 
     Args:
-      config: the run. A workdir of another config is refused (ConfigError names the fields).
-      workdir: the run's folder. It is made if need be.
+      config: the run.
+      workdir: the run's folder. It is made if it does not exist.
 
     Returns:
-      The path of model/, or of adapter/ if there is no model/; with several processes, of the
-      workdir.
+      the path of model/, or of adapter/ if there is no model/. With several processes it is the
+      path of the workdir.
 
     Raises:
-      NonFiniteLoss: at the first step whose loss is not finite; earlier checkpoints stay.
-      ConfigError, ValueError: a bad config, workdir, checkpoint or data.
+      NonFiniteLoss: the loss became NaN or infinite. Earlier checkpoints stay.
+      ConfigError: the config does not fit, or the workdir belongs to another config.
+      ValueError: the checkpoint, the tokenizer or the data cannot be used.
+      OSError: a file cannot be read or written.
     """
     mesh = config.mesh.make()
     with jax.set_mesh(mesh):
@@ -61,11 +65,12 @@ def train(config: RunConfig, workdir: Path) -> Path:
 
 
 def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
+    """Does the work of `train`, on the devices of a mesh."""
     if config.init:
         start = Checkpoint.open(config.init)
     else:
         start = Checkpoint.fresh(ModelConfig.preset(config.preset, **config.overrides))
-    # Data come first: what is wrong with them shows before weights are read.
+    # The data are opened first, so that their faults show before weights are read.
     batches, held_out = open_data(config, start)
     model = build_model(config, start, mesh)
     if jax.process_index() == 0:
@@ -85,7 +90,7 @@ def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
     first = checkpointer.latest() or 0
     if first:
         if description["base_fingerprint"]:
-            open_checkpoint(workdir)  # refuses another base than the factors were trained on
+            open_checkpoint(workdir)  # raises an error unless the factors belong to this base
         state, position = checkpointer.restore(first, state)
         batches.set_state(position)
     log = RunLog(workdir, first, config, checkpointer.latest)
@@ -108,7 +113,16 @@ def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
 
 
 def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, Any]], HeldOut]:
-    """This process' batches of the run, and the items held out; raises ValueError, OSError."""
+    """Opens the run's data.
+
+    Returns:
+      (batches, held_out): an iterator over this process's part of each batch, and the held-out
+      items. The iterator's state is the position in the data.
+
+    Raises:
+      ValueError: a setting, a file or a line of it cannot be used.
+      OSError: a file cannot be read.
+    """
     loss = config.loss
     packer = Packer(start.template, config.data.prompt_length, loss.canvas_size, loss.num_canvases)
     task = config.data.task
@@ -124,7 +138,14 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
 
 
 def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGemma:
-    """The model that the run starts from: random weights or a checkpoint, with LoRA if wanted."""
+    """Builds the model that the run starts from, from a checkpoint or with random weights.
+
+    Raises:
+      ConfigError: the checkpoint's weights cannot be trained as the config says, or the model's
+        context is too short.
+      ValueError: the checkpoint cannot be used, or its tokenizer or the mesh does not fit the
+        model.
+    """
     dtype = jnp.dtype(config.dtype)
     if config.init:
         model = start.load(dtype=dtype, sharding=param_sharding(mesh))
@@ -136,7 +157,7 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
         if quantized_precision(model) and not config.lora.rank:
             raise ConfigError(
                 f"init: {config.init} is quantized, so its weights cannot be trained: train LoRA "
-                "factors beside them, as --config.lora.rank=8"
+                "factors beside them, for example with --config.lora.rank=8"
             )
     else:
         start.check_tokenizer()
@@ -146,9 +167,14 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
 
 
 def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
-    """Changes in the model what the run does, in place: its canvas size, and LoRA if wanted.
+    """Prepares a model for the run, in place: its canvas size, remat, and LoRA factors if wanted.
 
-    Raises ConfigError if a row of the run's batches is longer than the model's context.
+    Returns:
+      the same model.
+
+    Raises:
+      ConfigError: a row of the run's batches is longer than the model's context.
+      ValueError: no linear map matches config.lora.pattern.
     """
     loss, room = config.loss, model.config.max_length
     length = config.data.prompt_length + loss.num_canvases * loss.canvas_size
@@ -171,7 +197,7 @@ def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
 
 
 def describe(config: RunConfig, model: ModelConfig, start: Checkpoint) -> dict[str, Any]:
-    """What it takes to build the model again, stored with each checkpoint."""
+    """Describes how to build the model again. Each checkpoint holds this description."""
     adapts = config.lora.rank > 0 and config.init != ""
     return {
         "config": dataclasses.asdict(model),
@@ -183,7 +209,17 @@ def describe(config: RunConfig, model: ModelConfig, start: Checkpoint) -> dict[s
 
 
 def export(config: RunConfig, workdir: Path, start: Checkpoint, model: DiffusionGemma) -> Path:
-    """Writes adapter/ and model/ of a finished run; returns the path of model/ if there is one."""
+    """Writes model/ and adapter/ of a finished run, as `train` says.
+
+    Args:
+      config: the run.
+      workdir: the run's folder.
+      start: the checkpoint that the run started from.
+      model: the trained model. LoRA factors are merged into it.
+
+    Returns:
+      the path of model/, or of adapter/ if there is no model/.
+    """
     adapter = workdir / "adapter"
     if config.lora.rank and config.init and not adapter.exists():
         convert_checkpoint(workdir, adapter, "peft")
@@ -196,7 +232,11 @@ def export(config: RunConfig, workdir: Path, start: Checkpoint, model: Diffusion
 
 
 def claim_workdir(config: RunConfig, workdir: Path) -> None:
-    """Stores the config in the workdir; raises ConfigError if another run's is there."""
+    """Makes the workdir and stores the config in it.
+
+    Raises:
+      ConfigError: the workdir holds another config, or files that are not a run's.
+    """
     path, text = workdir / "config.json", config.to_json()
     if path.exists():
         changed = differences(path.read_text(), text)
@@ -207,6 +247,8 @@ def claim_workdir(config: RunConfig, workdir: Path) -> None:
             )
         return
     if workdir.exists() and any(workdir.iterdir()):
-        raise ConfigError(f"{workdir} is not empty and not a run's: choose a new --workdir")
+        raise ConfigError(
+            f"{workdir} is not empty and is not the folder of a run: choose a new --workdir"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     write_file(path, text.encode())

@@ -1,4 +1,8 @@
-"""The two losses of supervised fine-tuning (SPEC section 3): denoising and next token."""
+"""The two losses of supervised fine-tuning: denoising and next token (docs/MODEL.md, Losses).
+
+Shapes: B rows of a batch, P tokens of room for a prompt, C tokens of a canvas, K canvases that a
+row has room for, M noise draws, D width, V vocabulary.
+"""
 
 import dataclasses
 import functools
@@ -14,25 +18,37 @@ from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.reductions import argmax
 
 Targets = Literal["all", "answer"]
+# Name -> float32 scalar: the figures of a training step.
+Figures = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """What a training example consists of, and how its losses are weighted.
 
+    The defaults are the published recipe.
+
     Attributes:
-      canvas_size: C.
-      num_canvases: K, canvases that a row of the batch has room for.
-      noise_draws: M, noisy versions of the chosen canvas for one encoding of the row. The published
-        recipe has 1; more of them share the cost of the encoder.
-      self_conditioning: part of the noisy canvases that get a soft embedding from a first pass.
-      passes: n of these at most: equal shares of the canvases get 1, 2, ... n passes, each with the
-        soft embeddings of the one before, as the sampler's steps have. The published recipe has 1.
-      pass_temperature: divides the logits of these passes, as the sampler's do; 1 as published.
-      encoder_weight: weight of the encoder's next-token loss; with 0 it is not computed, nor the
-        last layer's attention over the text, which nothing else needs.
-      encoder_targets: the tokens that loss counts: "all" of the row's, as published, or those of
-        the "answer", from its first one on, which the prompt's last token predicts.
+      canvas_size: C, the number of tokens of a canvas.
+      num_canvases: K, the number of canvases that a row of the batch has room for.
+      noise_draws: M, the number of noisy versions of the chosen canvas. A row is encoded once for
+        all of them, so that they share the cost of the encoder.
+      self_conditioning: the share of noisy canvases, 0 to 1, that are first denoised without a
+        gradient (a first pass), so that the trained pass gets soft embeddings. The other canvases
+        get zeros.
+      passes: n, the largest number of passes before the trained one. The canvases with first
+        passes are divided into n equal groups; group i gets i passes. Each pass reads the soft
+        embeddings that the pass before it made, as the sampler's steps do.
+      pass_temperature: temperature of the soft embeddings that these passes make.
+      encoder_weight: weight of the encoder's next-token loss. With 0 that loss is not computed,
+        and the last layer's attention over the text, which only this loss needs, is left out too.
+      encoder_targets: which tokens the encoder's loss counts: "all" tokens of the row but the
+        first, or those of the "answer". The answer's first token counts too: the prompt's last
+        token predicts it.
+
+    Raises:
+      ValueError: a field is out of range, or the canvases with first passes cannot be divided
+        equally.
     """
 
     canvas_size: int
@@ -44,21 +60,29 @@ class LossConfig:
     encoder_weight: float = 1.0
     encoder_targets: Targets = "all"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        for name in ("canvas_size", "num_canvases", "noise_draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"loss.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.self_conditioning <= 1:
+            raise ValueError(
+                f"loss.self_conditioning must be from 0 to 1, not {self.self_conditioning}"
+            )
         if self.encoder_targets not in get_args(Targets):
             raise ValueError(
-                f"loss.encoder_targets is 'all' or 'answer', not '{self.encoder_targets}'"
+                f"loss.encoder_targets must be 'all' or 'answer', not '{self.encoder_targets}'"
             )
         conditioned = self.noise_draws * self.self_conditioning
         if self.noise_draws > 1 and conditioned != round(conditioned):
             raise ValueError(
-                f"loss.self_conditioning {self.self_conditioning} of {self.noise_draws} noise "
-                "draws is no whole number of them"
+                f"loss.noise_draws x loss.self_conditioning = {conditioned:g} must be a whole "
+                "number of canvases: change one of the two"
             )
         if self.passes < 1 or (self.passes > 1 and conditioned % self.passes):
             raise ValueError(
-                f"the {conditioned:g} canvases that get a first pass (loss.noise_draws x "
-                f"loss.self_conditioning) are not to be shared out over {self.passes} passes"
+                f"loss.passes {self.passes} must be at least 1 and divide the number of canvases "
+                f"that get a first pass, loss.noise_draws x loss.self_conditioning = "
+                f"{conditioned:g}"
             )
         if not self.pass_temperature > 0:
             raise ValueError(f"loss.pass_temperature must be above 0, not {self.pass_temperature}")
@@ -66,23 +90,24 @@ class LossConfig:
 
 def sft_loss(
     model: DiffusionGemma, batch: dict[str, jax.Array], key: jax.Array, config: LossConfig
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of one batch.
+) -> tuple[jax.Array, Figures]:
+    """Loss of one batch (docs/MODEL.md, Losses).
 
-    Each row is encoded once; one of its canvases, chosen uniformly, sees what comes before it
-    through the cache, and is denoised from M noise levels t ~ U(0, 1).
+    Each row is encoded once. One of its canvases is chosen uniformly. It is denoised from M noise
+    levels t ~ U(0, 1), and reads the tokens before it from the cache.
 
     Args:
-      model: in any dtype.
-      batch: "tokens" [B, P + K C] int32 (prompt, then canvases, then padding), "prompt_len" [B] and
-        "num_canvases" [B] int32.
-      key: for canvas choice, noise levels and noise.
-      config: see LossConfig.
+      model: a model of any dtype.
+      batch: "tokens" [B, P + K C] int32, each row a prompt, then canvases, then padding;
+        "prompt_len" [B] int32, tokens of each prompt; "num_canvases" [B] int32, canvases of each
+        row.
+      key: random key of the choice of canvases, the noise levels and the noise.
+      config: the settings of the losses.
 
     Returns:
-      the loss, and its parts: "denoise_loss" and (if it has a weight) "encoder_loss" in nats a
-      token, "denoise_accuracy" (argmax right, over all tokens of the noisy canvases). All float32
-      scalars.
+      (loss, figures), float32 scalars. Losses are in nats per token. The figures are
+      "denoise_loss"; "denoise_accuracy", the share of the noisy canvases' tokens for which the most
+      probable token is the right one; and "encoder_loss", if encoder_weight is not 0.
     """
     tokens, size = batch["tokens"], config.canvas_size
     which_key, level_key, noise_key = jax.random.split(key, 3)
@@ -91,7 +116,7 @@ def sft_loss(
     which = jax.random.randint(which_key, batch["num_canvases"].shape, 0, batch["num_canvases"])
     start = batch["prompt_len"] + which * size
     clean = jnp.take_along_axis(tokens, start[:, None] + jnp.arange(size), axis=1)
-    # The last canvas is nobody's context: its slots need not be looked at.
+    # No canvas has the row's last canvas in its context, so its cache slots can be cut off.
     num_slots = tokens.shape[1] - size
     layers = jax.tree.map(lambda x: x[:, :, :num_slots], cache.layers)
     context = cache._replace(layers=layers, length=start)
@@ -104,17 +129,22 @@ def sft_loss(
     denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()
 
     accuracy = jnp.mean(argmax(logits) == clean)
-    metrics = {"denoise_loss": denoise_loss, "denoise_accuracy": accuracy}
+    figures = {"denoise_loss": denoise_loss, "denoise_accuracy": accuracy}
     if encoder_loss is None:
-        return denoise_loss, metrics
-    metrics["encoder_loss"] = encoder_loss
-    return denoise_loss + config.encoder_weight * encoder_loss, metrics
+        return denoise_loss, figures
+    figures["encoder_loss"] = encoder_loss
+    return denoise_loss + config.encoder_weight * encoder_loss, figures
 
 
 def _encoded(
     model: DiffusionGemma, batch: dict[str, jax.Array], config: LossConfig
 ) -> tuple[jax.Array | None, KVCache]:
-    """The next-token loss, None if it has no weight, and the cache."""
+    """Encodes the rows of a batch.
+
+    Returns:
+      (loss, cache): the mean next-token loss in nats, a float32 scalar, or None if its weight is 0;
+      and the KV cache of all P + K C tokens.
+    """
     tokens, size = batch["tokens"], config.canvas_size
     if not config.encoder_weight:
         return model.encode(tokens, logits="none")
@@ -131,12 +161,12 @@ def _encoded(
 
 
 def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.Array:
-    """Mean cross-entropy, in nats, where it counts.
+    """Mean cross-entropy of the counted tokens, in nats; a float32 scalar.
 
     Args:
       logits: [B, N, V] float32.
-      targets: [B, N] int32.
-      counts: [B, N] bool.
+      targets: [B, N] int32, the right tokens.
+      counts: [B, N] bool, which tokens count. At least one must.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return jnp.sum(losses * counts) / jnp.sum(counts)
@@ -145,14 +175,25 @@ def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.A
 def first_passes(
     model: DiffusionGemma, noisy: jax.Array, context: KVCache, config: LossConfig
 ) -> jax.Array | None:
-    """Soft embeddings [B M, C, D] for the trained pass: of those before it, or zeros; no gradient.
+    """Makes the soft embeddings that the trained pass reads.
 
-    Only the conditioned canvases are run through passes: the first of each example's M draws (which
-    are exchangeable), or if M = 1, those of the batch's first examples. All of them take one pass,
-    and of n passes each further one is taken by an n-th of them less.
+    Only some canvases are run through first passes: the first of each row's M draws, or with M = 1
+    those of the batch's first rows. The draws of a row are exchangeable, so it does not matter
+    which are taken. All of these canvases take the first pass. With n passes, each further pass
+    leaves out another n-th of them.
+
+    Args:
+      model: the model that is trained.
+      noisy: [B M, C] int32, the noisy canvases; the M draws of a row stand together.
+      context: the cache of the B rows. Its length is where the row's canvas starts.
+      config: the settings of the losses.
+
+    Returns:
+      [B M, C, D] in the model's dtype, zeros for canvases without a first pass; None if no canvas
+      has one. No gradient flows through them.
     """
     rows, draws, passes = context.length.shape[0], config.noise_draws, config.passes
-    axis = 0 if draws == 1 else 1  # the draws of an example share its context
+    axis = 0 if draws == 1 else 1  # a row's draws share its context, so they must stay together
     canvases = noisy.reshape(rows, draws, -1)
     conditioned = round(canvases.shape[axis] * config.self_conditioning)
     if not conditioned:

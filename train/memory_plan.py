@@ -8,9 +8,9 @@ A program that is compiled for H100s (train/compile_target.py) is the program th
 its kernels. A program that is compiled for CPU devices gives an upper bound. It is compiled in
 float32, because the CPU compiler would widen bfloat16 operands and keep the copies. It also holds
 the gradients of all experts of a step at once, which `fsdp` would divide on GPUs. Quantized weights
-are counted as they are stored; what the program widens of them counts as activations. XLA's default
-scheduler for CPUs would widen all of them at once to keep its threads busy, so the plan asks for
-the scheduler that saves memory, as the one for GPUs does.
+are counted as they are stored; copies in a wider type count as activations. XLA's default
+scheduler for CPUs would widen all quantized weights at once to keep its threads busy, so the plan
+asks for the scheduler that saves memory. The scheduler for GPUs saves memory, too.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ class Size(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """The memory of a training step or of a generation.
 
     Attributes:
@@ -116,7 +116,8 @@ class Plan:
         """The plan as lines of text.
 
         Args:
-          gpu: memory of a device in GB (10^9 bytes). The last line says whether the plan fits.
+          gpu: memory of a device in GB (10^9 bytes). With it, a last line says whether the plan
+            fits. None leaves the line out.
         """
         lines = [
             self.title,
@@ -137,7 +138,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan_training(setup: TrainingSetup, target: CompileTarget | None) -> Plan:
+def plan_training(setup: TrainingSetup, target: CompileTarget | None) -> MemoryPlan:
     """Plans one training step.
 
     Args:
@@ -175,7 +176,7 @@ def plan_training(setup: TrainingSetup, target: CompileTarget | None) -> Plan:
         f"{_dtype_names(config.dtype, quantize)}; mesh {config.mesh}"
     )
     trained = _count(state.params)
-    return Plan(
+    return MemoryPlan(
         title=title,
         parameters=_parameters(setup.shape) + (trained if config.lora.rank else 0),
         trained=trained,
@@ -185,7 +186,7 @@ def plan_training(setup: TrainingSetup, target: CompileTarget | None) -> Plan:
     )
 
 
-def plan_generation(setup: GenerationSetup, target: CompileTarget | None) -> Plan:
+def plan_generation(setup: GenerationSetup, target: CompileTarget | None) -> MemoryPlan:
     """Plans the denoising of one canvas behind a full KV cache.
 
     Args:
@@ -229,7 +230,7 @@ def plan_generation(setup: GenerationSetup, target: CompileTarget | None) -> Pla
         "weights": _size(nnx.filter_state(split.state, nnx.Not(QuantizedParam))),
         "KV cache": _size(cache),
     }
-    return Plan(
+    return MemoryPlan(
         title=title,
         parameters=_parameters(shape),
         trained=0,

@@ -1,4 +1,4 @@
-"""Where a run's figures go: metrics.jsonl, TensorBoard events and the progress bar."""
+"""The places that show a run's figures: metrics.jsonl, TensorBoard events and a progress bar."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,21 @@ from diffusiongemma.formats.atomic_folder import write_file
 
 
 class MetricsWriter:
-    """Writes each step's figures to workdir/metrics.jsonl and to TensorBoard events in workdir/tb.
+    """Writes figures to workdir/metrics.jsonl and to TensorBoard events in workdir/tb.
 
-    A run that goes on from `step` drops the lines of later steps, which it will write again. Of
-    several processes, the first writes.
+    With several processes, only the first one writes.
+
+    Args:
+      workdir: the run's folder.
+      step: the step that the run goes on from, 0 for a new run. Lines of later steps are removed
+        from the file, because the run will write them again.
+
+    Attributes:
+      last: the last line that stayed in the file, {"step", and figures}; None if there is none.
     """
 
-    def __init__(self, workdir: Path, step: int):
-        self.last = None
+    def __init__(self, workdir: Path, step: int) -> None:
+        self.last: dict[str, float] | None = None
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
@@ -35,6 +42,7 @@ class MetricsWriter:
         self._events = SummaryWriter(str(workdir / "tb"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
+        """Writes the figures of a step at once."""
         if not self._writes:
             return
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
@@ -43,6 +51,7 @@ class MetricsWriter:
             self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Closes the files."""
         if not self._writes:
             return
         self._file.close()
@@ -50,9 +59,14 @@ class MetricsWriter:
 
 
 def progress_bar(total: int, done: int, title: str) -> tqdm:
-    """A bar on stderr with time left; rates count examples by the caller's postfix.
+    """A progress bar on stderr that counts steps and shows the time left.
 
-    Of several processes, the first shows it.
+    With several processes, only the first one shows it.
+
+    Args:
+      total: number of steps of the run.
+      done: number of steps done before.
+      title: the text before the bar.
     """
     return tqdm(
         total=total,

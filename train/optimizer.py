@@ -1,79 +1,96 @@
 """The optimizer and its learning-rate schedule, from plain fields of the run's config."""
 
 import dataclasses
+from typing import Any, Literal, get_args
 
 import jax
 import optax
 
+Name = Literal["adam", "adafactor"]
+Schedule = Literal["cosine", "hold"]
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Settings as the published recipes name them (SPEC section 3).
+    """Settings of the optimizer, named as in the published recipes (docs/MODEL.md, Losses).
 
     Attributes:
-      name: "adam" or "adafactor", both with weight decay in proportion to the learning rate, which
-        Adafactor takes as it is, not relative to the size of the weights.
-      peak_lr, end_lr: learning rate after the warm-up and at the end.
-      warmup: steps of linear warm-up from 0.
-      schedule: "cosine", or "hold" (stay at the peak, then fall linearly in the last part).
-      decay_fraction: length of that last part.
-      b1, b2: Adam's moments.
-      weight_decay: on matrices, not on norms, scales and scalars.
-      clip_norm: global gradient norm limit; 0 for none.
+      name: "adam" or "adafactor". Adafactor's updates are as long as the learning rate says; they
+        are not scaled by the size of the weights.
+      peak_lr: learning rate after the warm-up.
+      end_lr: learning rate at the end of the run.
+      warmup: number of steps in which the learning rate rises linearly from 0 to its peak.
+      schedule: what comes after the warm-up. "cosine" falls along a cosine to the end of the run.
+        "hold" stays at the peak and falls linearly in the last part of the run.
+      decay_fraction: length of that last part, as a fraction of the run's steps.
+      b1: decay rate of Adam's first moments (means of gradients).
+      b2: decay rate of Adam's second moments (means of squared gradients).
+      weight_decay: how far a step shrinks matrices, as a fraction of the learning rate. Norms,
+        scales and scalars are not shrunk.
+      clip_norm: limit for the norm of all gradients together; 0 for no limit.
+
+    Raises:
+      ValueError: the name or the schedule is unknown.
     """
 
-    name: str
+    name: Name
     peak_lr: float
     end_lr: float
     warmup: int
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     decay_fraction: float = 0.3
     b1: float = 0.9
     b2: float = 0.99
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.name not in get_args(Name):
+            raise ValueError(f"optimizer.name must be 'adam' or 'adafactor', not '{self.name}'")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(
+                f"optimizer.schedule must be 'cosine' or 'hold', not '{self.schedule}'"
+            )
+
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Step -> learning rate, over a run of `steps`. Raises ValueError on an unknown schedule."""
+    """The learning rate as a function of the steps done, for a run of `steps` steps."""
     if config.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(
             0.0, config.peak_lr, config.warmup, steps, config.end_lr
         )
-    if config.schedule == "hold":
-        decay = int(steps * config.decay_fraction)
-        return optax.join_schedules(
-            [
-                optax.linear_schedule(0.0, config.peak_lr, config.warmup),
-                optax.constant_schedule(config.peak_lr),
-                optax.linear_schedule(config.peak_lr, config.end_lr, decay),
-            ],
-            [config.warmup, steps - decay],
-        )
-    raise ValueError(f"optimizer.schedule is 'cosine' or 'hold', not '{config.schedule}'")
+    decay = int(steps * config.decay_fraction)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.peak_lr, config.warmup),
+            optax.constant_schedule(config.peak_lr),
+            optax.linear_schedule(config.peak_lr, config.end_lr, decay),
+        ],
+        [config.warmup, steps - decay],
+    )
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The gradient transformation. Raises ValueError on an unknown name or schedule."""
+    """The optimizer of a run of `steps` steps, with clipping, weight decay and learning rate."""
     rate = learning_rate(config, steps)
     if config.name == "adam":
         transform = optax.adamw(
             rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
         )
-    elif config.name == "adafactor":
-        # optax.adafactor would take the decay off at every step, whatever the learning rate.
+    else:
+        # optax.adafactor would apply the weight decay at full strength at every step, and not in
+        # proportion to the learning rate.
         transform = optax.chain(
             optax.scale_by_factored_rms(),
             optax.clip_by_block_rms(1.0),
             optax.add_decayed_weights(config.weight_decay, _matrices),
             optax.scale_by_learning_rate(rate),
         )
-    else:
-        raise ValueError(f"optimizer.name is 'adam' or 'adafactor', not '{config.name}'")
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
     return transform
 
 
-def _matrices(params):
+def _matrices(params: optax.Params) -> Any:
+    """Which of the parameters have two axes or more: a tree of bools."""
     return jax.tree.map(lambda x: x.ndim > 1, params)

@@ -1,24 +1,32 @@
 """The plots of the reports, as PNG bytes.
 
-Rates come as {"rate", "low", "high"} fractions with their 95 % interval, as train/evaluation.py
-makes them.
+A rate is a dict {"rate", "low", "high"}: a fraction and the ends of its 95 % interval, as
+train/evaluation.py makes them.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from data.plot_style import BLUE, DPI, GREEN, GREY, INK, ORANGE, png
 
+Rate = dict[str, float]
 
-def budget_plot(budgets: list[dict], early: dict[str, dict], measure: str) -> bytes:
-    """Right answers against the number of steps allowed, one line for each group of items.
+
+def budget_plot(
+    budgets: Sequence[dict[str, Any]], early: dict[str, dict[str, Any]], measure: str
+) -> bytes:
+    """Plots right answers against the number of denoising steps, a line for each group of items.
 
     Args:
-      budgets: {"steps", "bins": {group: {"exact": rate}}}, ascending; every item takes all its
-        steps.
-      early: group -> {"count", "mean_steps", "exact": rate}, the same items with early stopping.
-      measure: what is counted, for the axis: "puzzles solved exactly".
+      budgets: {"steps", "bins": {group: {"exact": rate}}} for each number of steps, ascending.
+        Every item takes all of the steps.
+      early: group -> {"count", "mean_steps", "exact": rate}: the same items with early stopping.
+      measure: label of the vertical axis, such as "puzzles solved exactly".
     """
     figure, axes = _figure(6.8, 4.2)
     steps = [b["steps"] for b in budgets]
@@ -41,13 +49,13 @@ def budget_plot(budgets: list[dict], early: dict[str, dict], measure: str) -> by
 
 
 def steps_histogram(steps: np.ndarray, exact: np.ndarray, max_steps: int, noun: str) -> bytes:
-    """How many steps items took, right and wrong answers stacked.
+    """Plots how many items took how many denoising steps, with right and wrong answers stacked.
 
     Args:
-      steps: [N] int.
-      exact: [N] bool.
-      max_steps: the sampler's limit.
-      noun: one item, for the axis: "puzzle".
+      steps: [N] int, steps of each item.
+      exact: [N] bool, which answers are right.
+      max_steps: the largest number of steps that an item may take.
+      noun: what an item is called, such as "puzzle".
     """
     figure, axes = _figure(6.4, 3.8)
     bins = np.arange(0.5, max_steps + 1.5)
@@ -73,13 +81,15 @@ def steps_histogram(steps: np.ndarray, exact: np.ndarray, max_steps: int, noun: 
     return png(figure)
 
 
-def before_after(groups: list[str], bars: dict[str, list[dict | None]], measure: str) -> bytes:
-    """Right answers of several models, side by side for each group of items.
+def before_after(
+    groups: Sequence[str], bars: dict[str, Sequence[Rate | None]], measure: str
+) -> bytes:
+    """Plots the right answers of several models, side by side for each group of items.
 
     Args:
-      groups: names on the x axis.
-      bars: model -> its rate in every group, None where it has no items.
-      measure: what is counted, for the axis.
+      groups: names of the groups of items, for the horizontal axis.
+      bars: name of a model -> its rate in each group, None where it has no items.
+      measure: label of the vertical axis, such as "puzzles solved exactly".
     """
     figure, axes = _figure(7.2, 4.0)
     width = 0.8 / len(bars)
@@ -102,12 +112,13 @@ def before_after(groups: list[str], bars: dict[str, list[dict | None]], measure:
     return png(figure)
 
 
-def training_curve(losses: list[dict], evals: list[dict]) -> bytes:
-    """The loss above, held-out accuracy below, against steps and minutes.
+def training_curve(losses: Sequence[dict[str, float]], evals: Sequence[dict[str, float]]) -> bytes:
+    """Plots a run's losses, and below them its held-out accuracy, against steps and minutes.
 
     Args:
-      losses: {"step", "loss", "seconds"}, and parts of the loss by other names ending in _loss.
-      evals: {"step", "eval/exact", "eval/steps"}; may be empty.
+      losses: lines of the log: {"step", "loss", "seconds"}, and parts of the loss under names that
+        end in _loss. At least one line.
+      evals: lines of evaluations: {"step", "eval/exact", "eval/steps"}; may be empty.
     """
     figure = Figure(figsize=(7.2, 5.4 if evals else 3.4), dpi=DPI, layout="constrained")
     top, *rest = figure.subplots(2 if evals else 1, sharex=True, squeeze=False)[:, 0]
@@ -144,7 +155,14 @@ def training_curve(losses: list[dict], evals: list[dict]) -> bytes:
 
 
 def bar_plot(bars: dict[str, float], bounds: frozenset[str], unit: str, title: str) -> bytes:
-    """Labelled horizontal bars, name -> length in `unit`; those of `bounds` are orange."""
+    """Plots horizontal bars with their lengths written beside them.
+
+    Args:
+      bars: name of a bar -> its length.
+      bounds: names of the bars that are orange; the others are blue.
+      unit: unit of the lengths, for the axis.
+      title: the plot's title.
+    """
     figure, axes = _figure(6.4, 3.4)
     colors = [ORANGE if name in bounds else BLUE for name in bars]
     axes.bar_label(axes.barh(list(bars), list(bars.values()), color=colors), fmt="%.2f", padding=3)
@@ -156,11 +174,12 @@ def bar_plot(bars: dict[str, float], bounds: frozenset[str], unit: str, title: s
     return png(figure)
 
 
-def length_plot(rows: list[dict]) -> bytes:
-    """What is found in ever longer prompts, and the memory they take.
+def length_plot(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Plots right answers and memory against the length of the prompt, side by side.
 
     Args:
-      rows: {"length", "exact": rate, "bytes": {label: int}}, ascending.
+      rows: {"length": tokens of a prompt, "exact": rate with "count", "bytes": {label: int}} for
+        each length, ascending. At most three labels.
     """
     figure = Figure((9.6, 3.8), DPI, layout="constrained")
     found, memory = figure.subplots(1, 2)
@@ -179,33 +198,39 @@ def length_plot(rows: list[dict]) -> bytes:
     return png(figure)
 
 
-def _figure(width: float, height: float):
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of this size in inches with one pair of axes."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     _tidy(axes)
     return figure, axes
 
 
-def _tidy(axes) -> None:
+def _tidy(axes: Axes) -> None:
+    """Removes the frame's upper and right lines, and draws thin horizontal lines."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e2e8f0", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _spans(rates: list[dict]) -> np.ndarray:
-    """[2, N], what matplotlib wants of error bars."""
+def _spans(rates: Sequence[Rate]) -> np.ndarray:
+    """Lengths of error bars below and above the rates, [2, N] float64."""
     low = [max(0.0, r["rate"] - r["low"]) for r in rates]
     high = [max(0.0, r["high"] - r["rate"]) for r in rates]
     return np.array([low, high])
 
 
-def _line(axes, x, rates: list[dict], color: str, label: str, **style) -> None:
+def _line(
+    axes: Axes, x: Sequence[float], rates: Sequence[Rate], color: str, label: str, **style: Any
+) -> None:
+    """Draws rates with their intervals at the places `x`."""
     y = [r["rate"] for r in rates]
     style = {"marker": "o", "markersize": 5, "linewidth": 1.6} | style
     axes.errorbar(x, y, _spans(rates), color=color, label=label, capsize=3, elinewidth=1.1, **style)
 
 
-def _percent(axes, label: str) -> None:
+def _percent(axes: Axes, label: str) -> None:
+    """Makes the vertical axis one of percentages with this label."""
     axes.set_ylim(-0.03, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel(label)

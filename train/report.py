@@ -1,9 +1,9 @@
-"""The reports: one evaluation's, and the one of a model before and after fine-tuning.
+"""Writes two reports: on one evaluation, and on a model before and after fine-tuning.
 
     python -m train.report --base=DIR --tuned=DIR --workdir=DIR --out=DIR
 
---base and --tuned are outputs of train.evaluate; --workdir is the training run between them. What a
-report says of its task (title, noun, measures, notes) is in the results.
+--base and --tuned are output folders of train.evaluate. --workdir is the folder of the training run
+between them. The title, the noun, the measures and the notes of the task are read from the results.
 """
 
 import csv
@@ -31,28 +31,35 @@ IMAGES = {  # in the order of the report
     "replay.png": "One {noun}, denoised step by step",
 }
 NOTES = (
-    "Brackets hold 95 % Wilson intervals over {noun}s. They are wider than need be for means of "
-    "shares.",
-    "Effective denoising steps and tokens per forward are those of the technical report (arXiv "
-    "2608.00146), over all {noun}s.",
+    "Brackets hold 95 % Wilson intervals over {noun}s. For means of shares they are wider than "
+    "necessary.",
+    "Effective denoising steps and tokens per forward are defined in the technical report (arXiv "
+    "2608.00146). They are taken over all {noun}s.",
     "Both modes answer the same {noun}s with the same noise. Seconds are a {noun}'s share of its "
     "batch, without compilation.",
 )
 
 
 def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) -> None:
-    """Writes results.json, REPORT.md and `files`; the report shows those named in IMAGES.
+    """Writes the report on one evaluation: REPORT.md, results.json and other files.
 
     Args:
-      out: a folder, made if need be.
-      results: as train/evaluate.py makes them: {"command", "checkpoint", "task": {"title", "noun",
-        "measures", "notes", "settings"}, "items", "count", "seed", "batch_size", "sampler",
-        "device", "modes": {mode: summarize()}, "paired": paired() or None, "budgets": [{"steps",
-        **shares(), "bins": {name: shares()}}]}.
-      files: name -> contents.
+      out: the folder. It is made if it does not exist.
+      results: the evaluation's results, which become results.json:
+        command: the command line.
+        checkpoint: the path of the checkpoint.
+        task: {"name", "title", "noun", "measures", "notes", "settings"} of the task.
+        items: where the items are from: "held out", or the path of a file.
+        count: the number of items.
+        seed, batch_size, sampler, device: how they were answered.
+        modes: {mode: summarize()}, with the mode EARLY, and ALL if it was run.
+        paired: paired(), or None if there is only one mode.
+        budgets: [{"steps", fields of shares(), "bins": {name: shares()}}], a dict for each number
+          of steps.
+      files: name -> contents of the other files. The report shows the images that IMAGES names.
 
     Raises:
-      OSError: as write_files.
+      OSError: a file cannot be written.
     """
     modes, task = {MODES[m]: summary for m, summary in results["modes"].items()}, results["task"]
     text = [f"# Evaluation: {task['title']}", headline(results), _overall(modes, task)]
@@ -67,18 +74,20 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
 def comparison_report(
     out: Path, base: dict[str, Any], tuned: dict[str, Any], training: dict[str, Any]
 ) -> None:
-    """Writes REPORT.md and its images on a model before and after fine-tuning.
+    """Writes the report on a model before and after fine-tuning: REPORT.md and its images.
 
-    The headline counts the items that both evaluations asked; the tables count all of each one's.
+    The headline counts the items that were asked in both evaluations. A column of a table counts
+    all items of its evaluation.
 
     Args:
-      out: a folder, made if need be.
-      base, tuned: from read_evaluation; the images of `tuned` are shown too.
-      training: from read_training.
+      out: the folder. It is made if it does not exist.
+      base: the evaluation before, from read_evaluation.
+      tuned: the evaluation after, from read_evaluation. The report shows its images, too.
+      training: the training run, from read_training.
 
     Raises:
       ValueError: the evaluations are of different tasks, or have no item in common.
-      OSError: as write_files.
+      OSError: a file cannot be written.
     """
     task, noun = tuned["task"], tuned["task"]["noun"]
     both = [item for item in base["solved"] if item in tuned["solved"]]
@@ -117,7 +126,7 @@ def comparison_report(
 
 
 def headline(results: dict[str, Any]) -> str:
-    """One sentence: how many answers were right, in how many steps."""
+    """One sentence that says how many answers are right, in how many steps."""
     mode, task = results["modes"][EARLY], results["task"]
     return (
         f"Of {results['count']} {task['noun']}s {_percent(mode['exact'])} are "
@@ -127,9 +136,15 @@ def headline(results: dict[str, Any]) -> str:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """An evaluation's results, "images" {name: PNG} and "solved" {item: bool, early stopping}.
+    """Reads what train.evaluate wrote to a folder.
 
-    Raises ValueError if they are no such results, OSError if they cannot be read.
+    Returns:
+      the fields of results.json; "images", name -> bytes of a PNG file; and "solved", first column
+      of answers.csv -> bool, whether the answer with early stopping is right.
+
+    Raises:
+      ValueError: the folder holds no evaluation.
+      OSError: a file cannot be read.
     """
     text, answers = (folder / RESULTS).read_text(), (folder / ANSWERS).read_text()
     try:
@@ -138,7 +153,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"{RESULTS} lacks {', '.join(sorted(missing))}")
         rows = csv.DictReader(io.StringIO(answers))
-        first = (rows.fieldnames or [""])[0]  # what identifies an item
+        first = (rows.fieldnames or [""])[0]  # this column identifies an item
         solved = {row[first]: row[f"exact_{EARLY}"] == "1" for row in rows}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder} holds no evaluation: {error}") from None
@@ -147,9 +162,15 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def read_training(workdir: Path) -> dict[str, Any]:
-    """{"losses", "evals": lines of a run's metrics.jsonl, "config": its config.json}.
+    """Reads the log and the config of a training run.
 
-    Raises ValueError if they are damaged, OSError if they cannot be read.
+    Returns:
+      "losses", the lines of metrics.jsonl that have a loss; "evals", those that have a share of
+      exact answers; "config", the fields of config.json.
+
+    Raises:
+      ValueError: a file is damaged.
+      OSError: a file cannot be read.
     """
     text, config = (workdir / "metrics.jsonl").read_text(), (workdir / "config.json").read_text()
     try:
@@ -162,6 +183,7 @@ def read_training(workdir: Path) -> dict[str, Any]:
 
 
 def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
+    """The table of all figures, a column for each mode."""
     forms = {f"{task['noun']}s": lambda m: str(m["count"])}
     forms |= {name: lambda m, key=key: _percent(m[key]) for key, name in task["measures"].items()}
     forms |= {
@@ -179,6 +201,7 @@ def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
 
 
 def _bins(modes: dict[str, Any], task: dict[str, Any]) -> list[str]:
+    """A heading and a table for each way to divide the items."""
     text, measures = [], task["measures"]
     for title in next(iter(modes.values()))["bins"]:
         rows = []
@@ -194,28 +217,35 @@ def _bins(modes: dict[str, Any], task: dict[str, Any]) -> list[str]:
 
 
 def _union(modes: dict[str, Any], title: str) -> dict[str, None]:
-    """Names of the bins of any mode. The last mode's come first: it has the most items."""
+    """Names of all bins under a title, as keys, which keep their order.
+
+    The bins of the last mode come first, because that mode has the most items.
+    """
     return {name: None for mode in reversed(modes.values()) for name in mode["bins"][title]}
 
 
 def _budgets(budgets: list[dict[str, Any]], task: dict[str, Any]) -> str:
+    """The table of right answers for each number of steps, a column for each bin."""
     bins = {name: part["count"] for name, part in budgets[0]["bins"].items()}
     header = ["steps", *(f"{name} ({count} {task['noun']}s)" for name, count in bins.items())]
     rows = [[b["steps"], *(_percent(b["bins"][n]["exact"]) for n in bins)] for b in budgets]
-    return f"{_measure(task).capitalize()}; each takes all steps.\n\n{_table(header, rows)}"
+    title = f"{_measure(task).capitalize()}, without early stopping."
+    return f"{title}\n\n{_table(header, rows)}"
 
 
 def _measure(task: dict[str, Any]) -> str:
-    """What is counted: "puzzles solved exactly"."""
+    """Names what is counted, for example "puzzles solved exactly"."""
     return f"{task['noun']}s {task['measures']['exact']}"
 
 
 def _notes(task: dict[str, Any]) -> str:
+    """The notes of the task and of all reports, as a list."""
     notes = [*task["notes"], *(note.format(noun=task["noun"]) for note in NOTES)]
     return "\n".join(f"- {note}" for note in notes)
 
 
 def _paired(results: dict[str, Any]) -> str:
+    """How the answers with and without early stopping compare; empty if there is one mode."""
     pairs = results["paired"]
     if not pairs:
         return ""
@@ -228,6 +258,7 @@ def _paired(results: dict[str, Any]) -> str:
 
 
 def _training(training: dict[str, Any]) -> str:
+    """What the training run was, as a list."""
     config, losses, evals = training["config"], training["losses"], training["evals"]
     lines = [
         f"- {config.get('steps')} steps of {config.get('batch_size')} examples, seed "
@@ -244,6 +275,7 @@ def _training(training: dict[str, Any]) -> str:
 
 
 def _setting(results: dict[str, Any]) -> str:
+    """How an evaluation was made, as a list."""
     sampler = ", ".join(f"{k} {v}" for k, v in results["sampler"].items() if v is not None)
     task = results["task"]
     told = "".join(f", {k} {v}" for k, v in task["settings"].items() if v != "")
@@ -255,37 +287,42 @@ def _setting(results: dict[str, Any]) -> str:
 
 
 def _share(total: int, count: int) -> dict[str, float]:
+    """The fraction total / count with the ends of its 95 % Wilson interval."""
     low, high = wilson(total, count)
     return {"rate": total / count, "low": low, "high": high}
 
 
 def _percent(share: dict[str, float]) -> str:
+    """A fraction and its interval in percent."""
     rate, low, high = (100 * share[k] for k in ("rate", "low", "high"))
     return f"{rate:.1f} % [{low:.1f}, {high:.1f}]"
 
 
-def _table(header: list[str], rows: list[list]) -> str:
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _images(files: dict[str, bytes], task: dict[str, Any]) -> list[str]:
+    """A heading and an image for each file that IMAGES names, in the order of IMAGES."""
     titles = {n: title.format(noun=task["noun"]) for n, title in IMAGES.items() if n in files}
     return [part for n, title in titles.items() for part in (f"## {title}", f"![{title}]({n})")]
 
 
 def _join(parts: list[str]) -> bytes:
+    """The paragraphs that are not empty, as the bytes of a file."""
     return ("\n\n".join(part for part in parts if part) + "\n").encode()
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command; returns its exit status, 2 for what the user can put right."""
+    """Runs the command. Returns its exit status: 0, or 2 for an error that the user can correct."""
     values = flags.FlagValues()
     for name, help in {
         "base": "Output folder of train.evaluate on the model before training.",
         "tuned": "Output folder of train.evaluate on the model after training.",
         "workdir": "Workdir of the training run.",
-        "out": "Folder for the report. It is made if need be.",
+        "out": "Folder for the report. It is made if it does not exist.",
     }.items():
         flags.DEFINE_string(name, None, help, flag_values=values)
 

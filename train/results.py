@@ -1,5 +1,8 @@
-"""Runs an evaluation with and without early stopping and at several step budgets, and makes of it
-what a report needs: the results as plain numbers, and the files beside them."""
+"""Runs all parts of an evaluation and gathers their results for the report.
+
+The items are answered with early stopping, with all steps, and with several smaller numbers of
+steps. The results are plain numbers and files.
+"""
 
 import csv
 import dataclasses
@@ -17,14 +20,14 @@ from train.report import ALL, EARLY
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What to run besides early stopping.
+class EvaluationPlan:
+    """What an evaluation does besides answering all items with early stopping.
 
     Attributes:
-      full_steps: whether to run all steps too, without early stopping.
-      budgets: numbers of steps to compare, ascending.
-      budget_items: how many items each budget is tried on, spread over all of them.
-      replay: the item to show step by step; None for a typical one.
+      full_steps: whether to answer all items also with all steps, without early stopping.
+      budgets: step budgets, that is numbers of denoising steps to compare, ascending.
+      budget_items: number of items that are asked with each step budget, spread over all items.
+      replay: number of the item to show step by step; None for a typical one.
     """
 
     full_steps: bool = True
@@ -34,17 +37,23 @@ class Plan:
 
 
 def measure(
-    evaluation: Evaluation, sampler: SamplerConfig, plan: Plan
+    evaluation: Evaluation, sampler: SamplerConfig, plan: EvaluationPlan
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Runs the plan, with a progress bar for each run.
+    """Carries out an evaluation, with a progress bar for each part.
+
+    Args:
+      evaluation: the model and the items.
+      sampler: the sampler's settings.
+      plan: what to do besides answering all items with early stopping.
 
     Returns:
-      results: {"task", "items_sha256", "count", "seed", "batch_size", "sampler", "modes", "paired",
-        "budgets", "replay"}, as train.report.write_report takes them.
-      files: name -> contents: answers.csv and PNG images.
+      (results, files). The results can be written as JSON: {"task", "items_sha256", "count",
+      "seed", "batch_size", "sampler", "modes", "paired", "budgets", "replay"}, as
+      train.report.write_report describes them. Files are name -> contents: answers.csv and PNG
+      images.
 
     Raises:
-      ValueError: as Evaluation.run.
+      ValueError: the canvases or the model's context are too small for the items.
     """
     task, items = evaluation.task, evaluation.items
 
@@ -104,12 +113,17 @@ def measure(
 
 
 def _bins(evaluation: Evaluation) -> Bins:
+    """The bins of the task as arrays, [N] bool each."""
     found = evaluation.task.bins(evaluation.items)
     return {title: {k: np.asarray(v) for k, v in parts.items()} for title, parts in found.items()}
 
 
 def _answers(evaluation: Evaluation, outcomes: dict[str, Outcome]) -> bytes:
-    """CSV: the task's columns, then answer, whether it is right (0 or 1) and steps in each mode."""
+    """The contents of answers.csv, one row for each item.
+
+    The task's columns come first. Then come three columns for each mode: the answer, whether it is
+    right (0 or 1), and the number of denoising steps.
+    """
     task, text = evaluation.task, io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     modes = [f"{field}_{mode}" for mode in outcomes for field in ("answer", "exact", "steps")]

@@ -1,4 +1,4 @@
-"""One jit-compiled training step over plain state."""
+"""One training step, compiled by jax.jit: a pure function of the run's state and a batch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,20 +11,30 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import state_sharding
-from train.loss import LossConfig, sft_loss
+from train.loss import Figures, LossConfig, sft_loss
 
 
 class TrainState(NamedTuple):
-    """All that a step changes. The RNG of step n is fold_in(seed's key, n), so n is its state."""
+    """All that a step changes.
 
-    step: jax.Array  # [] int32, steps done
-    params: nnx.State  # the trained weights
-    opt_state: Any
-    ema: nnx.State | None  # running mean of params, if wanted: the weights that are used later
+    Random numbers need no state beside `step`: the random key of the step after n steps is
+    fold_in(key(seed), n).
+
+    Attributes:
+      step: [] int32, the number of steps done.
+      params: the trained weights.
+      opt_state: the optimizer's state.
+      ema: running mean of the trained weights; None if the run has none.
+    """
+
+    step: jax.Array
+    params: nnx.State
+    opt_state: optax.OptState
+    ema: nnx.State | None
 
     @property
     def result(self) -> nnx.State:
-        """The weights that the run is for: the running mean if there is one."""
+        """The weights to evaluate and to save: the running mean, or `params` if there is none."""
         return self.params if self.ema is None else self.ema
 
 
@@ -34,21 +44,27 @@ def init_state(
     mesh: Mesh | None = None,
     ema: bool = False,
 ) -> tuple[nnx.GraphDef, TrainState, nnx.State]:
-    """Splits a model into (graphdef, trained state, frozen weights).
+    """Splits a model into what a run trains and what it leaves as it is.
 
-    With LoRA factors in the model (diffusiongemma.lora) they alone are trained; else everything is.
-    The model's arrays move into the result: drop the model afterwards, for steps donate them.
-    Of an abstract model (nnx.eval_shape) the result is abstract too, its shardings included.
+    If the model has LoRA factors (diffusiongemma/lora.py), only they are trained; otherwise all
+    weights are. The result shares the model's arrays, and training steps donate them. Drop the
+    model afterwards.
 
     Args:
-      mesh: the parameters go where sharding.AXES says, and the optimizer's state with them; None:
-        one device.
-      ema: whether the state has a running mean, which starts as the weights.
+      model: the model. If it is abstract (nnx.eval_shape), the result is abstract too, and has
+        shardings.
+      optimizer: makes the optimizer's state.
+      mesh: where the arrays go: parameters as diffusiongemma/sharding.py says, and each array of
+        the optimizer's state beside its parameter. None for one device.
+      ema: whether the state has a running mean. It starts as a copy of the trained weights.
+
+    Returns:
+      (graphdef, state, frozen): the model's structure, the state at step 0 and the frozen weights.
     """
     trained = nnx.LoRAParam if has_lora(model) else nnx.Param
     graphdef, params, frozen = nnx.split(model, trained, ...)
 
-    def create(params):
+    def create(params: nnx.State) -> TrainState:
         mean = jax.tree.map(jnp.copy, params) if ema else None
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), mean)
 
@@ -64,6 +80,7 @@ def init_state(
 
 
 def has_lora(model: DiffusionGemma) -> bool:
+    """Whether any linear map of the model has LoRA factors."""
     return bool(jax.tree.leaves(nnx.state(model, nnx.LoRAParam)))
 
 
@@ -75,52 +92,69 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float = 0.0,
     like: TrainState | None = None,
-) -> Callable:
-    """step(state, frozen, batch) -> (state, metrics); the old state's buffers are donated.
+) -> jax.stages.Wrapped:
+    """Makes the training step: step(state, frozen, batch) -> (state, figures).
+
+    The old state's buffers are donated. The figures are those of sft_loss, "loss" and "grad_norm",
+    the norm of all gradients before clipping: float32 scalars.
 
     Args:
-      accumulate: parts that the batch's rows are divided into, whose gradients are averaged; only
-        one part's activations are in memory at a time.
-      ema_decay: d, of the running mean d x mean + (1 - d) x params, where the state has one.
-      like: a state on a mesh, whose placement the steps keep; None: one device.
+      graphdef: the model's structure, from init_state.
+      optimizer: the optimizer that init_state was given.
+      loss_config: the settings of the losses.
+      seed: random seed of the losses' noise.
+      accumulate: number of parts that the batch's rows are divided into. Gradients of the parts are
+        computed one after another and averaged, so that only one part's activations are in memory
+        at a time.
+      ema_decay: d in the running mean's update d x mean + (1 - d) x params. It is used if the state
+        has a running mean.
+      like: a state on a mesh. Steps keep their arrays where this state's are. None for one device.
     """
 
-    def step(state: TrainState, frozen: nnx.State, batch: dict[str, jax.Array]):
+    def step(
+        state: TrainState, frozen: nnx.State, batch: dict[str, jax.Array]
+    ) -> tuple[TrainState, Figures]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-        def gradients(batch, key):
-            def loss_fn(params):
+        def gradients(batch: dict[str, jax.Array], key: jax.Array) -> tuple[nnx.State, Figures]:
+            def loss_fn(params: nnx.State) -> tuple[jax.Array, Figures]:
                 model = nnx.merge(graphdef, params, frozen)
                 return sft_loss(model, batch, key, loss_config)
 
-            (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-            return grads, {"loss": loss, **metrics}
+            (loss, figures), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+            return grads, {"loss": loss, **figures}
 
         if accumulate == 1:
-            grads, metrics = gradients(batch, key)
+            grads, figures = gradients(batch, key)
         else:
-            grads, metrics = _averaged(gradients, batch, key, accumulate)
+            grads, figures = _averaged(gradients, batch, key, accumulate)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         mean = state.ema
         if mean is not None:
             mean = optax.incremental_update(params, mean, 1 - ema_decay)
-        metrics |= {"grad_norm": optax.tree.norm(grads)}
-        return TrainState(state.step + 1, params, opt_state, mean), metrics
+        figures |= {"grad_norm": optax.tree.norm(grads)}
+        return TrainState(state.step + 1, params, opt_state, mean), figures
 
     out = None if like is None else (jax.tree.map(lambda x: x.sharding, like), None)
     return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
-def _averaged(gradients: Callable, batch: dict[str, jax.Array], key: jax.Array, parts: int):
-    """The mean of gradients(part of the batch, its key) over its parts, one after another."""
-    # Every part takes rows from all over the batch, so each device has its share of every part.
+def _averaged(
+    gradients: Callable[[dict[str, jax.Array], jax.Array], tuple[nnx.State, Figures]],
+    batch: dict[str, jax.Array],
+    key: jax.Array,
+    parts: int,
+) -> tuple[nnx.State, Figures]:
+    """The mean of gradients(part of the batch, key of the part), computed one after another."""
+    # Every part takes rows from all over the batch, so that each device has its share of every
+    # part.
     split = {k: v.reshape(-1, parts, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
     first = jax.tree.map(lambda x: x[0], split)
     shapes = jax.eval_shape(gradients, first, key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
 
-    def add(total, part):
+    def add(total: Any, part: tuple[jax.Array, dict[str, jax.Array]]) -> tuple[Any, None]:
         index, rows = part
         found = gradients(rows, jax.random.fold_in(key, index))
         return jax.tree.map(jnp.add, total, found), None
@@ -132,10 +166,20 @@ def _averaged(gradients: Callable, batch: dict[str, jax.Array], key: jax.Array, 
 def _state_shardings(
     shapes: TrainState, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
+    """A TrainState with shardings in the place of arrays.
+
+    Args:
+      shapes: the state with shapes in the place of arrays.
+      optimizer: the optimizer that made shapes.opt_state.
+      mesh: the devices.
+    """
     whole = NamedSharding(mesh, PartitionSpec())
     params = state_sharding(shapes.params, mesh)
 
-    def like_its_param(leaf, param, sharding):
+    def like_its_param(
+        leaf: jax.ShapeDtypeStruct, param: jax.ShapeDtypeStruct, sharding: NamedSharding
+    ) -> NamedSharding:
+        # Adafactor's factored moments have other shapes than their parameters.
         return sharding if leaf.shape == param.shape else whole
 
     opt_state = optax.tree_map_params(
@@ -150,10 +194,12 @@ def _state_shardings(
 
 
 def _is_abstract(tree: Any) -> bool:
+    """Whether a tree holds shapes in the place of arrays."""
     return any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(tree))
 
 
 def _place(tree: Any, where: Any) -> Any:
+    """Moves the arrays of a tree to the shardings of another; shapes only note them."""
     if _is_abstract(tree):
         return jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, where

@@ -1,4 +1,4 @@
-"""Evaluation while training: losses on held-out items, and answers by the sampler of sample/."""
+"""Evaluation while training: losses on held-out items, and the sampler's answers to them."""
 
 import collections
 import dataclasses
@@ -19,24 +19,24 @@ from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather
 from sample.sampler import generate
 from train.config import RunConfig
-from train.loss import LossConfig, sft_loss
+from train.loss import Figures, LossConfig, sft_loss
 
-SHOWN = 200  # characters of an answer
+SHOWN = 200  # the number of characters of an answer that are printed
 
 
 class HeldOut:
-    """The first held-out items of a run's task, made rows once.
+    """The first held-out items of a run's task, with the rows that are made of them.
 
-    All of them are answered and scored; of a task that is not scored while training, one batch is
-    answered, to be looked at.
+    If the task is scored while training (Task.scored), all of the items are answered and scored.
+    Otherwise one batch of them is answered, so that an answer can be looked at.
 
     Args:
-      config: the run; with eval.every = 0 nothing is evaluated.
+      config: the run. With eval.every = 0 nothing is evaluated.
       items: the task's held-out items; None if nothing is evaluated.
-      packer: makes a conversation a row.
+      packer: makes the row of a conversation.
     """
 
-    def __init__(self, config: RunConfig, items: Sequence[Any] | None, packer: Packer):
+    def __init__(self, config: RunConfig, items: Sequence[Any] | None, packer: Packer) -> None:
         self.config, self.tokenizer = config, packer.template.tokenizer
         if not config.eval.every:
             return
@@ -49,18 +49,22 @@ class HeldOut:
         self.sampler = dataclasses.replace(config.sampler, max_new_tokens=limit)
 
     def evaluate(self, model: DiffusionGemma) -> tuple[dict[str, float], str]:
-        """Figures, and the beginning of the first answer.
+        """Evaluates a model on the held-out items.
 
-        "eval/denoise_loss" and "eval/encoder_loss" are those of sft_loss, if it has them, with the
-        same noise every time, over whole batches. "eval/steps" are effective denoising steps.
-        "eval/exact" is the fraction of right answers; a task that is not scored has "eval/tokens"
-        instead, the mean length of an answer.
+        Returns:
+          (figures, text): the figures, and the beginning of the first answer. The figures are:
+            eval/denoise_loss, eval/encoder_loss: the losses of sft_loss in nats per token, as far
+              as it computes them. They have the same noise in every evaluation. Items that do not
+              fill a whole batch are left out.
+            eval/steps: effective denoising steps (docs/MODEL.md, Measures).
+            eval/exact: the share of right answers; only for a task that is scored.
+            eval/tokens: the mean number of tokens of an answer; only for a task that is not.
         """
         figures = self._losses(model)
         right, steps, valid, first = [], [], [], ""
         scored = self.task.scored
         for start in range(0, self.num if scored else self.batch_size, self.batch_size):
-            # The last batch is filled up with repeats.
+            # The last batch is filled up with repeated items.
             rows = np.arange(start, start + self.batch_size) % self.num
             lengths = self.rows["prompt_len"][rows]
             prompts = self.rows["tokens"][rows, : self.config.data.prompt_length]
@@ -84,6 +88,7 @@ class HeldOut:
         return figures, first
 
     def _losses(self, model: DiffusionGemma) -> dict[str, float]:
+        """The mean losses over whole batches."""
         graphdef, state = nnx.split(model)
         sums = collections.Counter()
         batches = self.num // self.batch_size
@@ -99,5 +104,12 @@ class HeldOut:
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config"))
-def _losses(graphdef, state, batch, key, config: LossConfig) -> dict[str, jax.Array]:
+def _losses(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    batch: dict[str, np.ndarray],
+    key: jax.Array,
+    config: LossConfig,
+) -> Figures:
+    """The figures of sft_loss for one batch, whole on every process."""
     return gather(sft_loss(nnx.merge(graphdef, state), batch, key, config)[1])

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from data.sudoku.engine import SudokuError, count_many
 from data.sudoku.grids import valid_solutions
 
-BLOCK_BYTES = 1 << 22  # of the file held as text at a time
+BLOCK_BYTES = 1 << 22  # about this many bytes of the file are read at a time
 
 
 def read_csv(
@@ -17,14 +17,14 @@ def read_csv(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reads puzzles and their solutions.
 
-    The header names the columns puzzle and solution, in any order and among any others. A grid is
-    its n*n digits, with 0 or . for an empty cell.
+    The header must name the columns puzzle and solution, in any order. There may be other columns.
+    A grid is written as n*n digits, with 0 or . for an empty cell.
 
     Args:
       path: the file.
-      box: 3 for 9x9, 2 for 4x4.
-      limit: reads and checks only so many data rows; None for all.
-      check_unique: also proves that no puzzle has a second solution.
+      box: box size, 3 for 9x9 puzzles and 2 for 4x4.
+      limit: the number of data rows to read and check; None for all.
+      check_unique: whether to check that no puzzle has a second solution.
 
     Returns:
       (puzzles, solutions), int8 [N, n*n] each.
@@ -68,7 +68,19 @@ def read_csv(
 def _read_block(
     block: bytes, columns: list[str], box: int, room: int | None, check_unique: bool
 ) -> tuple[np.ndarray, str | None]:
-    """The rows before the first wrong one, int8 [2, N, n*n], and what is wrong there or None."""
+    """Reads the rows of a block up to the first wrong one.
+
+    Args:
+      block: whole lines of the file.
+      columns: names of the columns.
+      box: the box size.
+      room: the number of rows to read; None for all.
+      check_unique: whether to check that no puzzle has a second solution.
+
+    Returns:
+      (grids, problem): puzzles and solutions of the N rows before the first wrong one, [2, N, n*n]
+      int8; and what is wrong with that row, or None.
+    """
     n, cells = box**2, box**4
     data = np.frombuffer(block.replace(b'"', b""), np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
@@ -84,7 +96,7 @@ def _read_block(
     rows, problem = len(starts), None
 
     def stop_at(bad: np.ndarray, describe: Callable[[int], str]) -> None:
-        # Each check looks only at the rows before the first wrong one so far.
+        # A check looks only at the rows before the first wrong row that earlier checks found.
         nonlocal rows, problem
         bad = np.flatnonzero(bad[:rows])
         if bad.size:
@@ -148,7 +160,17 @@ def _read_block(
 
 
 def write_csv(path: str | Path, puzzles: ArrayLike, solutions: ArrayLike) -> None:
-    """Writes integers 0..9 [N, n*n] in the format that read_csv reads."""
+    """Writes a file that read_csv can read.
+
+    Args:
+      path: the file.
+      puzzles: [N, n*n] integers 0 to 9, 0 for an empty cell.
+      solutions: [N, n*n] integers 1 to 9.
+
+    Raises:
+      SudokuError: the two arrays differ in shape.
+      OSError: the file cannot be written.
+    """
     puzzles, solutions = np.asarray(puzzles), np.asarray(solutions)
     if puzzles.ndim != 2 or puzzles.shape != solutions.shape:
         raise SudokuError(f"cannot pair puzzles {puzzles.shape} with solutions {solutions.shape}")

@@ -1,7 +1,7 @@
-"""Sudoku grids as text and as arrays, and a checker that shares nothing with the solver.
+"""Sudoku grids as text and as arrays, and checks of answers that do not use the solver's code.
 
-A grid is a flat int8 array [n*n] with n = box**2, row by row, with 0 for an empty cell. box is 3
-for 9x9 and 2 for 4x4.
+A grid is a flat int8 array [n*n], row by row, with 0 for an empty cell. n = box**2. The box size
+is 3 for 9x9 grids and 2 for 4x4 grids.
 """
 
 import math
@@ -15,26 +15,30 @@ PROMPT = "Solve the sudoku:\n{grid}"
 
 
 def render(grid: ArrayLike) -> str:
-    """The digits of a grid, one line for each row, separated by single spaces; 0 is empty."""
+    """A grid as text: a line for each row, digits with single spaces between them, 0 for empty."""
     return digit_grid.render(grid, math.isqrt(np.size(grid)))
 
 
 def prompt(puzzle: ArrayLike) -> str:
-    """The user's message for a puzzle."""
+    """The user's message that asks for the solution of a puzzle."""
     return PROMPT.format(grid=render(puzzle))
 
 
 def digits(grid: ArrayLike) -> str:
-    """The digits of a grid in one word without separators, as puzzle files have them."""
+    """The digits of a grid without separators, as in CSV files of puzzles."""
     return "".join(str(int(digit)) for digit in np.ravel(grid))
 
 
 def parse(text: str, box: int) -> np.ndarray | None:
-    """Reads a model's answer as a grid.
+    """Reads a model's answer as a grid. No text raises an error.
+
+    Args:
+      text: the answer.
+      box: the box size.
 
     Returns:
-      int8 [n*n], or None unless the text is exactly n*n digits 1..n separated by white space. The
-      function never raises.
+      the grid, [n*n] int8; None unless the text is exactly n*n digits 1..n with white space between
+      them.
     """
     n = box * box
     tokens = text.split() if isinstance(text, str) else []
@@ -44,7 +48,7 @@ def parse(text: str, box: int) -> np.ndarray | None:
 
 
 def pretty(grid: ArrayLike) -> str:
-    """A grid for people: lines between the boxes, and a dot for an empty cell."""
+    """A grid as text for people, with lines between the boxes and a dot for an empty cell."""
     box = round(np.size(grid) ** 0.25)
     symbols = np.reshape([str(d) if d > 0 else "." for d in np.ravel(grid)], (-1, box, box, box))
     lines = [" | ".join(" ".join(part) for part in row) for band in symbols for row in band]
@@ -54,10 +58,18 @@ def pretty(grid: ArrayLike) -> str:
 
 
 def valid_solutions(grids: ArrayLike, box: int) -> np.ndarray:
-    """Whether each row, column and box holds every digit once: integers [N, n*n] -> bool [N]."""
+    """Checks N grids.
+
+    Args:
+      grids: [N, n*n] integers.
+      box: the box size.
+
+    Returns:
+      [N] bool, whether each row, column and box of the grid holds every digit once.
+    """
     n = box**2
     grids = np.asarray(grids)
-    # Bit 0 stands for anything that is no digit, and is not in the full set.
+    # Bit 0 stands for anything that is no digit. The set of all digits lacks it.
     bits = np.left_shift(np.int16(1), np.where((grids >= 1) & (grids <= n), grids, 0))
     rows = bits.reshape(-1, n, n)
     boxes = bits.reshape(-1, box, box, box, box).swapaxes(2, 3).reshape(-1, n, n)
@@ -66,12 +78,12 @@ def valid_solutions(grids: ArrayLike, box: int) -> np.ndarray:
 
 
 def is_valid_solution(grid: ArrayLike, box: int) -> bool:
-    """Whether a grid [n*n] is full and breaks no rule; False for any other shape."""
+    """Whether a grid [n*n] is full and breaks no rule; False for an array of another shape."""
     return np.shape(grid) == (box**4,) and bool(valid_solutions(np.asarray(grid)[None], box)[0])
 
 
 def check(puzzle: ArrayLike, grid: ArrayLike, box: int) -> bool:
-    """Whether a grid [n*n] is a valid solution that keeps every clue of the puzzle [n*n]."""
+    """Whether a grid [n*n] is full, breaks no rule and keeps every clue of a puzzle [n*n]."""
     clues = np.asarray(puzzle) != 0
     return is_valid_solution(grid, box) and np.array_equal(np.where(clues, puzzle, grid), grid)
 
@@ -79,20 +91,21 @@ def check(puzzle: ArrayLike, grid: ArrayLike, box: int) -> bool:
 def compare(
     puzzles: ArrayLike, solutions: ArrayLike, predictions: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """Compares answers with puzzles that have one solution each.
+    """Compares answers with the solutions of puzzles that have one solution each.
 
     Args:
-      puzzles, solutions: integers [N, n*n], 0 for an empty cell.
-      predictions: integers [N, n*n], the answers; -1 in every cell of an answer that is no grid.
+      puzzles: [N, n*n] integers, 0 for an empty cell.
+      solutions: [N, n*n] integers.
+      predictions: [N, n*n] integers, the answers. An answer that is no grid has -1 in every cell.
 
     Returns:
       Arrays [N]:
         exact: bool, the answer is the solution.
         valid: bool, no row, column or box repeats a digit, whatever the clues are.
         clues_kept: bool, every clue stands in the answer.
-        cells_right: float64, the share of right cells among those that are empty in the puzzle;
-          among all cells for a puzzle without empty cells.
-        cells_right_all: float64, the share of right cells among all.
+        cells_right: float64, the share of right cells among the cells that are empty in the
+          puzzle; the share among all cells, if the puzzle has no empty cell.
+        cells_right_all: float64, the share of right cells among all cells.
 
     Raises:
       ValueError: the shapes differ.

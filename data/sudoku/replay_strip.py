@@ -1,4 +1,4 @@
-"""The picture of one puzzle's denoising: a strip of grids, as PNG bytes."""
+"""Draws the denoising of one puzzle as a strip of grids."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,14 +21,19 @@ def replay_strip(
     entropy: np.ndarray,
     limit: int,
 ) -> bytes:
-    """Draws every step as a grid, or MAX_PANELS steps spread over all of them.
+    """Draws the steps as grids, at most MAX_PANELS of them, spread evenly over all S steps.
 
     Args:
-      puzzle, solution: [n*n] int, 0 for an empty cell of the puzzle.
-      digits: [S, n*n] int, the most probable digits of every step, 0 where that is no digit.
-      accepted: [S, n*n] bool, the cells that keep their draw.
-      entropy: [S, n*n] float, nats.
-      limit: the steps that the sampler may take at most.
+      puzzle: [n*n] int, 0 for an empty cell.
+      solution: [n*n] int.
+      digits: [S, n*n] int, the most probable digit of each cell at each step; 0 where the most
+        probable token is no digit.
+      accepted: [S, n*n] bool, the cells that keep the digit that was drawn at the step.
+      entropy: [S, n*n] float, entropy of the cell's distribution in nats.
+      limit: the largest number of steps that the sampler may take.
+
+    Returns:
+      the bytes of a PNG file.
     """
     num_steps, empty = len(digits), puzzle == 0
     shown = np.unique(np.linspace(0, num_steps - 1, min(num_steps, MAX_PANELS)).round().astype(int))
@@ -76,7 +81,7 @@ def _grid(
     kept: np.ndarray,
     entropy: np.ndarray,
 ) -> None:
-    """Draws one panel of replay_strip; the arrays are [n*n] of one step."""
+    """Draws the grid of one step. All arrays are [n*n]."""
     n = int(len(puzzle) ** 0.5)
     box = int(n**0.5)
     for cell in range(n * n):

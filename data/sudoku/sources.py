@@ -1,4 +1,4 @@
-"""Sudoku puzzles by index: generated ones, and those of a CSV file, each in two splits."""
+"""Sudoku puzzles with random access, in two splits. They are generated or read from a CSV file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +10,36 @@ from data.sudoku.engine import SudokuError, generate, unit_table
 from data.sudoku.symmetry import is_heldout, split_key, split_keys
 
 SPLITS = ("train", "test")
-FEWEST_GENERATED = {2: 4, 3: 20}  # clues, by box size
-REDRAWS = 1000  # an eighth of all puzzles are test puzzles, so this many misses mean there are none
+FEWEST_GENERATED = {2: 4, 3: 20}  # box size -> the smallest number of clues to generate
+# One puzzle in eight belongs to the split "test". So if none of this many puzzles belongs to a
+# split, the split has no puzzle with such clues.
+REDRAWS = 1000
 
-# An item of a source: {"puzzle", "solution"}, int8 [n*n] each.
+# An item of a source: {"puzzle", "solution"}, [n*n] int8 each.
 Puzzle = dict[str, np.ndarray]
 
 
 def _check_split(split: str) -> None:
+    """Raises SudokuError unless there is a split of this name."""
     if split not in SPLITS:
         raise SudokuError(f"split {split!r} does not exist: use one of {', '.join(SPLITS)}")
 
 
 @dataclass(frozen=True)
 class SudokuSource:
-    """Generated puzzles by index, for grain; item i depends only on (seed, split, i).
+    """Generated puzzles with random access. Item i depends on the settings and on i alone.
 
-    The number of clues is drawn from clues = (fewest, most), both included. No symmetry turns a
-    puzzle of the split "train" into one of "test".
+    No symmetry turns a puzzle of the split "train" into one of the split "test".
+
+    Attributes:
+      seed: random seed.
+      size: the number of puzzles.
+      box: box size, 3 for 9x9 puzzles and 2 for 4x4.
+      clues: (fewest, most) clues, both included. Each number is drawn equally often.
+      split: "train" or "test".
 
     Raises:
-      SudokuError: at construction, for settings that cannot be used; on access, if no puzzle of the
-        split turned up (up to symmetry there are 13 4x4 puzzles with 4 clues, and only 2 with 16).
+      SudokuError: a setting cannot be used.
     """
 
     seed: int
@@ -40,13 +48,13 @@ class SudokuSource:
     clues: tuple[int, int]
     split: str = "train"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_split(self.split)
         cells = len(unit_table(self.box))
         low, high = self.clues
         fewest = FEWEST_GENERATED[self.box]
         if not fewest <= low <= high <= cells:
-            hint = "; generating under 23 is impractical, but a file may hold 17 and more"
+            hint = "; puzzles with under 23 take long to generate; a file may hold 17 and more"
             hint = hint if self.box == 3 else ""
             raise SudokuError(f"clues {low}..{high}: choose within {fewest}..{cells}{hint}")
 
@@ -54,7 +62,13 @@ class SudokuSource:
         return self.size
 
     def __getitem__(self, i: int) -> Puzzle:
-        """Raises IndexError outside 0..size-1."""
+        """Puzzle i.
+
+        Raises:
+          IndexError: i is outside 0..size-1.
+          SudokuError: the split has no puzzle with such clues. Up to symmetry there are only 13 4x4
+            puzzles with 4 clues, and 2 with 16.
+        """
         if not 0 <= i < self.size:
             raise IndexError(i)
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), i])
@@ -63,25 +77,32 @@ class SudokuSource:
             puzzle, solution = generate(rng, self.box, rng.integers(low, high + 1))
             if is_heldout(split_key(puzzle, solution, self.box)) == (self.split == "test"):
                 return {"puzzle": puzzle, "solution": solution}
-        raise SudokuError(f"no {self.split} puzzle with {low}..{high} clues: allow more counts")
+        raise SudokuError(
+            f"split {self.split} has no puzzle with {low}..{high} clues: give a wider range"
+        )
 
 
 class CsvSource:
-    """The puzzles of a CSV file by index, for grain.
+    """The puzzles of a CSV file with random access.
 
-    The first part of the file trains. The rest tests, less every puzzle that shares its split key
-    with one of the first part.
+    The split "train" is the first part of the file. The split "test" is the rest, without the
+    puzzles whose split key (data/sudoku/symmetry.py) occurs in the first part.
 
     Args:
-      path, box, limit, check_unique: as read_csv's.
+      path: the file.
       split: "train" or "test".
-      train_fraction: the share of the rows that trains.
+      box: box size, 3 for 9x9 puzzles and 2 for 4x4.
+      train_fraction: the share of the file's rows in the first part.
+      limit: the number of rows to read from the start of the file; None for all.
+      check_unique: whether to check that no puzzle has a second solution.
 
     Attributes:
-      removed: how many puzzles of the second part were left out; 0 for "train".
+      puzzles: [N, n*n] int8.
+      solutions: [N, n*n] int8.
+      removed: the number of puzzles that were left out of the split "test"; 0 for "train".
 
     Raises:
-      SudokuError: as read_csv; or the split has no puzzle.
+      SudokuError: the file or a row of it cannot be used, or the split has no puzzle.
     """
 
     def __init__(
@@ -92,7 +113,7 @@ class CsvSource:
         train_fraction: float = 0.9,
         limit: int | None = None,
         check_unique: bool = True,
-    ):
+    ) -> None:
         _check_split(split)
         puzzles, solutions = read_csv(path, box, limit, check_unique)
         cut = int(len(puzzles) * train_fraction)
@@ -107,7 +128,7 @@ class CsvSource:
         self.puzzles, self.solutions = puzzles[keep], solutions[keep]
         self._name = f"CsvSource({path!r}, {split!r}, {box}, {train_fraction}, {limit})"
         if len(self) == 0:
-            raise SudokuError(f"{path}: no puzzle left to {split}: use a larger file")
+            raise SudokuError(f"{path}: split {split} has no puzzle: use a larger file")
 
     def __repr__(self) -> str:
         return self._name
@@ -116,7 +137,7 @@ class CsvSource:
         return len(self.puzzles)
 
     def __getitem__(self, i: int) -> Puzzle:
-        """Raises IndexError outside 0..N-1."""
+        """Puzzle i; raises IndexError outside 0..N-1."""
         if not 0 <= i < len(self):
             raise IndexError(i)
         return {"puzzle": self.puzzles[i], "solution": self.solutions[i]}

@@ -1,18 +1,18 @@
-"""The base mixture: small tasks on grids of digits and on words, and no Sudoku among them.
+"""The base mixture: exercises on grids of digits and on words. None of them is a Sudoku.
 
-It teaches the tiny model of the showcase what a fine-tuning on Sudoku can start from, as the
-released model's pre-training does: how a prompt with a grid is laid out, and the skills of
-data/tasks/grid_tasks.py.
+A small model learns from it what fine-tuning on Sudoku can start from: the layout of a prompt with
+a grid, and the skills of data/tasks/grid_tasks.py. It stands in for the pre-training of the
+released model.
 
-A grid is written as in data/sudoku/grids.py: single spaces, a line for each row, 0 for an empty
-cell, and it always ends the prompt. A Sudoku puzzle is a grid without a repeated digit in any row,
-column or box. Whatever looks like one (`grid_tasks.looks_like_sudoku`) is drawn again, both as a
-prompt's grid and as an answer. Hence neither puzzles nor solutions can occur.
+A grid is written as in data/sudoku/grids.py: single spaces, a line for each row, and 0 for an empty
+cell. A grid always ends its prompt. In a Sudoku puzzle no row, column or box repeats a digit. A
+prompt or an answer with a grid that looks like a puzzle (`grid_tasks.looks_like_sudoku`) is drawn
+again, so that neither puzzles nor solutions occur.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,18 +34,21 @@ WORDS = tuple(_WORDS.split())
 
 
 def _number(value: int) -> str:
+    """The digits of a number with spaces between them."""
     return " ".join(str(value))
 
 
 def _line(digits: np.ndarray) -> str:
+    """Digits, [N] int, as one line of text."""
     return render(digits, len(digits))
 
 
 def _words(rng: np.random.Generator, low: int = 2, high: int = 24) -> list[str]:
+    """Draws `low` to `high` words, both included."""
     return [WORDS[i] for i in rng.integers(0, len(WORDS), int(rng.integers(low, high + 1)))]
 
 
-# Items without a grid: rng -> (material, answer).
+# Exercises without a grid. Each function draws one: (material, answer).
 
 
 def _copy_words(rng: np.random.Generator) -> tuple[str, str]:
@@ -78,8 +81,9 @@ def _compare(rng: np.random.Generator) -> tuple[str, str]:
     return f"{_number(a)} and {_number(b)}", _number(max(a, b))
 
 
-# name: (weight in percent, what draws an item, instructions)
-WORD_TASKS: dict[str, tuple[int, Callable, tuple[str, ...]]] = {
+DrawWords = Callable[[np.random.Generator], tuple[str, str]]
+# Name of an exercise -> (weight in percent, function that draws it, its instructions).
+WORD_TASKS: dict[str, tuple[int, DrawWords, tuple[str, ...]]] = {
     "copy_words": (25, _copy_words, ("Copy the words", "Write the same words again")),
     "reverse_words": (20, _reverse_words, ("Reverse the words", "Write the words from the end")),
     "count_words": (10, _count_words, ("Count the words", "How many words")),
@@ -90,9 +94,13 @@ WORD_TASKS: dict[str, tuple[int, Callable, tuple[str, ...]]] = {
 
 
 class _Mixture:
-    """Draws the name of a kind of item by its weight."""
+    """Draws the name of an exercise, with a probability in proportion to its weight.
 
-    def __init__(self, tasks: dict):
+    Args:
+      tasks: name -> a tuple that begins with the weight.
+    """
+
+    def __init__(self, tasks: Mapping[str, tuple[Any, ...]]) -> None:
         self.tasks = tasks
         self.names = tuple(tasks)
         weights = np.array([task[0] for task in tasks.values()], float)
@@ -104,15 +112,16 @@ class _Mixture:
 
 
 class MixtureSource(SeededSource):
-    """Random-access source of the base mixture; item i depends on (seed, i) only.
+    """The items of the base mixture, with random access. Item i depends on (seed, i) only.
 
     Args:
-      seed, size: as SeededSource's.
-      shares: pairs (box size, share of all items); the other items have no grid. Box size 3 is a
-        9x9 grid, 2 is 4x4.
+      seed: random seed.
+      size: the number of items.
+      shares: pairs (box size, share of all items). Box size 3 stands for 9x9 grids and 2 for 4x4.
+        The items that are left have no grid.
 
     Raises:
-      ValueError: another box size, or shares of more than 1 in all.
+      ValueError: a box size is neither 2 nor 3, or the shares add up to more than 1.
     """
 
     def __init__(
@@ -120,9 +129,9 @@ class MixtureSource(SeededSource):
         seed: int,
         size: int = 2**30,
         shares: tuple[tuple[int, float], ...] = ((3, 0.85), (2, 0.1)),
-    ):
+    ) -> None:
         if any(box not in FEWEST_CLUES for box, _ in shares):
-            raise ValueError(f"box sizes are {tuple(FEWEST_CLUES)}, not {shares}")
+            raise ValueError(f"the box sizes are {tuple(FEWEST_CLUES)}, not {shares}")
         if sum(share for _, share in shares) > 1 + 1e-9:
             raise ValueError(f"the shares of the box sizes add up to more than 1: {shares}")
         super().__init__(seed, size)
@@ -130,7 +139,7 @@ class MixtureSource(SeededSource):
         self._grids, self._texts = _Mixture(GRID_TASKS), _Mixture(WORD_TASKS)
 
     def draw(self, rng: np.random.Generator) -> dict[str, str]:
-        """{"prompt", "answer", "task"}; "task" is the kind of item."""
+        """Draws an item: {"prompt", "answer", "task"}. "task" names the exercise."""
         draw = rng.random()
         for box, share in self.shares:
             if draw < share:
@@ -162,7 +171,7 @@ class MixtureSource(SeededSource):
 
 @dataclasses.dataclass(frozen=True)
 class BaseMixtureTask(Task):
-    """The base mixture. Training items have even seeds and held-out ones odd seeds."""
+    """The base mixture. Training items have even seeds and held-out items have odd seeds."""
 
     name: ClassVar[str] = "base_mixture"
     title: ClassVar[str] = "the base mixture"

@@ -1,4 +1,4 @@
-"""The conversations task: a file of conversations, each of which ends with the answer to learn."""
+"""The conversations task: a file of conversations. Each one ends with the answer to learn."""
 
 import dataclasses
 from pathlib import Path
@@ -17,11 +17,10 @@ from data.text.conversations import (
 
 @dataclasses.dataclass(frozen=True)
 class ConversationsTask(Task):
-    """Conversations of a file (data/text/conversations.py says what a line is). About one in ten is
-    held out, by a hash of what is said in it.
+    """Conversations of a file. About one in ten is held out, by a hash of its text.
 
     Attributes:
-      path: the JSONL file.
+      path: the JSONL file. data/text/conversations.py says what a line must hold.
     """
 
     path: str = ""
@@ -36,16 +35,16 @@ class ConversationsTask(Task):
             raise TaskError("task conversations needs a file: --config.data.path=FILE.jsonl")
         splits = open_conversations(self.path, check)
         if not len(splits["train"]):
-            raise TaskError(f"{self.path}: every conversation is held out: give more of them")
+            raise TaskError(f"{self.path}: every conversation is held out: give more conversations")
         if test and not len(splits["test"]):
             raise TaskError(
                 f"{self.path}: of {len(splits['train'])} conversations none fell to the "
-                f"{TEST_SHARE:.0%} held out: give more of them, or --config.eval.every=0"
+                f"{TEST_SHARE:.0%} held out: give more conversations, or --config.eval.every=0"
             )
         return Splits(splits["train"], splits["test"] if test else None)
 
     def text(self, item: Conversation) -> tuple[str, str]:
-        """The last message before the answer, and the answer."""
+        """(the last message before the answer, the answer)."""
         *_, asked, answer = item.messages
         return asked.get("content") or "", answer.get("content") or ""
 
@@ -55,5 +54,7 @@ class ConversationsTask(Task):
     def read(self, path: str, limit: int | None, check: Check) -> list[Conversation]:
         splits = open_conversations(path, check)
         places = np.concatenate([source.places for source in splits.values()])
-        every = ChatSource(Path(path), places[places[:, 0].argsort()][:limit])  # the file's order
+        every = ChatSource(
+            Path(path), places[places[:, 0].argsort()][:limit]
+        )  # in the file's order
         return [every[i] for i in range(len(every))]

@@ -1,8 +1,8 @@
 """The needle task: one number in a long text, asked for at its end.
 
-The needle is a word and the five digits after it. All around is filler: random words, some of them
-with five digits of their own. The question names the needle's word. That word occurs nowhere else,
-so it alone tells which number is asked for.
+The needle is a word with five digits after it. The rest of the text is filler: random words, some
+of them with five digits after them too. The question names the needle's word. That word does not
+occur in the filler, so it alone tells which number is asked for.
 """
 
 import dataclasses
@@ -17,27 +17,30 @@ from data.tasks.seeded import SeededSource
 from data.tasks.task import UNBOUNDED, Check, Splits, Task
 
 DIGITS = 5
-NUMBERS = 0.04  # of the filler's words have digits, or of a dense filler's at least
-# In our tokenizer and the turn format: all of a prompt but its filler, and the shortest prompt.
+# The share of the filler's words that have digits. In a dense filler it is the smallest share.
+NUMBERS = 0.04
+# Tokens of our tokenizer, in the turn format: a prompt without its filler, and the shortest prompt.
 REST = 24
 SHORTEST = 32
 
 
 class NeedleSource(SeededSource):
-    """Random-access source of needles.
+    """Needles in texts of different lengths, with random access.
 
-    Lengths are those of whole prompts, in tokens of our tokenizer and in the turn format, and are
-    drawn log-uniformly: between any length and its double lie equally many.
+    A length is that of a whole prompt, in tokens of our tokenizer and in the turn format. Lengths
+    are drawn log-uniformly: as many lie between 100 and 200 as between 200 and 400.
 
     Args:
-      seed, size: as SeededSource's.
-      longest, shortest: ends of the range, both included; at least SHORTEST.
-      anywhere: the needle lies anywhere in the text, else at its start.
-      dense: more of the filler's words have digits, up to all of them. The share is drawn
-        log-uniformly. Short texts are then as hard as much longer ones.
+      seed: random seed.
+      size: the number of items.
+      longest: the longest prompt, in tokens.
+      shortest: the shortest prompt, in tokens; at least SHORTEST.
+      anywhere: whether the needle may stand anywhere in the text. Otherwise it stands at its start.
+      dense: whether more of the filler's words have digits. For each text their share is drawn
+        log-uniformly between NUMBERS and 1. Short texts are then as hard as much longer ones.
 
     Raises:
-      ValueError: an empty range, or one that begins below SHORTEST.
+      ValueError: the range of lengths is empty, or begins below SHORTEST.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class NeedleSource(SeededSource):
         shortest: int = SHORTEST,
         anywhere: bool = True,
         dense: bool = False,
-    ):
+    ) -> None:
         if not SHORTEST <= shortest <= longest:
             raise ValueError(
                 f"prompts of {shortest} to {longest} tokens: a needle takes {SHORTEST} or more"
@@ -57,7 +60,7 @@ class NeedleSource(SeededSource):
         self.range, self.anywhere, self.dense = (shortest, longest), anywhere, dense
 
     def draw(self, rng: np.random.Generator) -> dict[str, str]:
-        """{"prompt", "answer"}."""
+        """Draws an item: {"prompt", "answer"}."""
         shortest, longest = self.range
         length = int(np.exp(rng.uniform(np.log(shortest), np.log(longest + 1))))
         length = min(max(length, shortest), longest) - REST
@@ -73,7 +76,14 @@ class NeedleSource(SeededSource):
 
 
 def _filler(rng: np.random.Generator, without: str, length: int, share: float) -> list[str]:
-    """`length` words and digits, the digits as numbers of DIGITS after `share` of the words."""
+    """Draws filler.
+
+    Args:
+      rng: source of random numbers.
+      without: the word that must not occur.
+      length: the number of words and digits.
+      share: the share of words with DIGITS digits after them. Overlapping numbers are left out.
+    """
     words = np.array([word for word in WORDS if word != without])
     text = words[rng.integers(len(words), size=length)]
     free = 0
@@ -86,11 +96,15 @@ def _filler(rng: np.random.Generator, without: str, length: int, share: float) -
 
 @dataclasses.dataclass(frozen=True)
 class NeedleTask(Task):
-    """One number in a text. Training items have even seeds and held-out ones odd seeds.
+    """The needle task. Training items have even seeds and held-out items have odd seeds.
 
     Attributes:
-      longest, shortest: lengths of prompts in tokens, both included; see NeedleSource.
-      dense: put more numbers into the filler.
+      longest: the longest prompt, in tokens.
+      shortest: the shortest prompt, in tokens.
+      dense: whether the filler has more numbers (NeedleSource).
+
+    Raises:
+      ValueError: the range of lengths cannot be used.
     """
 
     longest: int = 128
@@ -106,8 +120,8 @@ class NeedleTask(Task):
         "parts": "digits right",
     }
 
-    def __post_init__(self):
-        self._source(0)
+    def __post_init__(self) -> None:
+        self._source(0)  # checks the settings
 
     def open(self, seed: int, check: Check, test: bool = True) -> Splits:
         return Splits(self._source(2 * seed), self._source(2 * seed + 1) if test else None)
@@ -116,7 +130,7 @@ class NeedleTask(Task):
         return item["prompt"], item["answer"]
 
     def bins(self, items: Sequence[dict[str, str]]) -> dict[str, dict[str, np.ndarray]]:
-        """By length, doubling from bin to bin."""
+        """Bins by length in words. Each bin reaches to twice the length of the one before."""
         lengths = np.array([len(item["prompt"].split()) for item in items])
         bins, most = {}, 64
         while most // 2 < lengths.max():
@@ -126,4 +140,5 @@ class NeedleTask(Task):
         return {"length": bins}
 
     def _source(self, seed: int) -> NeedleSource:
+        """The items of a seed."""
         return NeedleSource(seed, UNBOUNDED, self.longest, self.shortest, dense=self.dense)

@@ -1,6 +1,7 @@
-"""Finds tasks by name. A new task is one file and one line here, or no line at all:
+"""Finds tasks by name.
 
-any name of the form MODULE:CLASS names a task's class that lies elsewhere.
+A new task is one file and one line in TASKS. A task that lies elsewhere needs no line: a name of
+the form MODULE:CLASS finds its class.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Any
 from data.settings import build
 from data.tasks.task import Task, TaskError
 
-# Imported when asked for: Sudoku loads numba.
+# Name -> module and class. A task is imported when it is asked for, because Sudoku loads numba.
 TASKS = {
     "sudoku": "data.tasks.sudoku:SudokuTask",
     "base_mixture": "data.tasks.base_mixture:BaseMixtureTask",
@@ -23,10 +24,13 @@ TASKS = {
 
 @functools.cache
 def task_class(name: str) -> type[Task]:
-    """The class of a task by its name in TASKS, or by MODULE:CLASS.
+    """The class of a task.
+
+    Args:
+      name: its name in TASKS, or MODULE:CLASS.
 
     Raises:
-      TaskError: there is none of that name.
+      TaskError: there is no task of this name.
     """
     module, _, attribute = TASKS.get(name, name).partition(":")
     if not attribute:
@@ -40,23 +44,24 @@ def task_class(name: str) -> type[Task]:
     return found
 
 
-def make_task(name: str, settings: Mapping[str, Any], path: str = "") -> Task:
-    """A task with settings; those not given have their defaults.
+def make_task(name: str, settings: Mapping[str, Any], path: str | None = None) -> Task:
+    """Makes a task. Settings that are not given have their defaults.
 
     Args:
-      name: of the task.
-      settings: name -> value.
-      path: what stands before a setting's name in messages.
+      name: name of the task, as in task_class.
+      settings: name of a setting -> value.
+      path: text before the name of a setting in error messages, such as "data."; None for the
+        task's name and a dot.
 
     Raises:
       TaskError: there is no such task.
       SettingsError: the task has no such setting, or refuses its value.
     """
-    return build(task_class(name), settings, path)
+    return build(task_class(name), settings, f"{name}." if path is None else path)
 
 
 def is_setting_of_another(setting: str, name: str) -> bool:
-    """Whether any task in TASKS but `name` has a setting of this name."""
+    """Whether a task in TASKS other than `name` has a setting of this name."""
     return any(
         setting == field.name
         for other in TASKS

@@ -1,4 +1,4 @@
-"""The Sudoku task: generated puzzles or those of a CSV file, asked and answered as grids."""
+"""The Sudoku task: puzzles that are generated or read from a CSV file, with grids as answers."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from data.sudoku.sources import CsvSource, Puzzle, SudokuSource
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
-CLUE_BINS = {  # box: the fewest clues of each bin
+CLUE_BINS = {  # box size -> name of a bin -> the smallest number of clues in it
     3: {"40 or more clues": 40, "30-39 clues": 30, "under 30 clues": 0},
     2: {"8 or more clues": 8, "6-7 clues": 6, "under 6 clues": 0},
 }
@@ -23,15 +23,19 @@ DIFFICULTIES = ("naked singles only", "hidden singles too", "more than singles")
 
 @dataclasses.dataclass(frozen=True)
 class SudokuTask(Task):
-    """Sudoku puzzles with one solution each. No symmetry turns a training puzzle into a held-out
-    one (data/sudoku/symmetry.py).
+    """Sudoku puzzles with one solution each.
+
+    No symmetry turns a training puzzle into a held-out one (data/sudoku/symmetry.py).
 
     Attributes:
       box: box size, 3 for 9x9 puzzles and 2 for 4x4.
-      clues: numbers of clues of generated puzzles: a range such as 40-50, or several with commas,
-        of which each is drawn equally often. Empty: 40-50, or 8-10 for 4x4.
-      path: a CSV file with the columns puzzle and solution to take puzzles from instead; its first
-        90 % train and the rest is held out.
+      clues: numbers of clues of generated puzzles: a range such as 40-50, or several ranges with
+        commas between them. Each range gets equally many puzzles. Empty: 40-50, or 8-10 for 4x4.
+      path: a CSV file with the columns puzzle and solution. If it is given, no puzzles are
+        generated: the first 90 % of the file are trained on, and the rest is held out.
+
+    Raises:
+      SudokuError: a setting cannot be used.
     """
 
     box: int = 3
@@ -51,20 +55,20 @@ class SudokuTask(Task):
         "Solved exactly: the answer is the puzzle's one solution. Valid: no row, column or box "
         "repeats a digit, whatever the clues are. Empty cells right: the mean over puzzles; an "
         "answer that is no grid has none right.",
-        "The technical report (arXiv 2608.00146) publishes of the 26B-A4B model with LoRA of rank "
-        "8, on 4,096 other puzzles: 0.00 % solved before and 84.40 % after, in 40.65 and 10.72 "
+        "For the 26B-A4B model with LoRA of rank 8, on 4,096 other puzzles, the technical report "
+        "(arXiv 2608.00146) gives: 0.00 % solved before and 84.40 % after, in 40.65 and 10.72 "
         "effective denoising steps.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.box not in DEFAULT_CLUES:
             raise SudokuError(f"box {self.box!r}: take 3 for 9x9 or 2 for 4x4")
         for clues in self.ranges:
-            SudokuSource(0, 1, self.box, clues)
+            SudokuSource(0, 1, self.box, clues)  # checks the range
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
-        """The ranges of clues, both ends included; raises SudokuError for what is no range."""
+        """The ranges of clues, (fewest, most) each; raises SudokuError for a text that is none."""
         ranges = []
         for part in (self.clues or DEFAULT_CLUES[self.box]).split(","):
             ends = part.strip().split("-")
@@ -101,7 +105,8 @@ class SudokuTask(Task):
         if len(counts) not in (1, len(ranges)):
             raise TaskError(f"{len(counts)} numbers of puzzles for {len(ranges)} ranges of clues")
         counts = list(counts) * (len(ranges) // len(counts))
-        # Ranges take different items, so that they do not share solutions.
+        # Items of the same number in two ranges may share a solution. So each range takes items of
+        # other numbers.
         ends = list(itertools.accumulate(counts))
         sources = [SudokuSource(seed, ends[-1], self.box, r, "test") for r in ranges]
         parts = zip(sources, counts, ends, strict=True)
@@ -125,16 +130,20 @@ class SudokuTask(Task):
         return {name: digits(item[name]) for name in ("puzzle", "solution")}
 
     def shown(self, answer: str) -> str:
-        """The answer's digits; empty if it is no grid."""
+        """The digits of the answer; empty if the answer is no grid."""
         grid = parse(answer, self.box)
         return "" if grid is None else digits(grid)
 
     def picture(self, item: Puzzle, replay: Replay) -> bytes:
-        from data.sudoku.replay_strip import replay_strip  # matplotlib
+        # Training and questions need no picture, and matplotlib takes long to import.
+        from data.sudoku.replay_strip import replay_strip
 
         cells = [i for i, piece in enumerate(replay.expected) if _digit(piece) >= 0]
         if len(cells) != item["puzzle"].size:
-            raise SudokuError("the tokenizer does not give every digit a token: no replay")
+            raise SudokuError(
+                "the replay cannot be drawn: the tokenizer does not give every digit a token of "
+                "its own"
+            )
         shown = np.array([[max(0, _digit(step[i])) for i in cells] for step in replay.pieces])
         return replay_strip(
             item["puzzle"],
@@ -148,7 +157,10 @@ class SudokuTask(Task):
 
 @dataclasses.dataclass(frozen=True)
 class InTurn:
-    """Sources of generated puzzles as one: item i is item i of source i modulo their number."""
+    """Several sources of generated puzzles that take turns.
+
+    Item i is item i of source number i modulo the number of sources.
+    """
 
     sources: list[SudokuSource]
 
@@ -156,11 +168,11 @@ class InTurn:
         return len(self.sources[0])
 
     def __getitem__(self, i: int) -> Puzzle:
-        """Raises IndexError outside 0..size-1."""
+        """Item i; raises IndexError outside 0..size-1."""
         return self.sources[i % len(self.sources)][i]
 
 
 def _digit(piece: str) -> int:
-    """The digit that a token's text is, -1 if it is none."""
+    """The digit that a token's text stands for; -1 if the text is no digit."""
     piece = piece.strip()
     return int(piece) if len(piece) == 1 and piece in "0123456789" else -1

@@ -1,8 +1,8 @@
-"""What a task is: one class in one file that a run trains on and an evaluation asks.
+"""The base class of all tasks. A training run learns a task, and an evaluation asks it.
 
-A task is a frozen dataclass. Its fields are its settings and have defaults; its methods say where
-its items come from, how an item is asked and answered, and how an answer is scored. An item is
-whatever the task wants it to be, a dict for example. data/tasks/registry.py finds a task by name.
+A task is a frozen dataclass in a file of its own. Its fields are its settings and have defaults.
+Its methods say where its items come from, how an item is asked and answered, and how an answer is
+scored. An item may be any object, for example a dict. data/tasks/registry.py finds a task by name.
 """
 
 import abc
@@ -14,7 +14,7 @@ import numpy as np
 
 from data.text.conversations import Conversation, conversation
 
-# Items that a generated source can give before it repeats itself.
+# The number of items of a source that generates them.
 UNBOUNDED = 2**30
 
 # Raises ValueError for a conversation that cannot be used, for example one that is too long.
@@ -22,13 +22,15 @@ Check = Callable[[Conversation], Any]
 
 
 class TaskError(ValueError):
-    """A task or a setting of it that cannot be used; the message is one line."""
+    """A task, or a setting of it, cannot be used. The message is one line."""
 
 
 class Splits(NamedTuple):
-    """Random access to the items that train and to those that are held out.
+    """The items of a task, divided in two. No item is in both parts.
 
-    Both have __len__ and __getitem__(int). No item of one is in the other.
+    Attributes:
+      train: the items that are trained on.
+      test: the items that are held out; None if they were not asked for.
     """
 
     train: Sequence[Any]
@@ -36,14 +38,14 @@ class Splits(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """One item's denoising step by step: S steps of a canvas of C tokens.
+    """The denoising of one item step by step: S steps of a canvas of C tokens.
 
     Attributes:
-      pieces: S lists of C texts, the most probable token of every position.
-      accepted: [S, C] bool, where a step keeps its draw.
-      entropy: [S, C] float32, nats.
-      expected: the texts of the right answer's tokens, at most C.
-      limit: the steps that the sampler may take at most.
+      pieces: S lists of C texts: the most probable token of each position at each step.
+      accepted: [S, C] bool, the positions that keep the token that was drawn at the step.
+      entropy: [S, C] float32, entropy of the token's distribution in nats.
+      expected: texts of the tokens of the right answer, which may be longer than the canvas.
+      limit: the largest number of steps that the sampler may take.
     """
 
     pieces: list[list[str]]
@@ -55,17 +57,17 @@ class Replay(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """Base of all tasks; see the module.
+    """The base class of all tasks.
 
     Attributes:
-      name: what --task and config.data.task call it.
-      title: what reports call it.
-      noun: one item, for reports: "puzzle".
-      measures: what score() gives, in the order of reports: name -> title. "exact", "valid" and
-        "parts" are always among them.
+      name: the task's name for --task and config.data.task.
+      title: the task's name in reports.
+      noun: what reports call one item, such as "puzzle".
+      measures: the measures that `score` gives, in the order of reports: name -> title. "exact",
+        "valid" and "parts" must be among them.
       scored: whether a training run scores the answers to its held-out items. If not, it answers
-        one batch of them, to be looked at.
-      notes: lines for the end of a report: what the measures mean, what else there is to compare.
+        one batch of them, so that an answer can be looked at.
+      notes: lines at the end of reports, such as the meaning of the measures.
     """
 
     name: ClassVar[str]
@@ -81,11 +83,11 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def open(self, seed: int, check: Check, test: bool = True) -> Splits:
-        """The items that train and those that are held out.
+        """Opens the items that are trained on and those that are held out.
 
         Args:
           seed: random seed of generated items.
-          check: is called with every conversation of a file, so that a bad line shows at once.
+          check: is called with each conversation of a file, so that a bad line is found at once.
             Generated items need not be checked.
           test: False if held-out items are not wanted; then `Splits.test` may be None.
 
@@ -96,19 +98,24 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def text(self, item: Any) -> tuple[str, str]:
-        """(the user's message, the right answer)."""
+        """The text of an item: (the user's message, the right answer)."""
 
     def conversation(self, item: Any) -> Conversation:
-        """What is trained on: a conversation whose last message is the right answer."""
+        """The conversation that is trained on. Its last message is the right answer."""
         return conversation(*self.text(item))
 
     def score(self, item: Any, answer: str) -> dict[str, float]:
-        """Scores an answer, given as text without thoughts and special tokens.
+        """Scores an answer.
+
+        Args:
+          item: the item that was asked.
+          answer: the text of the answer, without thoughts and special tokens.
 
         Returns:
-          measure -> share in 0..1. Here exact: the answer is the right one but for white space at
-          its ends; valid: it is not blank; parts: the share of the right answer's words that stand
-          at their place.
+          name of a measure -> value, 0 to 1. A task that does not override this method has:
+            exact: 1 if the answer is the right one; white space at the ends does not matter.
+            valid: 1 if the answer is not blank.
+            parts: the share of the right answer's words that stand at their places.
         """
         wanted = self.text(item)[1].strip()
         words, found = wanted.split(), answer.split()
@@ -120,47 +127,67 @@ class Task(abc.ABC):
         }
 
     def held_out(self, seed: int, counts: Sequence[int], check: Check) -> list[Any]:
-        """Items of the held-out split for an evaluation.
+        """Takes held-out items for an evaluation.
 
         Args:
-          seed, check: as of open.
-          counts: how many. A task whose settings name several groups takes one number for all of
-            them or one for each; others take one number.
+          seed: random seed of generated items.
+          counts: the number of items. If the settings name several groups of items, it may be one
+            number for all groups or one for each group.
+          check: is called with each conversation of a file, as in `open`.
 
         Raises:
-          ValueError: as open; or there are fewer items.
+          ValueError: a setting, a file or a line of it cannot be used, or there are fewer items.
+          OSError: a file cannot be read.
         """
         if len(counts) != 1:
-            raise TaskError(f"task {self.name} has one group of items, not {len(counts)}")
+            raise TaskError(
+                f"task {self.name} has one group of items: give one number, not {len(counts)}"
+            )
         test = self.open(seed, check).test
         if counts[0] > len(test):
             raise TaskError(f"only {len(test)} {self.noun}s are held out, not {counts[0]}")
         return [test[i] for i in range(counts[0])]
 
     def read(self, path: str, limit: int | None, check: Check) -> list[Any]:
-        """All items of a file, or its first `limit`, for an evaluation.
+        """Reads the items of a file for an evaluation.
+
+        Args:
+          path: the file.
+          limit: the number of items to read from the start of the file; None for all.
+          check: is called with each conversation, as in `open`.
 
         Raises:
-          ValueError, OSError: the task has no files, or as open.
+          ValueError: the task has no files, or the file or a line of it cannot be used.
+          OSError: the file cannot be read.
         """
         raise TaskError(f"task {self.name} has no files: its {self.noun}s are generated")
 
     def bins(self, items: Sequence[Any]) -> dict[str, dict[str, np.ndarray]]:
-        """How a report is divided: title -> name of a bin -> bool [N]. The first title's bins are
-        also those of plots. Bins without items are left out of reports."""
+        """Divides items into bins, for a report.
+
+        Args:
+          items: N items.
+
+        Returns:
+          title of a division -> name of a bin -> [N] bool, which items are in the bin. Plots show
+          the bins of the first title. Reports leave out bins without items.
+        """
         return {}
 
     def columns(self, item: Any) -> dict[str, str]:
-        """How answers.csv names an item; the first column identifies it."""
+        """The columns of answers.csv that describe an item. The first one must identify it."""
         prompt, answer = self.text(item)
         return {"prompt": prompt, "expected": answer}
 
     def shown(self, answer: str) -> str:
-        """How answers.csv writes an answer."""
+        """The text of an answer in answers.csv."""
         return answer
 
     def picture(self, item: Any, replay: Replay) -> bytes | None:
-        """A PNG of an item's denoising; None if the task draws none.
+        """Draws the denoising of an item.
+
+        Returns:
+          the bytes of a PNG file; None if the task has no such picture.
 
         Raises:
           ValueError: the tokenizer cuts answers in a way that cannot be drawn.

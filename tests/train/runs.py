@@ -1,4 +1,4 @@
-"""Runs of train.main as users start them, in processes of their own."""
+"""Starts runs of train.main in processes of their own, as users do."""
 
 import os
 import subprocess
@@ -9,7 +9,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment_for(folder: Path, config: str) -> dict[str, str]:
-    """What start takes: a config's text as a file, and a cache for what its runs compile."""
+    """The environment for `start`. It names the config's file and a cache of compiled programs.
+
+    Args:
+      folder: the folder for both.
+      config: the text of the config file.
+    """
     (folder / "config.py").write_text(config)
     return os.environ | {
         "CONFIG": str(folder / "config.py"),
@@ -18,7 +23,8 @@ def environment_for(folder: Path, config: str) -> dict[str, str]:
     }
 
 
-def start(workdir: Path, environment, *more: str) -> subprocess.Popen:
+def start(workdir: Path, environment: dict[str, str], *more: str) -> subprocess.Popen[str]:
+    """Starts a run with these further flags."""
     config = environment["CONFIG"]
     command = [sys.executable, "-m", "train.main", f"--config={config}", f"--workdir={workdir}"]
     return subprocess.Popen(
@@ -31,8 +37,8 @@ def start(workdir: Path, environment, *more: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    """Exit status, and the last line of stderr."""
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Waits for a run. Returns its exit status and the last line of its stderr."""
     _, errors = process.communicate(timeout=300)
     lines = errors.replace("\r", "\n").strip().splitlines()
     return process.returncode, lines[-1] if lines else ""

@@ -1,4 +1,4 @@
-"""Fine-tuning on conversations, from a checkpoint's folder to one that answers."""
+"""Fine-tuning on conversations, from a checkpoint's folder to a model that answers."""
 
 import json
 import signal
@@ -62,7 +62,10 @@ def make_folder(folder: Path, vocab_size: int = 1025, tokenizer: bool = True) ->
 
 
 def question(i: int) -> dict[str, str]:
-    """Answers of one canvas and of two; prompts that have room in the folder's tokens only."""
+    """A prompt and an answer of one or two canvases.
+
+    The prompt fits only if the folder's tokenizer is used.
+    """
     words = [WORDS[(i + j) % len(WORDS)] for j in range(4 + i % 10)]
     return {"prompt": f"{'Quack' * 20} {i}", "response": " ".join(words)}
 
@@ -84,7 +87,7 @@ def figures(workdir: Path) -> list[dict]:
 
 
 def same_companions(folder: Path, init: Path) -> None:
-    """What lies beside the weights is the init folder's, with the sampler of the run."""
+    """Checks that the files beside the weights are the init folder's, with the run's sampler."""
     for name in COMPANIONS:
         if name != "generation_config.json":
             assert (folder / name).read_bytes() == (init / name).read_bytes()
@@ -154,7 +157,7 @@ def refusal(run: dict, workdir: Path) -> str:
 
 
 def test_bad_data_stop_a_run_before_it_reads_weights(folder, file, tmp_path):
-    # With no weights to read: the data come first.
+    # There are no weights to read, so the data are read first.
     init = tmp_path / "init"
     init.mkdir()
     for name in COMPANIONS:
@@ -190,7 +193,7 @@ def kept(line: str) -> bool:
 def test_a_tokenizer_for_another_model(file, tmp_path, vocab_size, tokenizer, error):
     init = make_folder(tmp_path / "init", vocab_size, tokenizer)
     run = fields(file, init)
-    run["data"]["prompt_length"] = 200  # ours take more of them
+    run["data"]["prompt_length"] = 200  # our tokenizer needs more tokens
     said = refusal(run, tmp_path / "run")
     assert said == f"{error}: put the model's tokenizer.json into {init}"
 

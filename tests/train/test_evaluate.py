@@ -1,30 +1,22 @@
-"""The evaluation: scores of known answers, the command from end to end, and its errors."""
+"""The command train.evaluate from end to end, the items that flags name, and errors."""
 
 import csv
-import dataclasses
 import json
 import os
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from data.sudoku import replay_strip
 from data.sudoku.csv_file import read_csv, write_csv
-from data.sudoku.grids import digits, prompt, render
+from data.sudoku.grids import digits
 from data.sudoku.sources import SudokuSource
 from data.tasks.sudoku import SudokuTask
-from data.text.chat_template import ChatTemplate
-from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
-from diffusiongemma.head import Prediction
 from sample import SamplerConfig
 from sample.generation_config import save_sampler_defaults
-from tests.data.text.messages import chat_answer, chat_prompt
 from tests.diffusiongemma.formats.folders import make_adapter
 from train import evaluate as command
-from train.evaluation import Evaluation, typical
 
 BOX, CANVAS = 2, 24
 CONFIG = ModelConfig.preset(
@@ -37,130 +29,8 @@ CONFIG = ModelConfig.preset(
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return Tokenizer.load()
-
-
-@pytest.fixture(scope="module")
-def template(tokenizer):
-    return ChatTemplate(tokenizer)
-
-
-@pytest.fixture(scope="module")
 def puzzles():
     return [SudokuSource(0, 5, BOX, (7, 9), "test")[i] for i in range(5)]
-
-
-class Oracle(nnx.Module):
-    """Sure of answers[i] where the prompt is prompts[i], from the first step on."""
-
-    def __init__(self, prompts: np.ndarray, answers: np.ndarray):
-        self.config, self.dtype = CONFIG, jnp.float32
-        self.prompts, self.answers = nnx.Param(jnp.array(prompts)), nnx.Param(jnp.array(answers))
-
-    def init_cache(self, batch_size, max_length):
-        return jnp.zeros(batch_size, jnp.int32)
-
-    def encode(self, tokens, cache, mask, *, logits):
-        same = (tokens[:, None] == self.prompts[...]).all(-1)
-        return None, jnp.argmax(same, axis=1)
-
-    def predict(self, canvas, cache, soft, temperature, noise):
-        answer = self.answers[...][cache]
-        return Prediction(answer, answer, jnp.zeros(answer.shape), soft)
-
-
-@pytest.fixture(scope="module")
-def oracle(tokenizer, puzzles):
-    """Answers: right; another valid grid; a cell wrong; no grid; right but for a missing stop."""
-    grids, solutions = ([item[name] for item in puzzles] for name in ("puzzle", "solution"))
-    relabelled = solutions[1] % 4 + 1
-    wrong = solutions[2].copy()
-    empty = np.flatnonzero(grids[2] == 0)[0]
-    wrong[empty] = wrong[empty] % 4 + 1
-    texts = [chat_answer(render(g)) for g in (solutions[0], relabelled, wrong)]
-    texts += [chat_answer("Solve it: 1 2 3"), render(solutions[4])]
-    answers = np.full((5, CANVAS), tokenizer.eos_id, np.int32)
-    for row, text in zip(answers, texts, strict=True):
-        ids = tokenizer.encode(text)
-        row[: len(ids)] = ids
-    prompts = np.array([tokenizer.encode(chat_prompt(prompt(grid))) for grid in grids])
-    return Oracle(prompts, answers)
-
-
-@pytest.fixture(scope="module")
-def evaluation(oracle, template, puzzles):
-    return Evaluation(oracle, template, SudokuTask(box=BOX), puzzles, batch_size=2)
-
-
-def test_known_answers_are_scored(evaluation, puzzles):
-    done = []
-    got = evaluation.run(SamplerConfig(), progress=done.append)
-    assert got.exact.tolist() == [True, False, False, False, True]
-    assert got.scores["valid"].tolist() == [True, True, False, False, True]
-    assert got.scores["clues_kept"].tolist() == [True, False, True, False, True]
-    empty = np.sum(puzzles[2]["puzzle"] == 0)
-    np.testing.assert_allclose(got.scores["parts"], [1, 0, (empty - 1) / empty, 0, 1])
-    solutions = [item["solution"] for item in puzzles]
-    assert got.answers[0] == render(solutions[0]) and got.answers[4] == render(solutions[4])
-    assert got.answers[3] == "Solve it: 1 2 3"
-    assert got.steps.tolist() == [[2]] * 5
-    # The end of the turn counts, or where it is missing the first token of the fill.
-    length = len(evaluation.template.tokenizer.encode(render(solutions[0]))) + 1
-    assert got.valid_tokens[[0, 4]].tolist() == [[length], [length]]
-    assert done == [2, 2, 1]
-    assert (got.seconds > 0).all()
-
-
-def test_some_items_get_what_they_get_among_all(evaluation):
-    rows = np.array([4, 1, 3])
-    some, every = evaluation.run(SamplerConfig(), rows), evaluation.run(SamplerConfig())
-    assert some.answers.tolist() == every.answers[rows].tolist()
-    assert all((some.scores[name] == every.scores[name][rows]).all() for name in every.scores)
-    taken = every.take(rows)
-    assert taken.answers.tolist() == some.answers.tolist()
-    assert taken.compile_seconds == every.compile_seconds
-
-
-def test_time_without_compilation(oracle, template, puzzles):
-    evaluation = Evaluation(oracle, template, SudokuTask(box=BOX), puzzles)
-    first, second = (evaluation.run(SamplerConfig(max_steps=47)) for _ in range(2))
-    assert first.compile_seconds > 0.05
-    assert second.compile_seconds < first.compile_seconds / 5
-    assert first.seconds.sum() < first.compile_seconds
-
-
-def test_replay_shows_every_step(evaluation, puzzles, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(replay_strip, "replay_strip", lambda *arrays: drawn.append(arrays))
-    task, sampler = SudokuTask(box=BOX), SamplerConfig(max_steps=4)
-    got = evaluation.replay(0, sampler)
-    assert got.accepted.shape == got.entropy.shape == (2, CANVAS)  # it stops at the second step
-    assert [len(step) for step in got.pieces] == [CANVAS, CANVAS] and got.limit == 4
-    task.picture(puzzles[0], got)
-    puzzle, solution, shown, accepted, entropy, limit = drawn.pop()
-    assert (puzzle == puzzles[0]["puzzle"]).all() and limit == 4
-    assert (shown == solution).all() and shown.shape == (2, 16)
-    assert accepted.tolist() == [[True] * 16, [False] * 16]
-    assert entropy.min() >= 0 and entropy.max() < 1e-3
-    # "Solve it: 1 2 3" has digits where it has them, 0 elsewhere.
-    task.picture(puzzles[3], evaluation.replay(3, sampler))
-    shown = drawn.pop()[2]
-    assert 0 < np.mean(shown == 0) < 1 and shown.max() <= 3
-
-
-def test_a_tokenizer_that_joins_digits_has_no_picture(evaluation, puzzles):
-    got = evaluation.replay(0, SamplerConfig(max_steps=4))
-    with pytest.raises(ValueError, match="every digit a token"):
-        SudokuTask(box=BOX).picture(puzzles[0], got._replace(expected=got.expected[2:]))
-
-
-def test_typical_puzzle(evaluation):
-    outcome = evaluation.run(SamplerConfig())
-    steps = np.array([[9], [1], [1], [1], [4]], np.int32)
-    for exact, row in (([1, 0, 0, 1, 1], 4), ([0] * 5, 1)):
-        scores = outcome.scores | {"exact": np.array(exact, float)}
-        assert typical(dataclasses.replace(outcome, steps=steps, scores=scores)) == row
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +138,8 @@ ERRORS = {
     "{all} --task=needle --generate=2 --longest=20": "a needle takes 32 or more",
     "{all} --task=needle --file=a.csv": "task needle has no files: its prompts are generated",
     "{all} --task=conversations --generate=2": "task conversations needs a file",
-    "{all} --generate=2 --replay=2": "there are puzzles 0..1",
-    "{all} --generate=2 --budgets=1,x": "not numbers of steps",
+    "{all} --generate=2 --replay=2": "choose one of the puzzles 0..1",
+    "{all} --generate=2 --budgets=1,x": "give numbers of steps",
     "--checkpoint={run} --out={out} --generate=2 --max_steps=0": "max_steps must be at least 1",
     "--checkpoint={run} --out={out} --generate=2 --entropy_bound=-1": "must not be negative",
     "{all} --generate=2 --bath_size=2": "bath_size",

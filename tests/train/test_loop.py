@@ -1,4 +1,4 @@
-"""The loop as users run it: killed and started again, refused, stopped by a bad loss."""
+"""Runs that are killed and started again, that are refused, and that a bad loss stops."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
         if trained:
             assert np.linalg.matrix_rank(tensor - exported[name], tol=1e-6) <= 2
 
-    # Factors are no start, and do not go on on another base.
+    # A run cannot start from factors, and cannot go on on another base.
     config = get_config()
     config.preset, config.init = "", str(workdir / "adapter")
     config = RunConfig.from_dict(config.to_dict())
@@ -137,7 +137,7 @@ def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environmen
         processes,
         [
             "error: .* belongs to another config .optimizer.peak_lr: 0.002 -> 0.5",
-            "error: .* is not empty and not a run's",
+            "error: .* is not empty and is not the folder of a run",
             "error: no config field 'stepz': did you mean 'steps'?",
             "error: no such config field: .*steps.most",
             "error: .*20",

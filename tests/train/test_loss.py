@@ -1,4 +1,4 @@
-"""What the two losses see, and what they do not."""
+"""Which tokens the two losses depend on, which canvases are chosen, and the first passes."""
 
 import jax
 import jax.numpy as jnp
@@ -66,11 +66,11 @@ def test_padding_and_later_canvases_do_not_matter(split, loss_fn):
 
 
 def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
-    """Recomputed from encode and denoise alone, for rows with a single canvas to choose."""
+    """The loss is computed again from encode and denoise, for rows with only one canvas."""
     graph, state = split
     model = Compiled(nnx.merge(graph, state))
     batch = make_batch((1, 1, 1, 1))
-    _, metrics = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0)
+    _, figures = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0)
     _, level_key, noise_key = jax.random.split(jax.random.key(3), 3)
     levels = noise_levels(level_key, 8)
     clean = np.stack([batch["tokens"][r, n : n + C] for r, n in enumerate(LENGTHS)]).repeat(2, 0)
@@ -80,7 +80,7 @@ def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
     _, cache = model.encode(prompts, model.init_cache(8, P), mask, "none")
     log_p = np.asarray(jax.nn.log_softmax(model.denoise(noisy, cache)))
     losses = -np.take_along_axis(log_p, clean[..., None], axis=-1)
-    np.testing.assert_allclose(metrics["denoise_loss"], losses.mean(), rtol=1e-5)
+    np.testing.assert_allclose(figures["denoise_loss"], losses.mean(), rtol=1e-5)
 
 
 def test_the_mean_is_over_what_counts():
@@ -94,10 +94,11 @@ def test_the_mean_is_over_what_counts():
 
 
 class Scripted:
-    """A model with the surface of DiffusionGemma, sure of every token but in places given.
+    """Stands for a DiffusionGemma that knows the right tokens `clean` [T].
 
-    encode's logits are 0 where `unsure` [T] says so for the token that they predict; denoise's are
-    the context's length at the right token: the loss then tells which canvas was chosen.
+    The logits of encode are sure of the right token, but are all 0 if the predicted token is one of
+    `unsure` [T] bool. The logits of denoise are the length of the context at the right token and 0
+    elsewhere, so that the loss tells which canvas was chosen.
     """
 
     config = CONFIG
@@ -157,8 +158,8 @@ def test_the_encoders_loss_on_the_answer_alone():
 
         return jax.jit(jax.vmap(encoder_loss))(places)
 
-    # What a token that the model knows nothing of adds to the mean, and where: the answer from its
-    # first token, which the prompt's last one predicts, to the last of the fill.
+    # A token that the model knows nothing about has this loss. It counts in the answer from its
+    # first token, which the prompt's last token predicts, to the last token of the fill.
     one, end = np.log(CONFIG.vocab_size), prompt + 2 * C
     places = np.arange(1, end + 2)
     counted = {"all": places < end, "answer": (prompt <= places) & (places < end)}
@@ -172,8 +173,8 @@ def test_without_weight_the_encoders_loss_is_not_computed(split, loss_fn):
     _, state = split
     batch = make_batch()
     _, parts = loss_fn(state, batch, 0)
-    loss, metrics = loss_fn(state, batch, 0, encoder_weight=0.0)
-    assert set(metrics) == {"denoise_loss", "denoise_accuracy"}
+    loss, figures = loss_fn(state, batch, 0, encoder_weight=0.0)
+    assert set(figures) == {"denoise_loss", "denoise_accuracy"}
     np.testing.assert_allclose(loss, parts["denoise_loss"], rtol=1e-6)
 
 
@@ -245,13 +246,15 @@ def test_further_passes_see_the_soft_embeddings_of_those_before(split):
 
 
 def test_settings_that_mean_nothing_are_refused():
-    with pytest.raises(ValueError, match="are not to be shared out over 3 passes"):
+    with pytest.raises(
+        ValueError, match=r"loss\.passes 3 must be at least 1 and divide the number"
+    ):
         LossConfig(canvas_size=C, noise_draws=4, passes=3)
     with pytest.raises(ValueError, match="pass_temperature"):
         LossConfig(canvas_size=C, pass_temperature=0.0)
-    with pytest.raises(ValueError, match="of 3 noise draws"):
+    with pytest.raises(ValueError, match=r"self_conditioning = 1\.5 must be a whole number"):
         LossConfig(canvas_size=C, noise_draws=3)
-    with pytest.raises(ValueError, match="encoder_targets is 'all' or 'answer', not 'some'"):
+    with pytest.raises(ValueError, match="encoder_targets must be 'all' or 'answer', not 'some'"):
         LossConfig(canvas_size=C, encoder_targets="some")
 
 

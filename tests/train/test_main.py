@@ -1,4 +1,4 @@
-"""The command itself: what it refuses in one line."""
+"""The command train.main refuses wrong flags in one line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Plans are compared with the arrays that a run really holds: weights, optimizer and cache."""
+"""Plans of memory count the arrays that a run really holds: weights, optimizer and cache."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def run(**fields) -> RunConfig:
             "steps": 10,
             "batch_size": 8,
             "preset": "tiny",
-            "data": {"kind": "tasks", "prompt_length": 20},
+            "data": {"task": "base_mixture", "prompt_length": 20},
             "loss": {"canvas_size": 12, "noise_draws": 2},
             "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 2},
             **fields,
@@ -142,7 +142,7 @@ def test_a_plan_for_gpus_needs_their_compiler(monkeypatch):
 
 
 def test_a_plan_for_gpus_compiles_their_kernels(monkeypatch):
-    """CPU devices stand for GPUs up to the program that would be compiled for them."""
+    """The program for GPUs is traced on CPU devices, and is not compiled."""
     seen = {}
 
     def compiled(target, program, *args):

@@ -1,4 +1,4 @@
-"""Meshes of 8 virtual devices against one device: gradients, steps, tokens, and runs that move."""
+"""Meshes of 8 virtual devices compute what one device does, and runs go on on other meshes."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ def build(lora: bool = False, config: ModelConfig = CONFIG) -> DiffusionGemma:
 
 
 def gradients(mesh: MeshConfig, lora: bool):
-    """(loss, gradients) on the host."""
+    """(loss, gradients) as NumPy arrays."""
     devices = mesh.make()
     with jax.set_mesh(devices):
         graphdef, state, frozen = init_state(build(lora), optax.sgd(0.1), devices)
@@ -98,8 +98,8 @@ def three_steps(mesh: MeshConfig, optimizer: optax.GradientTransformation, **opt
         del model
         step = make_train_step(graphdef, optimizer, LOSS, 0, accumulate, 0.5, like=state)
         for _ in range(3):
-            state, metrics = step(state, frozen, place_batch(BATCH, devices))
-    return state, {k: float(v) for k, v in metrics.items()}
+            state, figures = step(state, frozen, place_batch(BATCH, devices))
+    return state, {k: float(v) for k, v in figures.items()}
 
 
 @functools.lru_cache
@@ -165,7 +165,7 @@ def test_generate_gives_the_same_tokens(mesh, rows, tmp_path):
 
 @pytest.fixture
 def compile_cache(tmp_path):
-    """A program that was compiled before is not compiled again."""
+    """Keeps compiled programs in a folder, so that none is compiled twice."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path / "xla"),
         "jax_persistent_cache_min_compile_time_secs": 0,

@@ -1,4 +1,4 @@
-"""Two processes with four devices each against one: the same figures, checkpoints that go on."""
+"""Two processes with four devices each train like one, and their checkpoints go on in one."""
 
 import json
 import os

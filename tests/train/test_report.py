@@ -1,89 +1,25 @@
-"""Figures of hand-made outcomes, and the report before and after fine-tuning."""
+"""The reports on hand-made outcomes: of one evaluation, and before and after fine-tuning."""
 
-import dataclasses
 import json
 
-import numpy as np
 import pytest
 
-from data.measures import wilson
 from data.sudoku.grids import digits
-from data.sudoku.sources import SudokuSource
 from data.tasks.sudoku import SudokuTask
+from tests.train.outcomes import five_puzzles, outcome
 from train import report
-from train.evaluation import Outcome, by_bin, paired, shares, summarize
+from train.evaluation import by_bin, paired, shares, summarize
 
 TASK = SudokuTask()
 
 
-def outcome(exact, steps=2, valid_tokens=10) -> Outcome:
-    """Puzzles solved, or with a quarter of their cells right; each takes one canvas."""
-    exact = np.array(exact, float)
-    num = len(exact)
-    return Outcome(
-        answers=np.where(exact, "right", "wrong").astype(object),
-        scores={
-            "exact": exact,
-            "valid": exact,
-            "clues_kept": np.ones(num),
-            "parts": np.where(exact, 1.0, 0.25),
-        },
-        steps=np.broadcast_to(np.int32(steps), num)[:, None],
-        valid_tokens=np.broadcast_to(np.int32(valid_tokens), num)[:, None],
-        seconds=np.full(num, 0.5),
-        compile_seconds=3.0,
-    )
-
-
 @pytest.fixture(scope="module")
 def puzzles():
-    """Three with 40 clues or more, two with 30 to 39."""
-    ranges = [(40, 40), (41, 41), (50, 50), (39, 39), (30, 30)]
-    return [SudokuSource(0, 1, 3, r, "test")[0] for r in ranges]
-
-
-def test_summary_of_known_outcome(puzzles):
-    found = outcome([1, 1, 0, 1, 0], [2, 4, 6, 8, 40], [10, 10, 10, 10, 40])
-    got = summarize(found, TASK.bins(puzzles))
-    low, high = wilson(3, 5)
-    assert got["exact"] == {"rate": 0.6, "low": low, "high": high, "count": 5}
-    assert got["parts"]["rate"] == pytest.approx(0.7)
-    assert got["clues_kept"]["rate"] == got["clues_kept"]["high"] == 1
-    assert got["steps"]["mean"] == 12 and got["steps"]["quartiles"] == [4, 6, 8]
-    assert got["steps"]["effective"] == (20 + 40 + 60 + 80 + 1600) / 80
-    assert got["tokens_per_forward"] == 80 / 60
-    assert got["seconds_per_item"] == 0.5 and got["compile_seconds"] == 3
-    by_clues, by_technique = got["bins"]["clues"], got["bins"]["technique"]
-    bins = {name: (b["count"], b["exact"]["rate"]) for name, b in by_clues.items()}
-    assert bins == {"40 or more clues": (3, 2 / 3), "30-39 clues": (2, 0.5)}
-    assert by_clues["30-39 clues"]["mean_steps"] == 24
-    assert sum(b["count"] for b in by_technique.values()) == 5
-    json.dumps(got, allow_nan=False)
-
-
-def test_canvases_are_summed_up_by_answer():
-    """Two canvases for the first answer, one for the second: a canvas not begun does not count."""
-    found = dataclasses.replace(
-        outcome([1, 0]),
-        steps=np.array([[3, 5], [4, 0]], np.int32),
-        valid_tokens=np.array([[10, 2], [6, 0]], np.int32),
-    )
-    got = summarize(found, {})
-    assert got["steps"]["mean"] == got["mean_steps"] == 6
-    assert got["steps"]["effective"] == (30 + 10 + 24) / 18
-    assert got["tokens_per_forward"] == 18 / (12 + 3 - 2)  # one commit, between the two
-    assert got["bins"] == {}
-
-
-def test_pairs_are_counted():
-    early, full = outcome([1, 1, 1, 0, 0, 0]), outcome([1, 1, 0, 1, 0, 0])
-    assert paired(early, full) == {
-        "both": 2, "only_early_stop": 1, "only_all_steps": 1, "neither": 2, "same_answer": 4,
-    }  # fmt: skip
+    return five_puzzles()
 
 
 def evaluation(folder, puzzles, early, full=None):
-    """A folder as train.evaluate leaves it."""
+    """Writes a folder like those of train.evaluate."""
     bins = TASK.bins(puzzles)
     outcomes = {"early_stop": outcome(early)} | ({"all_steps": outcome(full, 48)} if full else {})
     results = {

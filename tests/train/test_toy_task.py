@@ -1,5 +1,4 @@
-"""A new task is one class: it is defined here, trained, evaluated and reported, and nothing else of
-the repository knows it."""
+"""A new task is one class. It is defined here and nowhere else, and is trained and evaluated."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Evaluation while training: the same figures for the same model, scored answers, whole batches."""
+"""Evaluation while training: scored answers, and losses over whole batches with fixed noise."""
 
 import dataclasses
 
@@ -53,13 +53,13 @@ def held_out(cls: type[Task] = Words) -> HeldOut:
 
 @pytest.fixture
 def model() -> nnx.Module:
-    """Nothing looks into it."""
+    """A model without parts. No test looks into it."""
     return nnx.Module()
 
 
 @pytest.fixture
 def asked(monkeypatch) -> list[np.ndarray]:
-    """The prompts of every call of generate; of its five answers the second is wrong."""
+    """The prompts of each call of a made-up generate. The second of its five answers is wrong."""
     calls, tokenizer = [], Tokenizer.load()
 
     def generate(model, tokens, mask, key, config):
@@ -84,7 +84,7 @@ def asked(monkeypatch) -> list[np.ndarray]:
 
 @pytest.fixture
 def measured(monkeypatch) -> list[tuple]:
-    """What every call of the losses was given; they are made up from it."""
+    """What each call of made-up losses was given. The losses are computed from it."""
     calls = []
 
     def losses(graphdef, state, batch, key, config):

@@ -123,7 +123,9 @@ def test_the_task_trains_on_even_seeds_and_holds_odd_ones_out():
     assert len(splits.train) == len(splits.test) == 2**30
     assert task.open(4, None, test=False).test is None
     assert task.held_out(4, [5], None) == test[:5]
-    with pytest.raises(ValueError, match="task base_mixture has one group of items, not 2"):
+    with pytest.raises(
+        ValueError, match="task base_mixture has one group of items: give one number, not 2"
+    ):
         task.held_out(4, [5, 5], None)
 
 

@@ -69,7 +69,7 @@ def test_batches_of_a_file_resume(tmp_path, packer):
 @pytest.mark.parametrize(
     ("count", "path", "error"),
     [
-        (3, None, "of 3 conversations none fell to the 10% held out: give more of them, or "),
+        (3, None, "of 3 conversations none fell to the 10% held out: give more conversations, or "),
         (0, "", "task conversations needs a file: --config.data.path=FILE.jsonl"),
     ],
 )

@@ -31,8 +31,8 @@ def test_held_out_items_are_the_first_of_the_test_split():
     assert task.held_out(0, [2], None) == ["sea", "ox"]
     for counts, error in [
         ([3], "only 2 words are held out, not 3"),
-        ([1, 1], "task spelling has one group of items, not 2"),
-        ([], "task spelling has one group of items, not 0"),
+        ([1, 1], "task spelling has one group of items: give one number, not 2"),
+        ([], "task spelling has one group of items: give one number, not 0"),
     ]:
         with pytest.raises(TaskError, match=error):
             task.held_out(0, counts, None)

@@ -1,0 +1,37 @@
+"""Learning-rate schedules, weight decay and the length of a step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.optimizer import OptimizerConfig, learning_rate, make_optimizer
+
+
+def test_schedules():
+    config = OptimizerConfig("adam", peak_lr=1.0, end_lr=0.1, warmup=10, schedule="hold")
+    rate = learning_rate(config, 100)
+    assert [round(float(rate(s)), 6) for s in (0, 5, 10, 70, 85, 100)] == [0, 0.5, 1, 1, 0.55, 0.1]
+    config = OptimizerConfig("adam", peak_lr=1.0, end_lr=0.1, warmup=10)
+    rate = learning_rate(config, 110)
+    assert [round(float(rate(s)), 6) for s in (0, 10, 60, 110)] == [0, 1, 0.55, 0.1]
+
+
+def test_weight_decay_spares_vectors_and_names_are_checked():
+    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
+    zeros = {"kernel": jnp.zeros((2, 2)), "scale": jnp.zeros(2)}
+    for name in ("adam", "adafactor"):
+        config = OptimizerConfig(name, 0.5, 0.5, 0, schedule="hold", weight_decay=0.1)
+        optimizer = make_optimizer(config, 10)
+        update = jax.jit(optimizer.update)
+        updates, _ = update(zeros, optimizer.init(params), params)
+        assert float(updates["scale"].max()) == 0
+        np.testing.assert_allclose(updates["kernel"], -0.5 * 0.1, rtol=1e-6)
+        # A step is as long as the learning rate, however small the weights.
+        grads = {"kernel": 1e-3 * jnp.ones((2, 2)), "scale": 1e-3 * jnp.ones(2)}
+        updates, _ = update(grads, optimizer.init(zeros), zeros)
+        np.testing.assert_allclose(updates["kernel"], -0.5, rtol=1e-3)
+    with pytest.raises(ValueError, match="'sgd'"):
+        OptimizerConfig("sgd", 1, 1, 1)
+    with pytest.raises(ValueError, match="'flat'"):
+        OptimizerConfig("adam", 1, 1, 1, schedule="flat")

@@ -60,7 +60,8 @@ def compare(values: flags.FlagValues) -> int:
                 )
                 for line in cases.times(then, now, values.repeats):
                     print(line, flush=True)
-    print("\nThere is no difference." if not differ else f"\n{differ} comparisons differ.")
+    if exact:
+        print("\nThere is no difference." if not differ else f"\n{differ} comparisons differ.")
     return int(differ > 0)
 
 

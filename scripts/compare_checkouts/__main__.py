@@ -55,10 +55,13 @@ def compare(values: flags.FlagValues) -> int:
                     print(row.line(), flush=True)
                     differ += not row.equal
             if "times" in values.only:
-                print("\n| ms, in turn | other | this | this / other |\n|---|---|---|---|")
+                print(
+                    "\n| ms, in turn | other | this | this / other | fastest |\n" + "|---" * 5 + "|"
+                )
                 for line in cases.times(then, now, values.repeats):
                     print(line, flush=True)
-    print("\nThere is no difference." if not differ else f"\n{differ} comparisons differ.")
+    if exact:
+        print("\nThere is no difference." if not differ else f"\n{differ} comparisons differ.")
     return int(differ > 0)
 
 

@@ -37,14 +37,21 @@ CONTEXT, BATCH, STEPS = 116, 4, 8  # of the timed steps
 
 
 def find(name: str) -> Any:
-    """An object of this checkout by its name in NAMES."""
+    """An object of this checkout by its name in NAMES.
+
+    Raises:
+      ModuleNotFoundError: no module has it, or a module that should have it cannot be imported.
+    """
     for module in NAMES[name]:
         try:
-            return getattr(importlib.import_module(module), name)
+            found = getattr(importlib.import_module(module), name, None)
         except ModuleNotFoundError as error:
             if not module.startswith(str(error.name)):
                 raise  # the module is there, and something that it imports is not
-    raise ModuleNotFoundError(f"no {' and no '.join(NAMES[name])}")
+            continue
+        if found is not None:
+            return found
+    raise ModuleNotFoundError(f"{name} is neither in {' nor in '.join(NAMES[name])}")
 
 
 class Probe:

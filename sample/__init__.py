@@ -3,7 +3,7 @@
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.sampler import Generation, Snapshot, generate
 from sample.split_model import SplitModel
-from sample.step import Proposal, SamplerConfig, Start, Step, entropy_bound_rule
+from sample.step import Proposal, SamplerConfig, Start, Step, accept, entropy_bound_rule
 
 __all__ = [
     "AutoregressiveConfig",
@@ -14,6 +14,7 @@ __all__ = [
     "SplitModel",
     "Start",
     "Step",
+    "accept",
     "entropy_bound_rule",
     "generate",
     "generate_autoregressive",

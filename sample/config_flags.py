@@ -28,7 +28,9 @@ def define_fields(values: flags.FlagValues, cls: type, names: Iterable[str]) -> 
     hints, helps = typing.get_type_hints(cls), _helps(cls)
     for name in names:
         kind = _without_none(hints[name])
-        help = helps.get(name, f"Field {name} of {cls.__name__}.")
+        help = helps.get(name, f"Setting {name} of {cls.__name__}.")
+        if (default := getattr(cls, name, None)) not in (None, ""):
+            help += f" Default: {default}."
         if kind is bool:
             flags.DEFINE_bool(name, None, help, flag_values=values)
         elif kind in PARSERS:

@@ -133,7 +133,8 @@ class Step(NamedTuple):
     """What the loop goes on with.
 
     Attributes:
-      best: [B, C] int32, the clean canvas as this step sees it; that of the last step is emitted.
+      best: [B, C] int32, the clean canvas as this step sees it; that of the last step is emitted,
+        cut after its first stop token.
       entropy: [B, C] float32, nats; the mean over the counted positions decides on stopping.
       accepted: [B, C] bool, where the next canvas keeps this step's draw. It is only recorded.
       canvas: [B, C] int32, the noisy canvas of the next step.
@@ -168,7 +169,7 @@ def entropy_bound_rule(proposal: Proposal, data: Any = None) -> Step:
     )
 
 
-def accept(entropy: jax.Array, bound: float) -> jax.Array:
+def accept(entropy: jax.Array, bound: float, free: jax.Array | None = None) -> jax.Array:
     """The positions that keep their draw (TR alg. 1).
 
     Positions are ordered by entropy ascending, ties by position. The longest prefix is accepted
@@ -177,10 +178,14 @@ def accept(entropy: jax.Array, bound: float) -> jax.Array:
     Args:
       entropy: [B, C] float32, nats.
       bound: b >= 0, nats.
+      free: [B, C] bool, the positions that take part; None for all. The others are in neither the
+        order nor the sum, and are never accepted.
 
     Returns:
       [B, C] bool.
     """
+    if free is not None:
+        return accept(jnp.where(free, entropy, jnp.inf), bound) & free
     order = jnp.argsort(entropy, axis=-1, stable=True)
     ascending = jnp.take_along_axis(entropy, order, axis=-1)
     before = jnp.cumsum(ascending[:, :-1], axis=-1)

@@ -14,6 +14,7 @@ for arg in "$@"; do
     --quick) quick=1 ;;
     --seed=*) seed=${arg#--seed=} ;;
     --out=*) out=${arg#--out=} ;;
+    -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0"; exit 0 ;;
     *) echo "error: unknown argument '$arg': use --quick, --seed=N and --out=DIR" >&2; exit 2 ;;
   esac
 done

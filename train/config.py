@@ -107,6 +107,10 @@ class LoraConfig:
     alpha: float = 16.0
     pattern: str = ".*"
 
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"lora.rank must be 0 or more, not {self.rank}")
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:

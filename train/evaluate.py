@@ -2,7 +2,7 @@
 
     python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --clues=40-50,30-39 --out=DIR
     python -m train.evaluate --checkpoint=runs/sudoku --puzzles=sudoku.csv --limit=512 --out=DIR
-    python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \
+    python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \\
         --generate=64 --out=DIR
 
 The command writes REPORT.md with its images, results.json and answers.csv to --out. Settings of the

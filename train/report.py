@@ -35,8 +35,8 @@ NOTES = (
     "necessary.",
     "Effective denoising steps and tokens per forward are defined in the technical report (arXiv "
     "2608.00146). They are taken over all {noun}s.",
-    "Both modes answer the same {noun}s with the same noise. Seconds are a {noun}'s share of its "
-    "batch, without compilation.",
+    "Both modes answer the same {noun}s with the same noise. Seconds are those of a batch divided "
+    "by its {noun}s, without compilation.",
 )
 
 
@@ -193,7 +193,7 @@ def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
         ),
         "effective denoising steps": lambda m: f"{m['steps']['effective']:.2f}",
         "tokens per forward": lambda m: f"{m['tokens_per_forward']:.2f}",
-        f"seconds a {task['noun']}": lambda m: f"{m['seconds_per_item']:.3g}",
+        f"seconds for one {task['noun']}": lambda m: f"{m['seconds_per_item']:.3g}",
         "seconds of compilation": lambda m: f"{m['compile_seconds']:.3g}",
     }
     rows = [[name, *(form(mode) for mode in modes.values())] for name, form in forms.items()]

@@ -38,6 +38,17 @@ def test_accept_treats_rows_apart_and_equals_a_plain_loop():
         np.testing.assert_array_equal(flags, want)
 
 
+def test_positions_that_are_not_free_are_left_out_and_never_accepted():
+    entropy = jnp.array([[0.01, 0.0, 0.02, 0.0], [9.0, 0.0, 8.0, 0.0]])
+    free = jnp.array([[True, False, True, False]] * 2)
+    assert accept(entropy, 0.1, free).tolist() == [
+        [True, False, True, False],
+        [False, False, True, False],
+    ]
+    assert accept(entropy, 0.1, jnp.ones((2, 4), bool)).tolist() == accept(entropy, 0.1).tolist()
+    assert not accept(entropy, 0.1, jnp.zeros((2, 4), bool)).any()
+
+
 def test_accept_of_a_canvas_of_one():
     assert accept(jnp.array([[5.0]]), 0.0).tolist() == [[True]]
 

@@ -1,6 +1,6 @@
 """Trains a run. If it is started again with the same workdir, it goes on where it stopped.
 
-    python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku --config.steps=100
+    python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku --config.batch_size=8
 
 Any field of the config can be given on the command line, even if the config file does not name it.
 

@@ -134,7 +134,8 @@ class SudokuTask(Task):
         grid = parse(answer, self.box)
         return "" if grid is None else digits(grid)
 
-    def picture(self, item: Puzzle, replay: Replay) -> bytes:
+    def picture(self, item: Puzzle, replay: Replay) -> bytes | None:
+        """A strip of grids; None if the answer takes more than one canvas."""
         # Training and questions need no picture, and matplotlib takes long to import.
         from data.sudoku.replay_strip import replay_strip
 
@@ -144,6 +145,8 @@ class SudokuTask(Task):
                 "the replay cannot be drawn: the tokenizer does not give every digit a token of "
                 "its own"
             )
+        if cells[-1] >= replay.accepted.shape[1]:
+            return None
         shown = np.array([[max(0, _digit(step[i])) for i in cells] for step in replay.pieces])
         return replay_strip(
             item["puzzle"],

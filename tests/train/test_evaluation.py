@@ -155,6 +155,18 @@ def test_a_tokenizer_that_joins_digits_has_no_picture(evaluation, puzzles):
         SudokuTask(box=BOX).picture(puzzles[0], got._replace(expected=got.expected[2:]))
 
 
+def test_an_answer_of_two_canvases_has_no_picture(oracle, template, puzzles):
+    evaluation = Evaluation(oracle, template, SudokuTask(box=BOX), puzzles, canvases=2)
+    got = evaluation.replay(0, SamplerConfig(max_steps=4))
+    half = CANVAS // 2
+    got = got._replace(
+        pieces=[step[:half] for step in got.pieces],
+        accepted=got.accepted[:, :half],
+        entropy=got.entropy[:, :half],
+    )
+    assert SudokuTask(box=BOX).picture(puzzles[0], got) is None
+
+
 def test_typical_puzzle(evaluation):
     outcome = evaluation.run(SamplerConfig())
     steps = np.array([[9], [1], [1], [1], [4]], np.int32)

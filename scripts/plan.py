@@ -13,7 +13,6 @@ needs a compiler plugin, and no GPU.
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import get_args
 
 import jax
@@ -22,11 +21,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from diffusiongemma import ModelConfig
-from diffusiongemma.formats.config_file import CONFIG, read_config
-from diffusiongemma.formats.hf import is_hf
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.sharding import MeshConfig
 from sample import cli
+from sample.checkpoint import Checkpoint
 from train.compile_target import CompileTarget
 from train.config import RunConfig
 from train.memory_plan import (
@@ -114,9 +112,7 @@ def model_shape(preset: str | None, folder: str | None, default: str | None) -> 
     if preset:
         return ModelConfig.preset(preset)
     if folder:
-        if not is_hf(Path(folder)):
-            raise ValueError(f"{folder}: no folder with a {CONFIG}; --preset names a shape instead")
-        return read_config(Path(folder) / CONFIG)
+        return Checkpoint.open(folder).config
     return ModelConfig.preset(default or "")
 
 

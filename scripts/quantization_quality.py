@@ -28,7 +28,7 @@ from diffusiongemma.quantized_model import quantize_model
 from sample import cli
 from sample.checkpoint import Checkpoint
 from sample.step import SamplerConfig
-from train.evaluate import define_items, load_items, named_task
+from train.evaluate import define_checkpoint, define_items, load_items, named_task
 from train.evaluation import Evaluation, summarize
 
 PRECISIONS = ("float32", "bfloat16", *get_args(Precision))
@@ -125,13 +125,13 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     """The command's flags, in a set of their own."""
     values = flags.FlagValues()
     for name, help in (
-        ("checkpoint", "Folder of a checkpoint or an adapter, or a training run's workdir."),
         ("base", "Folder of an adapter's base. Default: the folder that the adapter names."),
         ("tokenizer", "A tokenizer.json. Default: the checkpoint's, else the repository's."),
     ):
         flags.DEFINE_string(name, None, help, flag_values=values)
     help = "Dtype of activations, and of the weights that are not quantized, with int8 and int4."
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], help, flag_values=values)
+    define_checkpoint(values)
     define_items(values, task)
     for name, default, help in (
         ("canvases", 32, "Number of canvases whose logits are compared."),

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from data.settings import SettingsError, build
@@ -270,6 +271,21 @@ def _with_task(data: Mapping[str, Any]) -> Mapping[str, Any]:
         "chat": {"path": data.get("path", "")},
     }
     return {"task": TASK_OF_KIND[kind], "prompt_length": data["prompt_length"], **settings[kind]}
+
+
+def read_data(workdir: Path) -> DataConfig | None:
+    """What a run learns, from the config.json in its workdir; None if the folder is no workdir.
+
+    Raises:
+      ConfigError: the run's task is not known here.
+    """
+    try:
+        fields = json.loads((workdir / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(fields, dict) or not isinstance(fields.get("data"), dict):
+        return None
+    return DataConfig.from_fields(_with_task(fields["data"]))
 
 
 def differences(old: str, new: str) -> list[str]:

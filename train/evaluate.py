@@ -26,6 +26,7 @@ from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.config_flags import define_fields, given_fields
 from sample.step import SamplerConfig
+from train.config import read_data
 from train.evaluation import Evaluation
 from train.report import headline, write_report
 from train.results import EvaluationPlan, measure
@@ -42,8 +43,26 @@ SAMPLER_FLAGS = (
 
 def define_task(values: flags.FlagValues) -> None:
     """Defines the flag --task."""
-    help = f"Name of the task: {', '.join(TASKS)}, or MODULE:CLASS."
-    flags.DEFINE_string("task", "sudoku", help, flag_values=values)
+    help = (
+        f"Name of the task: {', '.join(TASKS)}, or MODULE:CLASS. Default: the task of the training "
+        "run whose workdir --checkpoint is, with the run's settings; else sudoku."
+    )
+    flags.DEFINE_string("task", None, help, flag_values=values)
+
+
+def define_checkpoint(values: flags.FlagValues) -> None:
+    help = "Folder of a checkpoint or an adapter, or a training run's workdir."
+    flags.DEFINE_string("checkpoint", None, help, flag_values=values)
+
+
+def task_and_settings(values: flags.FlagValues) -> tuple[str, dict[str, Any]]:
+    """The name of the task, and the settings that the run in --checkpoint had for it."""
+    run = read_data(Path(values.checkpoint)) if values.checkpoint else None
+    if run is None:
+        return values.task or "sudoku", {}
+    if values.task in (None, run.name):
+        return run.name, dataclasses.asdict(run.task)
+    return values.task, {}
 
 
 def named_task(argv: Sequence[str]) -> type[Task]:
@@ -57,8 +76,9 @@ def named_task(argv: Sequence[str]) -> type[Task]:
     """
     values = flags.FlagValues()
     define_task(values)
+    define_checkpoint(values)
     values(argv, known_only=True)
-    return task_class(values.task)
+    return task_class(task_and_settings(values)[0])
 
 
 def define_items(values: flags.FlagValues, task: type[Task]) -> None:
@@ -95,9 +115,9 @@ def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]
       ValueError: flags do not fit together, or the items cannot be used.
       OSError: the file cannot be read.
     """
-    cls = task_class(values.task)
-    settings = given_fields(values, [field.name for field in dataclasses.fields(cls)])
-    task = make_task(values.task, settings, "--")
+    name, settings = task_and_settings(values)
+    fields = [field.name for field in dataclasses.fields(task_class(name))]
+    task = make_task(name, settings | given_fields(values, fields), "--")
     if (values.file is None) == (values.generate is None):
         raise ValueError("give one of --file=FILE (--puzzles=FILE is the same) and --generate=N")
     if values.file is not None:
@@ -123,7 +143,7 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     def number(name: str, default: int | None, help: str, least: int = 1) -> None:
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
 
-    text("checkpoint", None, "Folder of a checkpoint or an adapter, or a training run's workdir.")
+    define_checkpoint(values)
     text("base", None, "Folder of the adapter's base; default: the folder that the adapter names.")
     text("tokenizer", None, "A tokenizer.json; default: the checkpoint's, else the repository's.")
     define_items(values, task)

@@ -35,7 +35,7 @@ NOTES = (
     "necessary.",
     "Effective denoising steps and tokens per forward are defined in the technical report (arXiv "
     "2608.00146). They are taken over all {noun}s.",
-    "Both modes answer the same {noun}s with the same noise. Seconds are those of a batch divided "
+    "Every mode answers the same {noun}s with the same noise. Seconds are those of a batch divided "
     "by its {noun}s, without compilation.",
 )
 

@@ -124,7 +124,7 @@ def test_the_command(capsys, monkeypatch):
     assert "quantized weights" in capsys.readouterr().out
     for flags, message in [
         (["--preset=big"], "no model preset 'big'"),
-        (["--checkpoint=nowhere"], "nowhere: no folder with a config.json"),
+        (["--checkpoint=nowhere"], "nowhere: no such folder"),
         (["--fsdp=3", "--preset=tiny"], "mesh.fsdp 3 does not divide the width 32"),
     ]:
         assert command.main(["plan", "--target=none", *flags]) == 2

@@ -55,9 +55,9 @@ def test_a_task_of_its_own_is_trained_evaluated_and_reported(tmp_path, capsys):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 3] and "eval/exact" in lines[-1]
     assert json.loads((run / "config.json").read_text())["data"]["times"] == 3
-    command = [f"--task={__name__}:DoublingTask", "--times=3", f"--checkpoint={run}"]
-    command += [f"--out={out}", "--generate=6", "--budgets=1,2", "--max_steps=2"]
-    assert evaluate.main(["evaluate", *command]) == 0
+    # The task and its settings are those of the run.
+    command = [f"--checkpoint={run}", f"--out={out}", "--generate=6", "--budgets=1,2"]
+    assert evaluate.main(["evaluate", *command, "--max_steps=2"]) == 0
     report = (out / "REPORT.md").read_text()
     assert report.startswith("# Evaluation: doubling numbers\n\nOf 6 numbers 0.0 %")
     assert "## By digits" in report and "times 3" in report and "![" in report

@@ -1,28 +1,32 @@
 """The registry of formats: which format a folder is in, and what it takes to add one."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import detect
-from diffusiongemma.formats.checks import CheckpointError, raise_faults, tensor_faults
-from diffusiongemma.formats.config_file import CONFIG, config_text, read_config
+from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.config_file import CONFIG
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint, recognise
-from diffusiongemma.formats.format import Format, WriteOptions
+from diffusiongemma.formats.format import Format
 from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint, save_checkpoint
-from diffusiongemma.formats.tensor_tables import ORBAX, file_tensors
-from diffusiongemma.formats.weights import Stored, Weights, assembled, layout
 from scripts import convert
 from tests.diffusiongemma.formats.folders import (
     assert_same,
     assert_same_tensors,
     make_folder,
     refusal,
+    weights,
 )
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def test_folder_without_config_or_weights_is_refused(folder, tmp_path):
@@ -72,37 +76,25 @@ assert loaded() == ["safetensors"], loaded()
     subprocess.run([sys.executable, "-c", lines], check=True)
 
 
-# A format of one file with our own names. This is all that a new format takes.
+# docs/FORMATS.md shows a whole new format, of one .npz file. The tests below run that text.
 
 FILE = "parameters.npz"
 
 
-def open_npz(folder: Path, config: ModelConfig | None) -> Stored:
-    config = read_config(folder / CONFIG)
-    expected = file_tensors(config, ORBAX)
-    with np.load(folder / FILE) as file:
-        arrays = {name: file[name] for name in file.files}
-    found = ((name, array.shape, array.dtype) for name, array in arrays.items())
-    raise_faults(folder, tensor_faults(expected, found))
-    dtypes = {name: array.dtype for name, array in arrays.items()}
-    return Stored(folder, config, expected, dtypes, lambda name, part=...: arrays[name][part])
+def format_of_the_docs() -> Format:
+    """The FORMAT that the example in docs/FORMATS.md defines."""
+    text = (Path(__file__).parents[3] / "docs" / "FORMATS.md").read_text()
+    (example,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        if "FORMAT = Format(" in block
+    )
+    module: dict[str, Any] = {}
+    exec(compile(example, "docs/FORMATS.md", "exec"), module)
+    return module["FORMAT"]
 
 
-def write_npz(folder: Path, weights: Weights, options: WriteOptions) -> None:
-    tensors = file_tensors(weights.config, ORBAX)
-    dtypes = layout(weights, tensors)
-    arrays = {n: assembled(t, weights).astype(dtypes[n], copy=False) for n, t in tensors.items()}
-    np.savez(folder / FILE, **arrays)
-    (folder / CONFIG).write_text(config_text(weights, dtypes))
-
-
-NPZ = Format(
-    name="npz",
-    description="parameters.npz and config.json",
-    recognises=lambda folder: (folder / FILE).is_file(),
-    open=open_npz,
-    write=write_npz,
-)
+NPZ = format_of_the_docs()
 
 
 def test_a_new_format_is_one_object_and_one_line(two, adapter, tmp_path, monkeypatch, capsys):
@@ -142,3 +134,30 @@ def test_a_new_format_is_one_object_and_one_line(two, adapter, tmp_path, monkeyp
         convert_checkpoint(six, tmp_path / "out", "npz", quantize="int8")
     np.savez(tmp_path / "npz" / FILE, extra=np.zeros(1, np.float32))
     assert "extra (1): extra" in refusal(tmp_path / "npz")
+
+
+def test_the_new_format_keeps_every_dtype(two, adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(detect, "FORMATS", (*detect.FORMATS, NPZ))
+    three = make_folder(tmp_path / "three", "three")
+    for source in (two, three):  # all in bfloat16; matrices in bfloat16 and vectors in float32
+        npz, back = tmp_path / f"{source.name}_npz", tmp_path / f"{source.name}_back"
+        convert_checkpoint(source, npz, "npz")
+        convert_checkpoint(npz, back, "hf")
+        assert_same_tensors(back, source)
+        assert_same(load_checkpoint(npz), load_checkpoint(source))
+        assert json.loads((npz / CONFIG).read_text())["dtype"] == (
+            "bfloat16" if source == two else "float32"
+        )
+    assert {v.dtype for v in weights(load_checkpoint(tmp_path / "two_npz")).values()} == {BFLOAT16}
+    for dtype in ("float32", "bfloat16", "float16"):
+        convert_checkpoint(three, tmp_path / dtype, "npz", dtype=dtype)
+        loaded = load_checkpoint(tmp_path / dtype)
+        assert {v.dtype for v in weights(loaded).values()} == {np.dtype(dtype)}
+        assert_same(loaded, load_checkpoint(three, dtype=dtype))
+    convert_checkpoint(adapter, tmp_path / "merged_hf", "hf")
+    convert_checkpoint(adapter, tmp_path / "merged_npz", "npz")
+    assert_same(load_checkpoint(tmp_path / "merged_npz"), load_checkpoint(tmp_path / "merged_hf"))
+
+    file = tmp_path / "two_npz" / FILE
+    file.write_bytes(file.read_bytes()[:1000])
+    assert f"{FILE}: cannot be read" in refusal(tmp_path / "two_npz")

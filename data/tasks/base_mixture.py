@@ -6,7 +6,7 @@ released model.
 
 A grid is written as in data/sudoku/grids.py: single spaces, a line for each row, and 0 for an empty
 cell. A grid always ends its prompt. In a Sudoku puzzle no row, column or box repeats a digit. A
-prompt or an answer with a grid that looks like a puzzle (`grid_tasks.looks_like_sudoku`) is drawn
+prompt or an answer with a grid that looks like a puzzle (`board.looks_like_sudoku`) is drawn
 again, so that neither puzzles nor solutions occur.
 """
 
@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from data.tasks.grid_tasks import FEWEST_CLUES, GRID_TASKS, board, looks_like_sudoku
+from data.tasks.board import FEWEST_CLUES, board, looks_like_sudoku
+from data.tasks.grid_tasks import GRID_TASKS
 from data.tasks.seeded import SeededSource
 from data.tasks.task import UNBOUNDED, Check, Splits, Task
 from data.text.digit_grid import render

@@ -7,7 +7,8 @@ One rule covers every mask: a query at position i sees the keys at positions j w
 i - window < j <= i. In encode, i is the token's own position, so attention is causal. In denoise,
 the tokens of a canvas behind n cached tokens all have i = n for the cache, and see each other
 without a mask. So in full layers (no window) they see the whole cache, and in sliding layers its
-last window - 1 tokens. The code of the rule is in ops/masks.py, and the softmax over the cache and
+last window - 1 tokens. The code of the rule, and of the ring in which a layer keeps its tokens, is in
+ops/masks.py. The softmax over the cache and
 the new tokens is in ops/blockwise_attention.py. Read on in moe.py.
 """
 
@@ -56,7 +57,7 @@ class Context(NamedTuple):
       cos: [B, T, head_dim / 2] float32, cosines of the new tokens' rotations (RoPE).
       sin: [B, T, head_dim / 2] float32, sines of the same.
       query: [B, T or 1] int32, the positions from which the new tokens see (masks.visible).
-      cached: [B, S] int32, the positions in the cache slots.
+      cached: [B', S] int32, the positions in the cache slots; B' divides B.
       new: [B, T] int32, the new tokens' positions as keys; None if every token sees all of them.
       slots: [B, T] int32, the slots that the new tokens are written to; None if they are not
         written.

@@ -1,7 +1,7 @@
 """The sampler: read the prompt, then denoise canvas after canvas and commit each (TR alg. 1).
 
-`generate` goes from canvas to canvas. prefill() reads the prompt into a KV cache by the causal
-`model.encode`, in chunks. `denoise_canvas` is the compiled loop over the steps of one canvas; it
+`generate` goes from canvas to canvas. prefill() in prefill.py reads the prompt into a KV
+cache by the causal `model.encode`, in chunks. `denoise_canvas` is the compiled loop over the steps of one canvas; it
 only reads the cache, and step.py has one step. A row stops when step.settled() says so. Its clean
 canvas is cut after the first stop token (stopping.py). commit() appends the canvas to the cache by
 `model.encode` again, so that the next canvas sees it; the last canvas is not committed.
@@ -49,7 +49,7 @@ class Generation(NamedTuple):
         max_new_tokens.
       best: [B, K, N, C] int32, the argmax canvas of every step; -1 in steps not taken.
       accepted: [B, K, N, C] bool; False in steps not taken, and in the step that stopped early,
-        because nothing is drawn there.
+        because its draw is not used.
       entropy: [B, K, N, C] float32, nats; -1 in steps not taken.
       best, accepted and entropy are None without config.trajectory.
     """

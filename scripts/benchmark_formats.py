@@ -25,7 +25,7 @@ from diffusiongemma.config import ModelConfig, five_to_one
 from diffusiongemma.formats.detect import whole_formats
 from diffusiongemma.formats.format import WriteOptions
 from diffusiongemma.formats.hf import open_hf, write_hf
-from diffusiongemma.formats.tensor_tables import ORBAX, file_tensors
+from diffusiongemma.formats.tensor_tables import OWN, file_tensors
 from diffusiongemma.formats.weights import Weights
 from sample import cli
 
@@ -43,7 +43,7 @@ LOAD = "import sys, diffusiongemma as d; d.load_checkpoint(sys.argv[1])"
 
 def random_weights(config: ModelConfig) -> Weights:
     """Random parameters, each made when it is read. Encode and denoise have equal layer scalars."""
-    tensors = file_tensors(config, ORBAX)
+    tensors = file_tensors(config, OWN)
     names = list(tensors)
 
     def read(path: str) -> np.ndarray:
@@ -103,7 +103,7 @@ def measure(root: Path, layers: int, shard_bytes: int) -> None:
         (root / "hf").mkdir()
         write_hf(root / "hf", random_weights(config), WriteOptions(shard_bytes))
         sizes = [f.stat().st_size for f in (root / "hf").iterdir()]
-        largest = max(np.prod(t.shape) * 2 for t in file_tensors(config, ORBAX).values())
+        largest = max(np.prod(t.shape) * 2 for t in file_tensors(config, OWN).values())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         print(
             f"{sum(sizes) / 1e9:.2f} GB in {len(sizes) - 2} shards, the largest tensor "

@@ -4,7 +4,7 @@ A kernel [.., in, out] has two factors beside it: lora_a [.., in, r] and lora_b 
 """
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats.tensor_tables import HF, ORBAX, FileTensor, TableRow, file_tensors
+from diffusiongemma.formats.tensor_tables import HF, OWN, FileTensor, TableRow, file_tensors
 from diffusiongemma.parameters import OURS, split_axes
 
 KERNEL = ".kernel"
@@ -31,7 +31,7 @@ FACTORS = {
 # The checkpoint of a training run has one tensor for each factor, in the factor's own layout.
 RUN = tuple(
     TableRow(path, FACTORS[path], (path,), row.only)
-    for row in ORBAX
+    for row in OWN
     if row.name.endswith(KERNEL)
     for path in _factors(row.name, row.axes)
 )

@@ -29,7 +29,7 @@ from diffusiongemma.formats.config_file import read_json
 from diffusiongemma.formats.format import Format, StoredFactors, WriteOptions
 from diffusiongemma.formats.lora_tables import RUN, factor_tensors
 from diffusiongemma.formats.quantized import quantized_tensors
-from diffusiongemma.formats.tensor_tables import ORBAX, FileTensor, file_tensors
+from diffusiongemma.formats.tensor_tables import OWN, FileTensor, file_tensors
 from diffusiongemma.formats.weights import (
     Part,
     Quantization,
@@ -189,7 +189,7 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _tensors(config: ModelConfig, quantized: Quantization | None) -> dict[str, FileTensor]:
-    tensors = file_tensors(config, ORBAX)
+    tensors = file_tensors(config, OWN)
     return quantized_tensors(tensors, quantized.precision) if quantized else tensors
 
 

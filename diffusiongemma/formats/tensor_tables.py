@@ -135,7 +135,7 @@ GOOGLE = (
 )
 
 # This project's own format: one tensor for each parameter, in the parameter's own layout.
-ORBAX = tuple(
+OWN = tuple(
     TableRow(name, axes, (name,), "sliding" if name == "layers.N.attention.v.kernel" else None)
     for name, axes in OURS.items()
 )

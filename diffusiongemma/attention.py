@@ -7,9 +7,9 @@ One rule covers every mask: a query at position i sees the keys at positions j w
 i - window < j <= i. In encode, i is the token's own position, so attention is causal. In denoise,
 the tokens of a canvas behind n cached tokens all have i = n for the cache, and see each other
 without a mask. So in full layers (no window) they see the whole cache, and in sliding layers its
-last window - 1 tokens. The code of the rule, and of the ring in which a layer keeps its tokens, is in
-ops/masks.py. The softmax over the cache and
-the new tokens is in ops/blockwise_attention.py. Read on in moe.py.
+last window - 1 tokens. The code of the rule, and of the ring in which a layer keeps its tokens, is
+in ops/masks.py. The softmax over the cache and the new tokens is in ops/blockwise_attention.py.
+Read on in moe.py.
 """
 
 from typing import NamedTuple

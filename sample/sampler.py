@@ -1,10 +1,10 @@
 """The sampler: read the prompt, then denoise canvas after canvas and commit each (TR alg. 1).
 
-`generate` goes from canvas to canvas. prefill() in prefill.py reads the prompt into a KV
-cache by the causal `model.encode`, in chunks. `denoise_canvas` is the compiled loop over the steps of one canvas; it
-only reads the cache, and step.py has one step. A row stops when step.settled() says so. Its clean
-canvas is cut after the first stop token (stopping.py). commit() appends the canvas to the cache by
-`model.encode` again, so that the next canvas sees it; the last canvas is not committed.
+`generate` goes from canvas to canvas. prefill() in prefill.py reads the prompt into a KV cache by
+the causal `model.encode`, in chunks. `denoise_canvas` is the compiled loop over the steps of one
+canvas; it only reads the cache, and step.py has one step. A row stops when step.settled() says so.
+Its clean canvas is cut after the first stop token (stopping.py). commit() appends the canvas to the
+cache by `model.encode` again, so that the next canvas sees it; the last canvas is not committed.
 
 Under `jax.disable_jit()` the loop is a Python loop: a print in it, or in a rule, shows the numbers
 of every step. Training is in train/loss.py.

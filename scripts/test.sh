@@ -5,9 +5,9 @@
 #   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
 #
 # --quick runs the tests in the folders and files of the list below: data, checkpoint formats, the
-# small operations, and one denoising step with its stop rules, against a plain Python loop too. It
-# leaves out kernels, gradients, training and commands, most of which compile for long. To choose
-# others, measure them: `python -m pytest --durations=0 PATH`.
+# small operations, the house (imports, prose), and one denoising step with its stop rule, against a
+# plain Python loop too. It leaves out kernels, gradients, training and commands, most of which
+# compile for long. To choose others, measure them: `python -m pytest --durations=0 PATH`.
 set -euo pipefail
 
 quick=(
@@ -21,6 +21,7 @@ quick=(
   tests/sample/test_step.py
   tests/sample/test_stopping.py
   tests/scripts/test_demo_view.py
+  tests/test_house.py
 )
 selected=()
 if [[ ${1:-} == --quick ]]; then

@@ -187,9 +187,7 @@ class Task(abc.ABC):
         """Draws the denoising of an item.
 
         Returns:
-          the bytes of a PNG file; None if the task has no such picture.
-
-        Raises:
-          ValueError: the tokenizer cuts answers in a way that cannot be drawn.
+          the bytes of a PNG file; None if the task has no such picture, or if this answer cannot be
+          drawn.
         """
         return None

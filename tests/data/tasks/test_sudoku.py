@@ -283,5 +283,4 @@ def test_a_picture_has_the_digits_at_their_tokens(monkeypatch):
 
 def test_digits_that_share_a_token_cannot_be_drawn():
     expected = ["12", *(str(d) for d in SOLUTION[2:])]
-    with pytest.raises(SudokuError, match="does not give every digit a token"):
-        SudokuTask(box=2).picture(ITEM, replay(expected, expected))
+    assert SudokuTask(box=2).picture(ITEM, replay(expected, expected)) is None

@@ -207,6 +207,7 @@ def denoise_canvas(
     k: jax.Array | int,
     room: jax.Array | int,
     config: SamplerConfig,
+    *,
     watch: Callable[[Snapshot], None] | None = None,
     rule: Rule = entropy_bound_rule,
     start: StartFunction | None = None,

@@ -127,6 +127,7 @@ def convert_checkpoint(
     source: str | os.PathLike,
     target: str | os.PathLike,
     format: FormatName,
+    *,
     dtype: DTypeLike | None = None,
     config: ModelConfig | str | os.PathLike | None = None,
     shard_bytes: int = SHARD_BYTES,

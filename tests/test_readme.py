@@ -26,7 +26,7 @@ def test_the_python_lines_run():
     )
     assert done.returncode == 0, done.stderr
     solved, again = re.fullmatch(
-        r"(.*) \[\[\d+\]\] denoising steps\n(.*)", done.stdout, re.S
+        r"(.*) \[\[\d+\]\] denoising steps\n[\d.]+ nats\n(.*)", done.stdout, re.S
     ).groups()
     puzzle = re.search(r'rows = "([\d ]+)"', blocks[0])[1].replace(" ", "")
     for answer in (solved, again):

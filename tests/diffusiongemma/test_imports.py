@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 HEAVY = ("orbax", "tensorstore", "safetensors", "jax.experimental.pallas")
 
 
@@ -12,7 +14,8 @@ def loaded(statement: str) -> set[str]:
     """The heavy packages that a statement loads."""
     program = f"import sys\n{statement}\nprint(*(name for name in {HEAVY} if name in sys.modules))"
     command = [sys.executable, "-c", program]
-    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,9 @@ def test_the_network_loads_no_checkpoint_library_and_no_pallas(statement):
 
 def test_checkpoints_load_theirs():
     """The test above would see these packages if they were loaded."""
-    assert "safetensors" in loaded("from diffusiongemma import load_checkpoint")
+    load = "from diffusiongemma import load_checkpoint"
+    assert not loaded(load)
+    assert {"safetensors"} <= loaded(f"{load}\nload_checkpoint('checkpoints/base')")
     assert "jax.experimental.pallas" in loaded("import diffusiongemma.kernels.group_rows")
 
 

@@ -65,10 +65,16 @@ def test_values_have_the_fields_types():
 
 def test_helps_are_the_docstrings():
     values = parsed()
-    assert values["name"].help == "What it is called."
-    assert values["size"].help == values["room"].help == "Two numbers. See (x, y)."
-    assert values["loud"].help == "Say it aloud."
-    assert values["rate"].help == "How fast."
+    for name, meaning in (
+        ("name", "What it is called."),
+        ("size", "Two numbers. See (x, y)."),
+        ("room", "Two numbers. See (x, y)."),
+        ("loud", "Say it aloud."),
+        ("rate", "How fast."),
+    ):
+        default = getattr(Settings, name)
+        told = "" if default in (None, "") else f" Default: {default}."
+        assert values[name].help == meaning + told
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Compares this checkout with another one, to the bit: what they generate, train and convert.
 
-    git worktree add /tmp/other COMMIT
-    python -m scripts.compare_checkouts /tmp/other
+    git worktree add ../other COMMIT
+    python -m scripts.compare_checkouts ../other
 
 Each checkout runs in processes of its own, with its own modules, on the same seeds, prompts and
 checkpoints, which are this checkout's. Compared are generated tokens, steps and entropies; losses

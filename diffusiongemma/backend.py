@@ -12,11 +12,13 @@ from diffusiongemma.sharding import on_one_gpu
 
 # The ways to compute the experts are
 #   reference   every expert on every row; this defines the result
+#   dense       all experts as one wide MLP, for small experts on GPUs (ops/dense_experts.py)
 #   loop        a loop over blocks of rows, the way of CPUs (ops/expert_loop.py)
 #   pallas      Pallas kernels, the way of GPUs (kernels/)
 #   interpret   the same kernels run as plain JAX, for tests
-# Attention and the head have no loop of their own: "reference" and "loop" both mean no kernels.
-Backend = Literal["reference", "loop", "pallas", "interpret"]
+# Attention and the head have no loop of their own: "reference", "dense" and "loop" all mean no
+# kernels.
+Backend = Literal["reference", "dense", "loop", "pallas", "interpret"]
 
 
 def set_backend(model: nnx.Module, backend: Backend | None) -> None:

@@ -2,8 +2,8 @@
 
 The router chooses top_k experts for each token. Each expert is a GeGLU MLP, and the result is the
 weighted sum of the chosen ones. What an expert computes, and the loop over blocks of rows that is
-the way of CPUs, is in ops/expert_loop.py; kernels/expert_mixture.py is the way of GPUs. Read on in
-layers.py.
+the way of CPUs, is in ops/expert_loop.py. GPUs take the kernels in kernels/expert_mixture.py, or
+one wide MLP (ops/dense_experts.py) where all experts together are small. Read on in layers.py.
 """
 
 import functools
@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from diffusiongemma.backend import Backend
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.layers import Linear, expert_init, rms_norm
-from diffusiongemma.ops import expert_loop
+from diffusiongemma.ops import dense_experts, expert_loop
 from diffusiongemma.ops.expert_loop import Expert, Experts, expert_mlp
 from diffusiongemma.sharding import over_experts, platform
 
@@ -124,9 +124,12 @@ def mix(
     """
     if backend == "reference":
         return _reference(x, weights, experts, params)
+    on_gpu = backend is None and platform() == "gpu"
+    if backend == "dense" or (on_gpu and dense_experts.supports(params)):
+        return dense_experts.mixture(x, weights, experts, params)
     num_experts = jax.tree.leaves(params)[0].shape[0]
     choices = experts.reshape(-1)
-    if backend in ("pallas", "interpret") or (backend is None and platform() == "gpu"):
+    if backend in ("pallas", "interpret") or on_gpu:
         # Imported where they are taken: without a GPU, nothing needs Pallas.
         from diffusiongemma.kernels import expert_mixture
         from diffusiongemma.kernels.group_rows import group_rows_by_kernel

@@ -163,6 +163,8 @@ class RunConfig:
         memory and costs time.
       ema: decay rate of a running mean of the trained weights. The mean is evaluated and saved as
         the result. 0 for no mean.
+      workers: number of processes that make batches ahead of time; 0 for none. A fast GPU needs
+        some, and a CPU needs none. The number changes no result (data/pipeline.py).
       log_every: number of steps between lines of the log.
       checkpoint_every: number of steps between checkpoints.
       keep: how many of the latest checkpoints stay.
@@ -188,6 +190,7 @@ class RunConfig:
     accumulate: int = 1
     remat: bool = False
     ema: float = 0.0
+    workers: int = 0
     log_every: int = 20
     checkpoint_every: int = 500
     keep: int = 2
@@ -205,6 +208,8 @@ class RunConfig:
                 f"accumulate x mesh.data x mesh.fsdp = {parts} does not divide batch_size "
                 f"{self.batch_size}"
             )
+        if self.workers < 0:
+            raise ConfigError(f"workers must be 0 or more, not {self.workers}")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema must be at least 0 and below 1, not {self.ema}")
         if bool(self.preset) == bool(self.init):
@@ -291,9 +296,9 @@ def read_data(workdir: Path) -> DataConfig | None:
 def differences(old: str, new: str) -> list[str]:
     """The fields in which two texts of to_json() differ.
 
-    The mesh is not compared, because a run may go on on another mesh. A field that the old text
-    lacks, because it was added later, counts as at its default: the default is what a run did
-    before the field existed.
+    The mesh and the number of workers are not compared, because a run may go on with others. A
+    field that the old text lacks, because it was added later, counts as at its default: the default
+    is what a run did before the field existed.
 
     Returns:
       a line for each field: "name: old -> new", such as "optimizer.peak_lr: 0.002 -> 0.001".
@@ -304,7 +309,9 @@ def differences(old: str, new: str) -> list[str]:
     return [
         f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
         for name in sorted({*flat_old, *flat_new})
-        if flat_old.get(name) != flat_new.get(name) and not name.startswith("mesh.")
+        if flat_old.get(name) != flat_new.get(name)
+        and not name.startswith("mesh.")
+        and name != "workers"
     ]
 
 

@@ -133,6 +133,7 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
         batch_size=config.batch_size,
         seed=config.seed,
         part=(jax.process_index(), jax.process_count()),
+        workers=config.workers,
     )
     return iter(batches), HeldOut(config, splits.test, packer)
 

@@ -98,6 +98,32 @@ def test_resume(tok, done):
     assert rest != take(tok, iter(numbers(tok)), 6) or done == 0
 
 
+def test_worker_processes_make_the_same_batches(tok):
+    """The order and the state are those of one process, so a run may go on with either."""
+    task, packer = BaseMixtureTask(), Packer(ChatTemplate(tok), 116, 90, 1)
+
+    def opened(workers):
+        source = MixtureSource(0, size=50)
+        options = {"batch_size": 4, "seed": 0, "num_epochs": 1, "workers": workers}
+        # Tasks have local functions, as this one, which pickle itself does not take.
+        return iter(make_dataset(source, lambda item: packer(task.conversation(item)), **options))
+
+    def rest(iterator):
+        return [batch["tokens"] for batch in iterator]
+
+    alone, helped = opened(0), opened(1)
+    try:
+        next(alone), next(helped)
+        assert helped.get_state() == alone.get_state() == {"next_index": 1}
+        helped.set_state({"next_index": 3})
+        alone.set_state(helped.get_state())
+        expected = rest(alone)
+        assert len(expected) == 9  # of 50 rows, 12 batches of 4
+        np.testing.assert_array_equal(rest(helped), expected)
+    finally:
+        helped.close()
+
+
 def test_too_long_is_an_error(tok):
     with pytest.raises(ValueError, match="does not fit prompt_length 8"):
         next(iter(numbers(tok, prompt_length=8)))

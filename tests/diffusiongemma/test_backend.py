@@ -24,7 +24,12 @@ def test_the_backend_is_chosen_by_platform_or_by_hand():
     assert "pallas_call" in traced()
     set_backend(moe, None)
     assert "pallas_call" not in traced()
-    with pytest.raises(ValueError, match="no backend 'cuda'; there are: reference, loop"):
+    set_backend(moe, "dense")
+    assert "while" not in traced() and "pallas_call" not in traced()
+    set_backend(moe, None)
+    with on_gpus(1):
+        assert "while" not in traced() and "pallas_call" not in traced()  # small experts: dense
+    with pytest.raises(ValueError, match="no backend 'cuda'; there are: reference, dense, loop"):
         set_backend(moe, "cuda")
 
 

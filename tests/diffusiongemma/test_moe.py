@@ -12,6 +12,9 @@ from diffusiongemma import ModelConfig
 from diffusiongemma.backend import set_backend
 from diffusiongemma.lora import add_lora
 from diffusiongemma.moe import ExpertLinear, MoE
+from diffusiongemma.ops import dense_experts
+from diffusiongemma.ops.expert_loop import Expert, Experts
+from diffusiongemma.ops.quantized import quantize
 
 
 def linear(layer: ExpertLinear, experts: jax.Array, x: jax.Array) -> jax.Array:
@@ -31,10 +34,13 @@ def plain_moe(moe: MoE, x: jax.Array, residual: jax.Array) -> jax.Array:
     return jnp.einsum("nkd,nk->nd", linear(moe.down, experts, hidden), weights)
 
 
-@pytest.mark.parametrize("num_tokens", [1, 7, 40])
-def test_moe_is_the_plain_sum_over_chosen_experts(num_tokens):
+@pytest.mark.parametrize(
+    ("num_tokens", "backend"), [(1, None), (7, None), (40, None), (7, "dense")]
+)
+def test_moe_is_the_plain_sum_over_chosen_experts(num_tokens, backend):
     config = ModelConfig.preset("tiny", num_experts=8, top_k=3)
     moe = MoE(config, rngs=nnx.Rngs(0))
+    set_backend(moe, backend)
     rng = np.random.default_rng(num_tokens)
     moe.router.per_expert_scale[...] = jnp.asarray(rng.uniform(0.5, 2, 8), jnp.float32)
     moe.router.scale[...] = jnp.asarray(rng.uniform(0.5, 2, config.width), jnp.float32)
@@ -71,11 +77,15 @@ def test_router_weights_sum_to_one_before_the_expert_scale():
     np.testing.assert_allclose(scaled, weights * (experts + 1), rtol=1e-6)
 
 
-@pytest.mark.parametrize("trained", [nnx.Param, nnx.LoRAParam])
-def test_gradients_of_the_experts(trained):
+@pytest.mark.parametrize(
+    ("trained", "backend"),
+    [(nnx.Param, "loop"), (nnx.LoRAParam, "loop"), (nnx.LoRAParam, "dense")],
+)
+def test_gradients_of_the_experts(trained, backend):
     """Gradients of all parameters, and of LoRA factors alone."""
     config = ModelConfig.preset("tiny", num_experts=8, top_k=2)
     moe = MoE(config, rngs=nnx.Rngs(0))
+    set_backend(moe, backend)
     add_lora(moe, 2, 6.0, rngs=nnx.Rngs(1))
     for layer in (moe.gate_up, moe.down):
         layer.lora_b[...] = 0.1 * jax.random.normal(jax.random.key(2), layer.lora_b.shape)
@@ -95,6 +105,24 @@ def test_gradients_of_the_experts(trained):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
         largest = max(largest, float(jnp.abs(wanted).max()))
     assert largest > 0.1
+
+
+def test_only_small_plain_experts_are_computed_as_one_wide_mlp():
+    """The dense way is for the small preset on GPUs, never for the 26B or for quantized weights."""
+
+    def supported(name: str) -> bool:
+        shape, shapes = ModelConfig.preset(name), jax.ShapeDtypeStruct
+        gate_up = shapes((shape.num_experts, shape.width, 2 * shape.expert_dim), jnp.float32)
+        down = shapes((shape.num_experts, shape.expert_dim, shape.width), jnp.float32)
+        return dense_experts.supports(Experts(Expert(gate_up), Expert(down)))
+
+    assert supported("small") and not supported("26b_a4b") and not supported("medium")
+    moe = MoE(ModelConfig.preset("tiny"), rngs=nnx.Rngs(0))
+    gate_up = moe.gate_up.params
+    packed = Experts(gate_up, Expert(quantize(moe.down.kernel[...], "int8")))
+    assert not dense_experts.supports(packed)
+    with pytest.raises(ValueError, match="takes no quantized experts"):
+        dense_experts.mixture(jnp.ones((3, 32)), jnp.ones((3, 2)), jnp.zeros((3, 2), int), packed)
 
 
 @pytest.mark.parametrize("backend", ["loop", "interpret"])

@@ -1,0 +1,27 @@
+"""Trains a base model on 9x9 Sudoku on one H100, in at most 8 minutes.
+
+    bash scripts/gpu_train.sh OUT sudoku
+    python -m train.main --config=configs/sudoku_gpu.py --workdir=runs/sudoku_gpu
+
+The recipe is that of configs/sudoku.py, with larger batches and puzzles down to 26 clues.
+scripts/gpu_train.sh measures the time of a step and then chooses the number of steps.
+"""
+
+import ml_collections
+
+from configs import sudoku
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
+    config = sudoku.get_config()
+    config.steps = 8000
+    config.batch_size = 256
+    config.data.clues = "26-50"
+    config.optimizer.update(peak_lr=3e-3, end_lr=5e-5, warmup=400)
+    config.mesh.data = 1
+    config.workers = 12
+    config.eval.every = 0  # evaluated afterwards, on a CPU
+    config.log_every = 50
+    config.keep = 1
+    return config

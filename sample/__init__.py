@@ -1,13 +1,17 @@
 """Sampling: generation canvas by canvas or left to right, and the rule of a denoising step."""
 
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
+from sample.prefill import KeptPrompt
 from sample.sampler import Generation, Snapshot, generate
 from sample.split_model import SplitModel
 from sample.step import Proposal, SamplerConfig, Start, Step, accept, entropy_bound_rule
+from sample.stopping import NonFiniteLogits
 
 __all__ = [
     "AutoregressiveConfig",
     "Generation",
+    "KeptPrompt",
+    "NonFiniteLogits",
     "Proposal",
     "SamplerConfig",
     "Snapshot",

@@ -12,9 +12,9 @@ from flax import nnx
 from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
-from sample.prefill import CHUNK, prefill
+from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
-from sample.stopping import is_stop
+from sample.stopping import check_finite, is_stop
 from sample.timing import Clock
 
 
@@ -74,6 +74,7 @@ def generate_autoregressive(
     key: jax.Array,
     config: AutoregressiveConfig | None = None,
     *,
+    kept: KeptPrompt | None = None,
     clock: Clock | None = None,
 ) -> Continuation:
     """Continues a batch of prompts token by token.
@@ -82,7 +83,7 @@ def generate_autoregressive(
     of the clock are "setup", "prefill" and "decode".
 
     Raises:
-      ValueError: as `sampler.generate`.
+      ValueError, NonFiniteLogits: as `sampler.generate`.
     """
     model, config = split(model), config or AutoregressiveConfig()
     lap = clock.lap if clock else lambda name, value=None: None
@@ -99,9 +100,11 @@ def generate_autoregressive(
     )
     lap("setup", (keys, model.state))
     cache_length = tokens.shape[1] + config.max_new_tokens
-    cache = prefill(model, tokens, before, cache_length, config.prefill_chunk)
+    read = prefill if kept is None else kept.prefill
+    cache = read(model, tokens, before, cache_length, config.prefill_chunk)
     lap("prefill", cache)
-    found, valid, _ = _decode(model, cache, tokens[row, last], keys, loop_config)
+    found, valid, finite, _ = _decode(model, cache, tokens[row, last], keys, loop_config)
+    check_finite(finite, "token", valid)
     done = Continuation(np.asarray(found), np.asarray(valid))
     lap("decode")
     return done
@@ -116,6 +119,7 @@ class _Loop(NamedTuple):
     tokens: jax.Array  # [B, max_new_tokens] int32
     valid: jax.Array  # [B] int32
     done: jax.Array  # [B] bool
+    finite: jax.Array  # [B] bool
 
 
 @functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("cache",))
@@ -125,7 +129,7 @@ def _decode(
     token: jax.Array,
     keys: jax.Array,
     config: AutoregressiveConfig,
-) -> tuple[jax.Array, jax.Array, KVCache]:
+) -> tuple[jax.Array, jax.Array, jax.Array, KVCache]:
     module = model.merge()
     rows, length = token.shape[0], config.max_new_tokens
     first = _Loop(
@@ -135,6 +139,7 @@ def _decode(
         tokens=jnp.full((rows, length), module.config.pad_id, jnp.int32),
         valid=jnp.zeros((rows,), jnp.int32),
         done=jnp.zeros((rows,), bool),
+        finite=jnp.ones((rows,), bool),
     )
 
     def running(loop: _Loop) -> jax.Array:
@@ -144,6 +149,7 @@ def _decode(
         logits, cache = module.encode(
             loop.token[:, None], loop.cache, ~loop.done[:, None], logits="last"
         )
+        finite = loop.finite & (loop.done | ~jnp.isnan(logits).any(axis=-1))
         token = pick(fold_in(keys, loop.n), logits, config)
         kept = jnp.where(loop.done, module.config.pad_id, token)
         return _Loop(
@@ -152,12 +158,13 @@ def _decode(
             token=token,
             tokens=loop.tokens.at[:, loop.n].set(kept),
             valid=loop.valid + ~loop.done,
-            done=loop.done | is_stop(token, config.stop_ids),
+            done=loop.done | is_stop(token, config.stop_ids) | ~finite,
+            finite=finite,
         )
 
     loop = jax.lax.while_loop(running, body, first)
     # The cache is returned so that the donated one can be written to in place.
-    return loop.tokens, loop.valid, loop.cache
+    return loop.tokens, loop.valid, loop.finite, loop.cache
 
 
 def pick(keys: jax.Array, logits: jax.Array, config: AutoregressiveConfig) -> jax.Array:

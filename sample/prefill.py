@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusiongemma.attention import KVCache
@@ -11,6 +12,7 @@ from sample.split_model import SplitModel
 # Columns of a prompt that are read at a time. So many keep a GPU computing for longer than reading
 # the weights of the 26B takes (15 ms). More would only cost memory, as activations grow with them.
 CHUNK = 2048
+ALIGNED = 64  # new tokens of a kept conversation are read in multiples of this many columns
 
 
 def prefill(
@@ -35,10 +37,17 @@ def prefill(
     Returns:
       a cache that holds the real tokens of each row.
     """
-    batch_size, length = tokens.shape
+    cache = _empty_cache(model, tokens.shape[0], cache_length)
+    return _read_chunks(model, tokens, mask, cache, chunk)
+
+
+def _read_chunks(
+    model: SplitModel, tokens: np.ndarray, mask: np.ndarray, cache: KVCache, chunk: int | None
+) -> KVCache:
+    """Reads tokens [B, P] behind a cache, which is donated; see prefill."""
+    length = tokens.shape[1]
     num_chunks = -(-length // (chunk or length))
     chunk = -(-length // num_chunks)  # equal sizes, so that the last chunk is not mostly padding
-    cache = _empty_cache(model, batch_size, cache_length)
     for start in range(0, length, chunk):
         missing = max(start + chunk - length, 0)  # the last chunk is filled up with padding
         piece, real = (
@@ -46,6 +55,90 @@ def prefill(
         )
         cache = _read(model, piece, real, cache)
     return cache
+
+
+class KeptPrompt:
+    """What a conversation left in the KV cache, so that its next turn reads only what is new.
+
+    The prompt is kept up to the last token that begins a turn: what follows opens the model's turn,
+    and a template may write that part in another way once the turn is done. A prompt that does not
+    begin with what is kept is read from its start.
+
+    Args:
+      turn_start_id: the token that begins a turn.
+
+    Attributes:
+      num_read: the number of tokens that the last call read.
+    """
+
+    def __init__(self, turn_start_id: int):
+        self._turn_start_id = turn_start_id
+        self._tokens, self._cache = np.zeros(0, np.int32), None
+        self.num_read = 0
+
+    def prefill(
+        self,
+        model: SplitModel,
+        tokens: np.ndarray,
+        mask: np.ndarray,
+        cache_length: int,
+        chunk: int | None = CHUNK,
+    ) -> KVCache:
+        """Reads a prompt of one row as `prefill` does, and keeps what the next turn begins with.
+
+        Args:
+          model: the same model in every call.
+          tokens, mask, cache_length, chunk: as for `prefill`.
+
+        Returns:
+          a cache that holds the whole prompt. It may be donated.
+
+        Raises:
+          ValueError: there are several rows.
+        """
+        if len(tokens) != 1:
+            raise ValueError(f"a conversation is kept for one row, not for {len(tokens)}")
+        prompt, known = tokens[mask], len(self._tokens)
+        kept, self._cache = self._cache, None  # reading donates it, and may be interrupted
+        if kept is None or not np.array_equal(prompt[:known], self._tokens):
+            known, cache = 0, _empty_cache(model, 1, cache_length)
+        else:
+            cache = _resized(kept, _cache_shapes(model, cache_length))
+        turns = np.flatnonzero(prompt == self._turn_start_id)
+        end = max(known, turns[-1] if turns.size else 0)
+        cache = self._read(model, prompt[known:end], cache, chunk)
+        self._tokens, self._cache = prompt[:end], cache
+        self.num_read = len(prompt) - known
+        return self._read(model, prompt[end:], jax.tree.map(jnp.copy, cache), chunk)
+
+    @staticmethod
+    def _read(model: SplitModel, prompt: np.ndarray, cache: KVCache, chunk: int | None) -> KVCache:
+        if not prompt.size:
+            return cache
+        # Few widths, so that few programs are compiled.
+        width = -(-prompt.size // ALIGNED) * ALIGNED
+        tokens, mask = np.zeros((1, width), np.int32), np.zeros((1, width), bool)
+        tokens[0, : prompt.size], mask[0, : prompt.size] = prompt, True
+        return _read_chunks(model, tokens, mask, cache, chunk)
+
+
+def _cache_shapes(model: SplitModel, cache_length: int) -> KVCache:
+    return jax.eval_shape(lambda model: model.merge().init_cache(1, cache_length), model)
+
+
+def _resized(cache: KVCache, like: KVCache) -> KVCache:
+    """A cache of one row with room for as many tokens as another one, which has room for its own.
+
+    A ring that is not yet full has position p in slot p, so slots can be added at its end.
+    """
+
+    def resized(old: jax.Array, new: jax.ShapeDtypeStruct) -> jax.Array:
+        more = new.shape[2] - old.shape[2]
+        old = old[:, :, : new.shape[2]]  # slots that no token of the prompt is in
+        return jnp.pad(old, ((0, 0), (0, 0), (0, max(more, 0)), (0, 0)))
+
+    layers = jax.tree.map(resized, cache.layers, like.layers)
+    return KVCache(layers, jnp.copy(cache.length))
 
 
 def commit(model: SplitModel, cache: KVCache, tokens: jax.Array, done: np.ndarray) -> KVCache:

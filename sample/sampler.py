@@ -24,7 +24,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
 from sample import stopping
 from sample.batch import check_data, check_prompts, fold_in, row_keys
-from sample.prefill import commit, prefill
+from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
 from sample.step import (
     Rule,
@@ -90,6 +90,8 @@ def generate(
     rule: Rule = entropy_bound_rule,
     start: StartFunction | None = None,
     data: Any = None,
+    ended: Callable[[np.ndarray], bool] | None = None,
+    kept: KeptPrompt | None = None,
     watch: Callable[[Snapshot], None] | None = None,
     clock: Clock | None = None,
 ) -> Generation:
@@ -115,6 +117,10 @@ def generate(
       start: changes what a canvas starts from (step.py); None for noise.
       data: arrays [B, K, ...] in any pytree, for rule and start, which get [:, k] of each for
         canvas k.
+      ended: called after each canvas with the tokens [n] int32 so far of each row that goes on; the
+        row ends where it returns True.
+      kept: the conversation that a prompt of one row belongs to. What was read for it before is not
+        read again (prefill.py).
       watch: called at every step, in order, on another thread; it must not compute with JAX. The
         program waits for it; without a watch there is no callback in the program.
       clock: gets laps "setup", "prefill", "denoise" and "commit", each of which waits for the
@@ -122,7 +128,8 @@ def generate(
 
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither one
-        key nor one for each row, or a context longer than the model's.
+        key nor one for each row, a context longer than the model's, or several rows with `kept`.
+      NonFiniteLogits: the logits of a step have a NaN.
     """
     model, config = split(model), config or SamplerConfig()
     lap = clock.lap if clock else lambda name, value=None: None
@@ -142,7 +149,8 @@ def generate(
     lap("setup", (keys, model.state))
 
     cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size  # the last is not committed
-    cache = prefill(model, tokens, mask, cache_length, config.prefill_chunk)
+    read = prefill if kept is None else kept.prefill
+    cache = read(model, tokens, mask, cache_length, config.prefill_chunk)
     lap("prefill", cache)
 
     out = _blank(len(tokens), num_canvases, loop_config, model.config.pad_id)
@@ -166,7 +174,11 @@ def generate(
         if watch:
             jax.effects_barrier()
         lap("denoise")
-        done = np.asarray(canvas.done)
+        stopping.check_finite(canvas.finite, f"canvas {k + 1}, step", canvas.steps)
+        done = np.array(canvas.done)
+        if ended is not None:
+            for row in np.flatnonzero(~done):
+                done[row] = ended(out.tokens[row, : k + 1].reshape(-1))
         if done.all() or k == num_canvases - 1:
             break
         cache = commit(model, cache, canvas.tokens, done)
@@ -175,7 +187,12 @@ def generate(
 
 
 class _Canvas(NamedTuple):
-    """A finished canvas: the fields of Generation without the axis K, and done [B] bool."""
+    """A finished canvas: the fields of Generation without the axis K, and two of its own.
+
+    Attributes:
+      done: [B] bool, rows that have ended.
+      finite: [B] bool, rows whose logits had no NaN.
+    """
 
     tokens: jax.Array
     steps: jax.Array
@@ -184,6 +201,7 @@ class _Canvas(NamedTuple):
     accepted: jax.Array | None
     entropy: jax.Array | None
     done: jax.Array
+    finite: jax.Array
 
 
 class _Loop(NamedTuple):
@@ -195,6 +213,7 @@ class _Loop(NamedTuple):
     best: jax.Array  # [B, C] int32
     steps: jax.Array  # [B] int32
     stopped: jax.Array  # [B] bool
+    finite: jax.Array  # [B] bool
     record: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
 
 
@@ -238,6 +257,7 @@ def denoise_canvas(
         best=jnp.full_like(first.canvas, -1),  # none
         steps=jnp.zeros_like(done, jnp.int32),
         stopped=done,
+        finite=jnp.ones_like(done),
         record=_empty_record(first.canvas.shape, config),
     )
 
@@ -249,6 +269,8 @@ def denoise_canvas(
         proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
         step = rule(proposal, data)
         stops = _stops(n, step, loop.best, config)
+        # A NaN in the logits makes the entropy one. Such a row stops at once.
+        finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
         seen = step.best, step.accepted & ~stops[:, None], step.entropy
         if watch:
             jax.debug.callback(watch, Snapshot(k, n, *seen, ~loop.stopped), ordered=True)
@@ -258,7 +280,8 @@ def denoise_canvas(
             soft=_where(loop.stopped, loop.soft, step.soft),
             best=_where(loop.stopped, loop.best, step.best),
             steps=_where(loop.stopped, loop.steps, loop.steps + 1),
-            stopped=loop.stopped | stops,
+            stopped=loop.stopped | stops | ~finite,
+            finite=finite,
             record=_recorded(loop, seen),
         )
 
@@ -268,7 +291,9 @@ def denoise_canvas(
     valid = jnp.where(done, 0, valid)
     tokens = stopping.cut(loop.best, valid, module.config.pad_id)
     record = loop.record or (None, None, None)
-    return gather(_Canvas(tokens, loop.steps, valid, *record, done=done | ended))
+    return gather(
+        _Canvas(tokens, loop.steps, valid, *record, done=done | ended, finite=loop.finite)
+    )
 
 
 def _stops(n: jax.Array, step: Step, previous: jax.Array, config: SamplerConfig) -> jax.Array:

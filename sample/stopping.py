@@ -1,7 +1,29 @@
-"""How many tokens of a finished canvas are valid: those up to the first stop token."""
+"""What ends a generation: stop tokens, and logits that are no numbers."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+
+class NonFiniteLogits(FloatingPointError):
+    """The logits have a NaN, so nothing can be sampled from them."""
+
+
+def check_finite(finite: jax.Array, where: str, numbers: jax.Array) -> None:
+    """Raises NonFiniteLogits for the first row that is not finite.
+
+    Args:
+      finite: [B] bool, rows whose logits had no NaN.
+      where: what was sampled, such as "token".
+      numbers: [B] int32, the number of each row's last one, from 1.
+    """
+    rows = np.flatnonzero(~np.asarray(finite))
+    if rows.size:
+        raise NonFiniteLogits(
+            f"row {rows[0]} of the batch: the logits of {where} {int(numbers[rows[0]])} are not "
+            "numbers: the weights are damaged, or they are float16, which ends at 65,504: load "
+            "them as bfloat16 or float32 (--dtype)"
+        )
 
 
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sample import AutoregressiveConfig, SplitModel, generate_autoregressive
+from sample import AutoregressiveConfig, NonFiniteLogits, SplitModel, generate_autoregressive
 from sample.autoregressive import pick
 from sample.prefill import prefill
 from tests.conftest import Compiled
@@ -55,6 +55,15 @@ def test_greedy_equals_full_re_encoding(lively_model, prompts):
             assert got.valid_tokens[b] == valid
             assert got.tokens[b].tolist() == row[:valid] + [0] * (NEW - valid)
     assert got.valid_tokens[0] <= 5
+
+
+def test_logits_that_are_no_numbers_are_an_error(lively_model, prompts):
+    """The program is that of the test before, with a weight that is NaN."""
+    model = SplitModel(lively_model)
+    model.state["final_norm"]["scale"][...] = model.state["final_norm"]["scale"][...] * jnp.nan
+    config = AutoregressiveConfig(max_new_tokens=NEW, temperature=0, stop_ids=())
+    with pytest.raises(NonFiniteLogits, match="row 0 of the batch: the logits of token 1 are not"):
+        generate_autoregressive(model, *prompts, jax.random.key(0), config)
 
 
 @pytest.mark.parametrize("chunk", [None, 5])

@@ -8,7 +8,14 @@ from flax import nnx
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.head import Prediction
-from sample import SamplerConfig, SplitModel, generate, prefill, sampler
+from sample import (
+    NonFiniteLogits,
+    SamplerConfig,
+    SplitModel,
+    generate,
+    prefill,
+    sampler,
+)
 
 STOP, PAD = 1, 0
 KEY = jax.random.key(0)
@@ -153,3 +160,37 @@ def test_as_many_keys_as_rows(model):
 def test_the_last_place_of_the_context_can_be_used(model):
     got = generate(model, prompts(3), None, KEY, SamplerConfig(max_new_tokens=30))
     assert got.tokens.shape == (1, 30)
+
+
+def test_a_caller_may_end_rows_after_a_canvas(model):
+    """`ended` sees what a row has so far, and only of rows that go on."""
+    seen = []
+
+    def ended(tokens: np.ndarray) -> bool:
+        seen.append(tokens.tolist())
+        return tokens[0] == 5 and len(tokens) == 4 and len(seen) == 2
+
+    config = SamplerConfig(max_new_tokens=12)
+    out = generate(model, prompts(0, 1, 2), None, KEY, config, ended=ended)
+    assert seen == [[5, 5, 5, 5], [5, 5, 5, 5]]  # rows 1 and 2; row 0 has a stop token
+    assert out.tokens[1].tolist() == [5, 5, 5, 5, 6, 6, 6, STOP, PAD, PAD, PAD, PAD]
+    assert out.tokens[2].tolist() == [5, 5, 5, 5] + [PAD] * 8
+    assert (out.steps[2] > 0).tolist() == [True, False, False]
+
+
+class Broken(Scripted):
+    """As Scripted, but the entropy of one token is NaN from some canvas on."""
+
+    def predict(self, canvas, cache, soft, temperature, noise):
+        found = super().predict(canvas, cache, soft, temperature, noise)
+        nan = (cache["row"] == 2) & (cache["calls"] == 2)
+        entropy = found.entropy.at[:, 1].set(jnp.where(nan, jnp.nan, 0.0))
+        return found._replace(entropy=entropy)
+
+
+def test_logits_that_are_no_numbers_are_an_error():
+    """The error names the row, the canvas and the step; a stopped row's NaN does not matter."""
+    model, config = Broken(SCRIPT), SamplerConfig(max_new_tokens=12)
+    with pytest.raises(NonFiniteLogits, match="row 1 of the batch: the logits of canvas 2, step 1"):
+        generate(model, prompts(1, 2), None, KEY, config)
+    generate(model, prompts(0, 1), None, KEY, config)

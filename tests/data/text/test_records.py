@@ -90,6 +90,10 @@ def test_tool_calls_of_sharegpt():
     [third] = messages[4]["tool_calls"]
     ids = [call["id"] for call in (first, second, third)]
     assert [messages[i]["tool_call_id"] for i in (2, 3, 5)] == ids and len(set(ids)) == 3
+    # One result for two calls is the first one's, and the next result is the next call's.
+    del told[3]
+    messages = parse_record(given).messages
+    assert [messages[i]["tool_call_id"] for i in (2, 4)] == [ids[0], ids[2]]
 
 
 def test_openai_fine_tuning_and_the_older_functions():

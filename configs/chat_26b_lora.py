@@ -3,11 +3,11 @@
     python -m train.main --config=configs/chat_26b_lora.py --workdir=runs/chat_26b_lora \
         --config.init=DIR --config.data.path=FILE.jsonl
 
-DIR is the checkpoint's folder. Its tokenizer and its chat template are used. A line of FILE.jsonl
-has "messages", or "prompt" and "response" (data/text/conversations.py). The assistant's last answer
-is learned. Long conversations need a larger data.prompt_length and more loss.num_canvases. Before
-the run loads any weights, it says what the file needs. The recipe is that of Google's LoRA config
-(docs/MODEL.md, Losses).
+DIR is the checkpoint's folder. Its tokenizer and its chat template are used. A record of FILE.jsonl
+has "messages", or "prompt" and "response", or another form (data/text/records.py). The assistant's
+last answer is learned. Long conversations need a larger data.prompt_length and more
+loss.num_canvases. Before the run loads any weights, it says what the file needs. The recipe is that
+of Google's LoRA config (docs/MODEL.md, Losses).
 """
 
 import ml_collections

@@ -91,7 +91,7 @@ def _finish(session: Session, refused: int, rows: list[PromptRow] | None) -> int
         if statistics.sequences:
             complain(summary(statistics.figures(), mode == "ar"))
     if refused:
-        complain(f"error: {refused} of {len(rows)} lines could not be asked")
+        complain(f"error: {refused} of {len(rows)} prompts could not be asked")
     return int(refused > 0)
 
 

@@ -1,6 +1,8 @@
 """The conversations task: a file of conversations. Each one ends with the answer to learn."""
 
 import dataclasses
+import json
+import typing
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +13,7 @@ from data.text.conversations import (
     TEST_SHARE,
     ChatSource,
     Conversation,
+    OnError,
     open_conversations,
 )
 
@@ -20,20 +23,30 @@ class ConversationsTask(Task):
     """Conversations of a file. About one in ten is held out, by a hash of its text.
 
     Attributes:
-      path: the JSONL file. data/text/conversations.py says what a line must hold.
+      path: the file: JSON records, as an array or one in each line (data/text/records.py).
+      on_error: what happens to records that cannot be trained on: "stop" makes them an error,
+        "skip" leaves them out and lists them.
+
+    Raises:
+      TaskError: `on_error` is something else.
     """
 
     path: str = ""
+    on_error: str = "stop"
 
     name: ClassVar[str] = "conversations"
     title: ClassVar[str] = "conversations"
     noun: ClassVar[str] = "conversation"
     scored: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.on_error not in typing.get_args(OnError):
+            raise TaskError(f"on_error must be 'stop' or 'skip', not {self.on_error!r}")
+
     def open(self, seed: int, check: Check, test: bool = True) -> Splits:
         if not self.path:
             raise TaskError("task conversations needs a file: --config.data.path=FILE.jsonl")
-        splits = open_conversations(self.path, check)
+        splits = open_conversations(self.path, check, self.on_error)
         if not len(splits["train"]):
             raise TaskError(f"{self.path}: every conversation is held out: give more conversations")
         if test and not len(splits["test"]):
@@ -46,13 +59,16 @@ class ConversationsTask(Task):
     def text(self, item: Conversation) -> tuple[str, str]:
         """(the last message before the answer, the answer)."""
         *_, asked, answer = item.messages
-        return asked.get("content") or "", answer.get("content") or ""
+        question = asked.get("content") or ""
+        if not isinstance(question, str):  # the result of a tool, as an object
+            question = json.dumps(question, ensure_ascii=False)
+        return question, answer.get("content") or ""
 
     def conversation(self, item: Conversation) -> Conversation:
         return item
 
     def read(self, path: str, limit: int | None, check: Check) -> list[Conversation]:
-        splits = open_conversations(path, check)
+        splits = open_conversations(path, check, self.on_error)
         places = np.concatenate([source.places for source in splits.values()])
         every = ChatSource(
             Path(path), places[places[:, 0].argsort()][:limit]

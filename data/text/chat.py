@@ -1,22 +1,17 @@
-"""Chat as text: messages, the turn format, and the parts of a model's turn.
+"""Chat as text: the turn format, and the parts of a model's turn.
 
-A message is a dict as in OpenAI's and Hugging Face's JSON. It has a "role" (one of ROLES; "model"
-is another name of "assistant"), a "content" (text), and whatever else a template reads, such as
-"tool_calls". `chat_template.ChatTemplate` turns messages into a prompt. It uses the template of the
-checkpoint's folder, or `turns` if the folder has none. `turns` is the only function that writes the
-turn format.
+data/text/messages.py says what a message is. `chat_template.ChatTemplate` turns messages into a
+prompt. It uses the template of the checkpoint's folder, or `turns` if the folder has none. `turns`
+is the only function that writes the turn format.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from data.text.messages import Message
 from data.text.tokenizer import STOP_TOKENS, Tokenizer
-
-Message = dict[str, Any]
-
-ROLES = ("system", "user", "assistant", "model", "tool")
 
 STOP = re.compile("|".join(map(re.escape, STOP_TOKENS)))
 # The token limit can cut a thought or a call short, and a model can forget to close one. Such a
@@ -43,39 +38,6 @@ class ModelTurn(NamedTuple):
     tool_calls: tuple[str, ...]
 
 
-def checked(messages: list[Message]) -> list[Message]:
-    """Checks messages, and gives the role "model" its usual name "assistant".
-
-    Returns:
-      A new list of new messages.
-
-    Raises:
-      ValueError: there are no messages, or one of them cannot be used: it is not a dict, its role
-        is unknown, its content is not text (only a model's message with tool calls needs no
-        content), or it is a blank message of the user. The error gives the message's number,
-        counted from 1.
-    """
-    if not isinstance(messages, list | tuple) or not messages:
-        raise ValueError("expected a list of messages, at least one")
-    result = []
-    for number, message in enumerate(messages, 1):
-        if not isinstance(message, dict):
-            kind = type(message).__name__
-            raise ValueError(f"message {number}: expected role and content, got {kind}")
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise ValueError(f"message {number}: role {role!r} is none of {', '.join(ROLES)}")
-        role = "assistant" if role == "model" else role
-        if not (content is None and role == "assistant" and message.get("tool_calls")):
-            if not isinstance(content, str):
-                kind = type(content).__name__
-                raise ValueError(f"message {number}: content must be text, got {kind}")
-            if role == "user" and not content.strip():
-                raise ValueError(f"message {number}: the user says nothing")
-        result.append(message | {"role": role})
-    return result
-
-
 def turns(messages: list[Message], thinking: bool = False, generation: bool = True) -> str:
     """Writes messages in the turn format of the released models, as far as it is documented.
 
@@ -86,7 +48,8 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
     written without their thoughts.
 
     Args:
-      messages: what `checked` returns. The content of a model's message is its answer alone.
+      messages: what `messages.checked` returns. The content of a model's message is its answer
+        alone.
       thinking: whether to ask for thoughts before the answer.
       generation: whether to end with the start of the model's turn.
 

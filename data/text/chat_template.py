@@ -20,7 +20,8 @@ import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from data.text.chat import STOP, Message, checked, turns
+from data.text.chat import STOP, turns
+from data.text.messages import Message, checked
 from data.text.tokenizer import Tokenizer
 
 SPECIAL_TOKENS = {
@@ -114,7 +115,7 @@ class ChatTemplate:
         """Writes a prompt. Its text includes the special tokens and <bos>; encode it as it is.
 
         Args:
-          messages: the conversation so far; data/text/chat.py says what a message is.
+          messages: the conversation so far; data/text/messages.py says what a message is.
           tools: declarations (JSON schemas). The template gets them unchanged.
           thinking: whether to ask for thoughts before the answer. A template reads this as
             `enable_thinking`.

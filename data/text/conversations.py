@@ -1,27 +1,32 @@
-"""Conversations to train on, and JSONL files with one conversation in each line.
+"""Conversations to train on, and files of them.
 
-The last message of a conversation is the answer to learn. A line is a JSON object. It has either
-"messages" (data/text/chat.py says what a message is), or the texts "prompt" and "response" and, if
-wanted, "system". It may also have "tools". All other fields are ignored. If the answer has thoughts
-("reasoning" or "reasoning_content"), the model learns to write them first (`ChatTemplate.example`).
+The last message of a conversation is the answer to learn. data/text/records.py says what a record
+of a file may look like, and data/text/record_file.py how records lie in a file. If the answer has
+thoughts ("reasoning" or "reasoning_content"), the model learns to write them first
+(`ChatTemplate.example`).
 """
 
+import collections
 import hashlib
 import json
+import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from data.text.chat import Message, checked
+from data.text.messages import Message
 from data.text.packing import TooLong
+from data.text.record_file import Item, kind_of, parse, scan
+from data.text.records import Record, not_used, parse_record
 
 Split = Literal["train", "test"]
+OnError = Literal["stop", "skip"]
 
 TEST_SHARE = 0.1  # the share of different conversations that is held out, about
-NAMED = 3  # the number of broken lines that an error quotes
+NAMED = {"stop": 3, "skip": 10}  # the number of faults that are quoted
 # The roles that a role may follow. None stands for the beginning of the conversation.
 FOLLOWS = {
     "system": (None,),
@@ -35,7 +40,7 @@ class Conversation(NamedTuple):
     """A conversation that ends with the answer to learn.
 
     Attributes:
-      messages: what `chat.checked` returns. The last message is the assistant's.
+      messages: what `messages.checked` returns. The last message is the assistant's.
       tools: declarations (JSON schemas) for the template, or None.
     """
 
@@ -50,67 +55,36 @@ def conversation(user: str, answer: str, system: str | None = None) -> Conversat
     return Conversation([*head, asked, {"role": "assistant", "content": answer}])
 
 
-def parse_object(line: str) -> dict[str, Any]:
-    """The JSON object in a line. Raises ValueError if the line holds anything else."""
-    try:
-        given = json.loads(line)
-    except json.JSONDecodeError as error:
-        what = f"not JSON: {error.msg} at character {error.pos + 1}"
-        raise ValueError(what if line.strip() else "the line is empty") from None
-    except (ValueError, RecursionError) as error:  # too long a number, or too deep brackets
-        raise ValueError(f"not JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise ValueError("expected an object")
-    return given
-
-
-def parse_tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The tools that a line declares. Raises ValueError if they are not a list of objects."""
-    tools = given.get("tools")
-    if tools is not None and not (
-        isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
-    ):
-        raise ValueError("tools: expected a list of objects")
-    return tools
-
-
-def parse_conversation(line: bytes) -> Conversation:
-    """The conversation in a line of a file.
+def parse_conversation(text: bytes) -> Conversation:
+    """The conversation in the bytes of a record.
 
     Raises:
-      ValueError: the line is not a conversation with an answer. The error says why in one line.
+      ValueError: the record is not a conversation with an answer. The error says why in one line.
     """
-    try:
-        given = parse_object(line.removesuffix(b"\n").removesuffix(b"\r").decode())
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    tools = parse_tools(given)
-    if ("messages" in given) == ("prompt" in given):
-        raise ValueError("expected either messages, or prompt and response")
-    if "messages" in given:
-        messages = given["messages"]
-    else:
-        texts = [given["prompt"], given.get("response"), given.get("system")]
-        for name, text in zip(("prompt", "response", "system"), texts, strict=True):
-            if not isinstance(text, str) and (name != "system" or text is not None):
-                raise ValueError(f"{name}: expected text")
-        messages = conversation(*texts).messages
-    messages = checked(messages)
+    return with_answer(parse_record(parse(text)))
+
+
+def with_answer(record: Record) -> Conversation:
+    """The conversation of a record that can be trained on.
+
+    Raises:
+      ValueError: the messages do not follow each other as in a chat, or end without an answer.
+    """
     before = None
-    for number, message in enumerate(messages, 1):
+    for number, message in enumerate(record.messages, 1):
         if before not in FOLLOWS[message["role"]]:
             place = f"follows {before}" if before else "comes first"
             raise ValueError(f"message {number}: {message['role']} {place}")
         before = message["role"]
+    last = record.messages[-1]
     if before != "assistant":
-        raise ValueError(f"no answer: the last message is the {before}'s, not the assistant's")
-    if not (messages[-1].get("content") or "").strip() and not messages[-1].get("tool_calls"):
+        why = f"no answer: the last message is the {before}'s, not the assistant's"
+        raise ValueError(why + (f"; not used: {', '.join(record.unused)}" * bool(record.unused)))
+    if not (last.get("content") or "").strip() and not last.get("tool_calls"):
         raise ValueError("no answer: the last message is blank")
-    try:
-        json.dumps([messages, tools], ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # JSON allows \ud800 alone
-        raise ValueError("a \\u code is half of a surrogate pair, so it is not text") from None
-    return Conversation(messages, tools)
+    if last.get("weight") == 0:  # OpenAI's mark of a message that is not learned
+        raise ValueError("no answer: the last message has weight 0")
+    return Conversation(record.messages, record.tools)
 
 
 def split_of(conversation: Conversation) -> Split:
@@ -125,11 +99,11 @@ def split_of(conversation: Conversation) -> Split:
 
 
 class ChatSource:
-    """Random access to the conversations in some lines of a file, each read when asked for.
+    """Random access to the conversations in some records of a file, each read when asked for.
 
     Args:
       path: the file.
-      places: int64 [N, 2], the offset and the length of each line in bytes.
+      places: int64 [N, 2], the offset and the length of each record in bytes.
     """
 
     def __init__(self, path: Path, places: np.ndarray):
@@ -146,60 +120,98 @@ class ChatSource:
         start, size = map(int, self.places[index])
         with self.path.open("rb") as file:
             file.seek(start)
-            line = file.read(size)
+            text = file.read(size)
         try:
-            return parse_conversation(line)
+            return parse_conversation(text)
         except ValueError:
             raise ValueError(f"{self.path}: the file has changed since the run began") from None
 
 
 def open_conversations(
-    path: str | Path, check: Callable[[Conversation], Any]
+    path: str | Path, check: Callable[[Conversation], Any], on_error: OnError = "stop"
 ) -> dict[Split, ChatSource]:
-    """The two splits of a JSONL file, each in the file's order. A split may be empty.
+    """The two splits of a file of records, each in the file's order. A split may be empty.
+
+    Fields of records that are not understood are named on stderr.
 
     Args:
-      path: the file. Only the places of its lines are kept in memory.
+      path: the file. Only the places of its records are kept in memory.
       check: is called with each conversation. It raises ValueError for a conversation that cannot
         be trained on.
+      on_error: what happens to records that are not conversations or fail the check. "stop" makes
+        them an error. "skip" leaves them out and says so on stderr, with the first ten of them.
+        The others are in the same split either way.
 
     Raises:
-      ValueError: the file is empty, or some lines are not conversations or fail the check. The
-        error gives the number of these lines, the fault of the first NAMED of them, and the
-        settings that would fit the longest.
+      ValueError: the file has no records that can be trained on, is no file of records, or is a
+        damaged array; or `on_error` is "stop" and some records cannot be trained on. The error then
+        gives the number of these records, the fault of the first three of them, and the settings
+        that would fit the longest.
       OSError: the file cannot be read.
     """
     path = Path(path)
     places = {"train": array("q"), "test": array("q")}
-    faults, broken, number, start = [], 0, 0, 0
+    faults, broken, count = [], 0, 0
     needed: dict[str, int] = {}
+    unused = collections.Counter[str]()
     with path.open("rb") as file:
-        if file.read(3) == b"\xef\xbb\xbf":
-            start = 3
-        file.seek(start)
-        for number, line in enumerate(file, 1):
+        for item in _items(path, file):
+            count += 1
             try:
-                conversation = parse_conversation(line)
+                if item.fault:
+                    raise ValueError(item.fault)
+                record = parse_record(item.value)
+                unused.update(record.unused)
+                conversation = with_answer(record)
                 check(conversation)
-                places[split_of(conversation)].extend((start, len(line)))
+                places[split_of(conversation)].extend((item.start, item.size))
             except ValueError as error:
                 broken += 1
-                if broken <= NAMED:
-                    faults.append(f"line {number}: {' '.join(str(error).split())}")
+                if broken <= NAMED[on_error]:
+                    faults.append(f"{item.place}: {' '.join(str(error).split())}")
                 if isinstance(error, TooLong):
                     needed[error.setting] = max(error.needed, needed.get(error.setting, 0))
-            start += len(line)
-    if not number:
-        raise ValueError(f"{path}: no conversations: the file is empty")
-    if broken:
-        if broken > NAMED:
-            faults.append(f"and {broken - NAMED} more")
-        room = ", ".join(f"{setting} {least}" for setting, least in sorted(needed.items()))
+    if not count:
+        raise ValueError(f"{path}: no conversations: the file has no records")
+    if broken > len(faults):
+        faults.append(f"and {broken - len(faults)} more")
+    room = ", ".join(f"{setting} {least}" for setting, least in sorted(needed.items()))
+    room = f"make room for the longest: {room}" if room else ""
+    if broken and (on_error == "stop" or broken == count):
+        ways = ["correct or remove them"]
+        if on_error == "stop" and broken < count:
+            ways.append("leave them out with on_error=skip")
         raise ValueError(
-            f"{path}: {broken} of {number} lines cannot be trained on ({'; '.join(faults)}): "
-            f"correct or remove them{f', or make room for the longest: {room}' if room else ''}"
+            f"{path}: {broken} of {count} records cannot be trained on ({'; '.join(faults)}): "
+            f"{', or '.join([*ways, room] if room else ways)}"
         )
+    if broken:
+        _tell(f"{path}: {broken} of {count} records are left out (on_error=skip)")
+        for fault in faults:
+            _tell(f"  {fault}")
+        if room:
+            _tell(f"  to keep the long ones, {room}")
+    if line := not_used(path, unused):
+        _tell(line)
     return {
         split: ChatSource(path, np.array(flat, np.int64).reshape(-1, 2))
         for split, flat in places.items()
     }
+
+
+def _items(path: Path, file: BinaryIO) -> Iterator[Item]:
+    """The records of a file; raises ValueError, with the name of the file, if it has none."""
+    try:
+        kind = kind_of(file)
+        if kind == "text":
+            raise ValueError(
+                "expected JSON records, as an array or one object in each line, but the file is "
+                "plain text"
+            )
+        yield from scan(file, kind)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -228,7 +228,7 @@ def answer_all(
             if row.number is None:
                 raise
             refused += 1
-            complain(f"line {row.number}: {' '.join(str(error).split())}")
+            complain(f"{row.place}: {' '.join(str(error).split())}")
             continue
         if not answered(request):
             batch.append(request)

@@ -166,7 +166,7 @@ def test_bad_data_stop_a_run_before_it_reads_weights(folder, file, tmp_path):
     lines = file.read_text().splitlines()
     lines[4] = json.dumps(question(4) | {"response": "apple " * 40})
     broken.write_text("\n".join(lines))
-    assert "1 of 60 lines cannot be trained on (line 5: answer of 41 tokens" in refusal(
+    assert "1 of 60 records cannot be trained on (line 5: answer of 41 tokens" in refusal(
         fields(broken, init), workdir
     )
     (init / "chat_template.jinja").write_text(RELEASE.replace("thought", "musing"))

@@ -8,6 +8,7 @@ import pytest
 
 from data.pipeline import Packer, make_dataset
 from data.tasks.conversations import ConversationsTask
+from data.tasks.registry import make_task
 from data.tasks.task import TaskError
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation, parse_conversation, split_of
@@ -103,7 +104,7 @@ def test_a_file_is_read_in_its_order(tmp_path, packer, limit):
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        ({"prompt": "a"}, "response: expected text"),
+        ({"prompt": "a"}, "no answer: the last message is the user's"),
         ({"prompt": "1 " * 40, "response": "4"}, r"prompt of \d+ tokens does not fit"),
     ],
 )
@@ -113,8 +114,24 @@ def test_a_bad_line_of_a_file_is_named(tmp_path, packer, line, error):
         lambda: ConversationsTask(str(path)).open(0, packer),
         lambda: ConversationsTask().read(str(path), 1, packer),
     ):
-        with pytest.raises(ValueError, match=rf"1 of 2 lines .* \(line 2: {error}"):
+        with pytest.raises(ValueError, match=rf"1 of 2 records .* \(line 2: {error}"):
             use()
+
+
+def test_records_that_are_left_out(tmp_path, packer, capsys):
+    rows = list(map(question, range(40)))
+    path = write_lines(tmp_path / "a.json", [*rows[:20], {"prompt": "a"}, *rows[20:]])
+    task = ConversationsTask(str(path), on_error="skip")
+    splits = task.open(0, packer)
+    assert "1 of 41 records are left out (on_error=skip)\n  line 21: no" in capsys.readouterr().err
+    items = task.read(str(path), None, packer)
+    assert items == [parse(row) for row in rows]
+    for split, source in splits._asdict().items():
+        found = [source[i] for i in range(len(source))]
+        assert found == [item for item in items if split_of(item) == split]
+    assert make_task("conversations", {"on_error": "skip"}).on_error == "skip"
+    with pytest.raises(ValueError, match="on_error must be 'stop' or 'skip', not 'ignore'"):
+        make_task("conversations", {"on_error": "ignore"}, "data.")
 
 
 def test_what_is_asked_and_how_it_is_scored():
@@ -137,3 +154,5 @@ def test_what_is_asked_and_how_it_is_scored():
     called = parse({"messages": [USER, CALL, RESULT, MODEL]})
     assert task.text(called) == ("noon", "4")
     assert task.text(parse({"messages": [USER, CALL]})) == ("2 + 2?", "")
+    called = parse({"messages": [USER, CALL, RESULT | {"content": {"time": "noon"}}, MODEL]})
+    assert task.text(called) == ('{"time": "noon"}', "4")

@@ -138,6 +138,9 @@ def test_which_template_a_folder_has(tok, tmp_path):
             load()
 
 
+NAMED = {"name": "clock", "arguments": {"<bos>": 1}}
+
+
 @pytest.mark.parametrize(
     ("messages", "tools", "error"),
     [
@@ -145,7 +148,11 @@ def test_which_template_a_folder_has(tok, tmp_path):
         ([{**SYSTEM, "content": "<|think|>"}, USER], None, r"message 1: <\|think\|>"),
         ([USER, {**MODEL, "content": "4<eos>"}, AGAIN], None, "message 2: <eos>"),
         ([USER, CALL, {**RESULT, "content": "x<|channel>"}], None, r"message 3: <\|channel>"),
-        ([USER, {**CALL, "tool_calls": [{"a": {"<bos>": 1}}]}], None, "message 2: <bos>"),
+        (
+            [USER, {**CALL, "tool_calls": [NAMED]}],
+            None,
+            "message 2: <bos>",
+        ),
         ([USER], [{"name": "<|turn>"}], r"tools: <\|turn>"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Files of conversations: the forms of a line, lines that are refused, and the split."""
+"""Files of conversations: records that cannot be trained on, the split, and places in a file."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from data.pipeline import Packer
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation, open_conversations, parse_conversation, split_of
 from data.text.tokenizer import Tokenizer
-from tests.data.text.messages import CALL, MODEL, RESULT, SYSTEM, USER, question, write_lines
+from tests.data.text.messages import AGAIN, CALL, MODEL, RESULT, SYSTEM, USER, question, write_lines
 
 PLAIN = {"prompt": "2 + 2?", "response": "4"}
 
@@ -31,22 +31,26 @@ def test_both_forms_are_the_same_conversation():
     with_system = {"messages": [SYSTEM, USER, MODEL]}
     assert parse(PLAIN | {"system": SYSTEM["content"]}) == parse(with_system)
     called = parse({"messages": [USER, CALL, RESULT, MODEL], "tools": [{"name": "clock"}]})
-    assert called.tools == [{"name": "clock"}] and len(called.messages) == 4
+    assert called.tools == [{"type": "function", "function": {"name": "clock"}}]
+    assert len(called.messages) == 4
 
 
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        (b"", "the line is empty"),
+        (b"", "not JSON: Expecting value at character 1"),
         (b'{"prompt": ', "not JSON: Expecting value at character 12"),
         (b"\xff", "not UTF-8"),
         (b"[1]", "expected an object"),
-        ({}, "expected either messages, or prompt and response"),
-        (PLAIN | {"messages": [USER, MODEL]}, "expected either"),
-        ({"prompt": "a"}, "response: expected text"),
-        ({"prompt": 1, "response": "a"}, "prompt: expected text"),
+        ({}, "expected messages, or prompt and response, or "),
+        (PLAIN | {"messages": [AGAIN, MODEL]}, "both messages and prompt, and they differ"),
+        ({"prompt": "a"}, "no answer: the last message is the user's, not the assistant's"),
+        ({"prompt": "a", "chosen": "b", "id": 1}, "not the assistant's; not used: chosen"),
+        ({"prompt": 1, "response": "a"}, "prompt: expected text or a list of messages"),
+        ({"prompt": "a", "response": 1}, "response: expected text"),
         (PLAIN | {"system": 1}, "system: expected text"),
-        (PLAIN | {"tools": "clock"}, "tools: expected a list"),
+        (PLAIN | {"tools": "clock"}, "tools: the text is not JSON"),
+        (PLAIN | {"tools": [1]}, "tools: expected a list of objects"),
         ({"messages": []}, "at least one"),
         ({"messages": [USER]}, "no answer: the last message is the user's"),
         ({"messages": [MODEL]}, "message 1: assistant comes first"),
@@ -60,6 +64,7 @@ def test_both_forms_are_the_same_conversation():
         ({"messages": [USER, {"role": "assistant"}]}, "content must be text"),
         ({"prompt": " ", "response": "4"}, "the user says nothing"),
         ({"prompt": "a", "response": " \n"}, "no answer: the last message is blank"),
+        ({"messages": [USER, MODEL | {"weight": 0}]}, "the last message has weight 0"),
         ({"prompt": "\ud800", "response": "4"}, "half of a surrogate pair"),
     ],
 )
@@ -70,21 +75,28 @@ def test_a_line_that_is_no_conversation(line, error):
     assert "\n" not in str(caught.value)
 
 
-def test_broken_lines_stop_everything_and_are_named(tmp_path, packer):
+def broken(tmp_path):
+    """A file of 20 records; those in lines 2, 9, 13 and 20 cannot be trained on; and its lines."""
     path = write_lines(tmp_path / "chat.jsonl", [question(i) for i in range(20)])
     lines = path.read_bytes().split(b"\n")
-    lines[1], lines[6] = b'{"prompt"', b""
+    lines[1] = b'{"prompt"'
     lines[8] = json.dumps({"prompt": "1 " * 40, "response": "4"}).encode()
     lines[12] = json.dumps({"prompt": "a", "response": " ".join("1" * 31)}).encode()
     lines[19] = json.dumps({"prompt": "a", "response": "1 " * 17 + "<eos>"}).encode()
     path.write_bytes(b"\n".join(lines))
+    return path, lines
+
+
+def test_broken_records_stop_everything_and_are_named(tmp_path, packer):
+    path, lines = broken(tmp_path)
     with pytest.raises(ValueError) as caught:
         open_conversations(path, packer)
     message = str(caught.value)
     assert re.fullmatch(
-        rf"{path}: 5 of 20 lines cannot be trained on \(line 2: not JSON: .*; line 7: the line is "
-        r"empty; line 9: prompt of \d+ tokens does not fit prompt_length 32; and 2 more\): correct "
-        r"or remove them, or make room for the longest: num_canvases 4, prompt_length \d+",
+        rf"{path}: 4 of 20 records cannot be trained on \(line 2: not JSON: .*; line 9: prompt of "
+        r"\d+ tokens does not fit prompt_length 32; line 13: answer of .*; and 1 more\): correct "
+        r"or remove them, or leave them out with on_error=skip, or make room for the longest: "
+        r"num_canvases 4, prompt_length \d+",
         message,
     )
     # The settings that the error names are just enough.
@@ -93,14 +105,57 @@ def test_broken_lines_stop_everything_and_are_named(tmp_path, packer):
     path.write_bytes(b"\n".join([lines[8], lines[12]]))
     assert sum(map(len, open_conversations(path, wide).values())) == 2
     for tight in (Packer(packer.template, needed - 1, 8, 4), Packer(packer.template, needed, 8, 3)):
-        with pytest.raises(ValueError, match="1 of 2 lines"):
+        with pytest.raises(ValueError, match="1 of 2 records"):
             open_conversations(path, tight)
 
-    path.write_text("")
-    with pytest.raises(ValueError, match="no conversations"):
-        open_conversations(path, packer)
+    for text, error in [
+        ("", "the file is empty"),
+        (" \n\n", "the file is empty"),
+        ("[]", "the file has no records"),
+        ("Once upon a time", "expected JSON records, as an array or one object in each line"),
+        ('[{"prompt": "a", "response": "b"}, {"prompt"', r"record 2 \(line 1\): not JSON: Expect"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"^{path}: .*{error}"):
+            open_conversations(path, packer)
     with pytest.raises(FileNotFoundError):
         open_conversations(tmp_path / "none.jsonl", packer)
+
+
+def test_broken_records_are_left_out_and_named(tmp_path, packer, capsys):
+    path, lines = broken(tmp_path)
+    splits = open_conversations(path, packer, "skip")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"{path}: 4 of 20 records are left out (on_error=skip)"
+    assert [line.split(": ")[0] for line in said[1:-1]] == [f"  line {n}" for n in (2, 9, 13, 20)]
+    assert said[-1].startswith("  to keep the long ones, make room for the longest: num_canvases 4")
+    # The others are where they would be without the broken ones.
+    whole = tmp_path / "whole.jsonl"
+    whole.write_bytes(b"\n".join(line for n, line in enumerate(lines) if n not in (1, 8, 12, 19)))
+    expected = open_conversations(whole, packer)
+    assert capsys.readouterr().err == ""
+    for split, source in splits.items():
+        found = [source[i] for i in range(len(source))]
+        assert found == [expected[split][i] for i in range(len(expected[split]))] != []
+
+    path.write_bytes(b'{"prompt": "a"}\n' * 15 + lines[0])
+    open_conversations(path, packer, "skip")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 12 and said[-1] == "  and 5 more"
+    path.write_bytes(b'{"prompt": "a"}\n')
+    with pytest.raises(ValueError, match="1 of 1 records cannot be trained on"):
+        open_conversations(path, packer, "skip")
+
+
+def test_fields_that_are_not_used_are_named_once(tmp_path, packer, capsys):
+    rows = [question(i) | {"id": i, "system_prompt": "Be brief."} for i in range(20)]
+    rows[3]["instruction"] = "Copy it."
+    path = write_lines(tmp_path / "chat.jsonl", rows)
+    open_conversations(path, packer)
+    assert capsys.readouterr().err == (
+        f"{path}: warning: not understood, so not used: system_prompt (in 20 records), "
+        "instruction (in 1 record)\n"
+    )
 
 
 def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
@@ -127,11 +182,22 @@ def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
     assert {split_of(splits["test"][i]) for i in range(5)} == {"test"}
 
 
-def test_lines_are_found_again_by_their_place(tmp_path, packer):
-    path = tmp_path / "chat.jsonl"
-    lines = [{"prompt": f"Größe {i}: ≤", "response": str(i)} for i in range(30)]
-    texts = [json.dumps(line, ensure_ascii=False).encode() for line in lines]
-    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(texts))  # no newline at the end
+@pytest.mark.parametrize(
+    ("before", "between", "after"),
+    [
+        ("\ufeff", "\r\n", ""),
+        ("", "\n\n", "\n\n \n"),
+        ("[", ", ", "]"),
+        ("\ufeff\r\n[\r\n", ",\r\n", "\r\n]\r\n"),
+        ("", "", ""),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_records_are_found_again_by_their_place(tmp_path, packer, before, between, after, indent):
+    path = tmp_path / "chat"
+    rows = [{"prompt": f"Größe {i}: ≤", "response": str(i)} for i in range(30)]
+    texts = (json.dumps(row, ensure_ascii=False, indent=indent) for row in rows)
+    path.write_bytes(f"{before}{between.join(texts)}{after}".encode())
     splits = open_conversations(path, packer)
     answers = [s[i].messages[-1]["content"] for s in splits.values() for i in range(len(s))]
     assert sorted(map(int, answers)) == list(range(30))

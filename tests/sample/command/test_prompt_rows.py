@@ -4,6 +4,12 @@ import json
 
 import pytest
 
+from data.text.chat_template import ChatTemplate
+from data.text.conversations import open_conversations
+from data.text.tokenizer import Tokenizer
+from sample.command.prompt_rows import PromptRow, read_rows
+from tests.data.text.messages import USER
+from tests.data.text.test_records import SAME
 from tests.sample.asking import PROMPTS, lines, run
 
 
@@ -34,8 +40,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
     *named, _, last = said.err.splitlines()
     whys = {
         2: "not JSON: Unterminated string",
-        3: "the prompt is empty",
-        4: "the line is empty",
+        3: "message 1: the user says nothing",
         5: "expected an object",
         6: "message 1: <eos> is a special token",
         7: "not UTF-8",
@@ -46,9 +51,119 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
     assert len(named) == len(whys)
     for line, (number, why) in zip(named, whys.items(), strict=True):
         assert line.startswith(f"line {number}: ") and why in line
-    assert last == "error: 9 of 11 lines could not be asked"
+    assert last == "error: 8 of 10 prompts could not be asked"
     assert said.out == ""
     assert [(r["row"], r["answer"]) for r in lines(out)] == [
         (1, expected[0][0]),
         (11, expected[1][0]),
+    ]
+
+
+NAMES = ["p.jsonl", "p.JSONL", "p.ndjson", "p.json", "p.txt", "p"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_content_of_a_file_decides_and_not_its_name(tmp_path, name):
+    file, records = tmp_path / name, [{"prompt": text} for text in PROMPTS]
+    texts = list(map(json.dumps, records))
+    user = [[{"role": "user", "content": text}] for text in PROMPTS]
+    for data, places in [
+        ("\n".join(texts), ["line 1", "line 2", "line 3"]),
+        ("\ufeff" + "\r\n\r\n".join(texts) + "\r\n\r\n", ["line 1", "line 3", "line 5"]),
+        (json.dumps(records), [f"record {n} (line 1)" for n in (1, 2, 3)]),
+        (json.dumps(records, indent=1), [f"record {n} (line {3 * n - 1})" for n in (1, 2, 3)]),
+        ("\ufeff" + "\r\n".join(PROMPTS) + "\r\n\n", ["line 1", "line 2", "line 3"]),
+    ]:
+        file.write_bytes(data.encode())
+        rows = read_rows(file)
+        assert [row.messages for row in rows] == user
+        assert [row.place for row in rows] == places
+        assert all(row.fault is None for row in rows)
+        assert [row.number for row in rows] == [int(place.split()[1]) for place in places]
+
+
+@pytest.mark.parametrize("text", ["[INST] Hello [/INST]", "[1, 2] Sort these.", "[a](b)", '"a"'])
+def test_text_that_begins_like_json(tmp_path, text):
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"{text}\n{{}}\n")
+    rows = read_rows(file)
+    assert [row.messages[0]["content"] for row in rows] == [text, "{}"]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", "the file is empty"),
+        (b"\n \n", "the file is empty"),
+        (b"[ ]", "no prompts: the array is empty"),
+        (
+            b"{name} says hello.\nSay hello to {name}.",
+            "it begins with {, so JSON records are expected, but line 1: not JSON: Expecting "
+            "property name enclosed in double quotes at character 2. Write a text as "
+            '{"prompt": "TEXT"}',
+        ),
+        (
+            b'["a", "b"]',
+            "it begins with [, so JSON records are expected, but record 1 (line 1): ex",
+        ),
+        (b'[{"prompt": "a"}, {"prompt": "b"', "record 2 (line 1): not JSON: Expecting ',' delim"),
+        ("Hello".encode("utf-16"), "the file is UTF-16 text: save it as UTF-8"),
+    ],
+)
+def test_files_without_prompts(tmp_path, data, error):
+    file = tmp_path / "prompts.json"
+    file.write_bytes(data)
+    with pytest.raises(ValueError) as caught:
+        read_rows(file)
+    assert str(caught.value).startswith(f"{file}: {error}") and "\n" not in str(caught.value)
+
+
+def test_lines_of_a_text_that_are_no_prompts(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_bytes(b"a\n\n\xff\n" + b"b" * 70_000 + b"\0\nc")
+    rows = read_rows(file)
+    assert [(row.number, row.fault) for row in rows] == [
+        (1, None),
+        (3, "not UTF-8"),
+        (4, "the prompt has a NUL character"),
+        (5, None),
+    ]
+
+
+def test_both_sides_read_the_same(tmp_path, capsys):
+    told = [record | {"id": i} for i, record in enumerate(SAME)]
+    file = tmp_path / "records.json"
+    file.write_text(json.dumps(told))
+    template = ChatTemplate(Tokenizer.load())
+    rows = read_rows(file)
+    assert capsys.readouterr().err == (
+        f"{file}: the answers of {len(told)} records are left out: the model is asked for them\n"
+    )
+    asked = [template.render(row.messages, tools=row.tools) for row in rows]
+    learned = []
+    open_conversations(file, lambda item: learned.append(template.example(*item)[0]))
+    assert asked == learned and len(set(asked)) == 1
+    assert "Be brief." in asked[0]
+
+
+def test_what_a_file_has_besides_prompts_is_said_once(tmp_path, capsys):
+    file = tmp_path / "prompts.jsonl"
+    records = [
+        {"prompt": "2 + 2?", "system_prompt": "Be brief."},
+        {"messages": [USER, {"role": "assistant", "content": "4"}], "instruction": "Add."},
+        {"prompt": "2 + 2?", "system_prompt": "Be kind.", "temperature": 0.5, "output": ""},
+        {"messages": [{"role": "assistant", "content": "4"}]},
+        {"prompt": "2 + 2?", "images": ["a.png"]},
+    ]
+    file.write_text("\n".join(map(json.dumps, records)))
+    rows = read_rows(file)
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}: the answers of 2 records are left out: the model is asked for them",
+        f"{file}: warning: not understood, so not used: system_prompt (in 2 records), "
+        "instruction (in 1 record), temperature (in 1 record)",
+    ]
+    assert rows[:3] == [PromptRow(n, [USER], None, None, f"line {n}") for n in (1, 2, 3)]
+    assert [row.fault for row in rows[3:]] == [
+        "there is no prompt before the answer",
+        "images: this model reads text only",
     ]

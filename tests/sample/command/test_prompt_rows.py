@@ -25,7 +25,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
     file, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     file.write_bytes(
         b'{"prompt": "Solve it: 1 2 3"}\n{"prompt": "cut\n{"prompt": " "}\n\n["prompt"]\n'
-        b'{"prompt": "a <eos>"}\n{"prompt": "\xff"}\n{"prompt": "\\ud800"}\n'
+        b'{"messages": []}\n{"prompt": "\xff"}\n{"prompt": "\\ud800"}\n'
         + json.dumps({"prompt": "1 2 " * 100}).encode()
         + b'\n{"messages": [{"role": "user"}]}\n{"prompt": "What is 2 + 2?"}\n'
     )
@@ -37,7 +37,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
         3: "the prompt is empty",
         4: "the line is empty",
         5: "expected an object",
-        6: "message 1: <eos> is a special token",
+        6: "expected a list of messages",
         7: "not UTF-8",
         8: "surrogate",
         9: "new tokens exceed the model's context of 200",

@@ -101,7 +101,7 @@ def checked(messages: list[Message]) -> list[Message]:
     return result
 
 
-def turns(messages: list[Message], thinking: bool = False, generation: bool = True) -> MarkedText:
+def turns(messages: list[Message], thinking: bool = False, generation: bool = True) -> str:
     """Writes messages in the turn format of the released models, as far as it is documented.
 
     The line <|think|> at the top of the system turn asks for thoughts. If there is no system
@@ -116,7 +116,8 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
       generation: whether to end with the start of the model's turn.
 
     Returns:
-      the text with its special tokens, <bos> included. A special token in a message is plain text.
+      the text, <bos> included. Its special tokens stand between marks (data/text/marked_text.py),
+      and those in messages do not, because they are plain text.
 
     Raises:
       ValueError: a system message is not the first message, two turns of the model follow each
@@ -139,7 +140,7 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
         last = role
     if generation and last == "assistant":
         raise ValueError("two turns of the model in a row: the last message is the model's")
-    return MarkedText.read(f"{text}{TURN}model\n" if generation else text)
+    return f"{text}{TURN}model\n" if generation else text
 
 
 def split_turn(turn: str | MarkedText) -> ModelTurn:

@@ -145,7 +145,8 @@ class ChatTemplate:
         """Writes a training example: the prompt, and the answer that the model should write.
 
         The answer is the template's text of the last message, up to and including the token that
-        ends the turn. After tool calls, this token is <|tool_response>. If the message has
+        ends the turn. After tool calls, this token is <|tool_response>. If the message itself holds
+        the results of its calls, only the text after them is the answer. If the message has
         "reasoning" or "reasoning_content", the prompt asks for thoughts. The answer begins with
         them, written by the template or, if it leaves them out, in Gemma's form.
 
@@ -234,7 +235,7 @@ class ChatTemplate:
             if tools:
                 raise ValueError("tools need a chat_template.jinja in the checkpoint's folder")
             text = turns(messages, thinking, generation)
-            return text.marked(self.tokenizer.special_pattern) if marks else text.text
+            return text if marks else unmark(text)
         template = self._template if marks else self._unmarked
         try:
             return template.render(

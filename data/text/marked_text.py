@@ -16,7 +16,6 @@ from collections.abc import Iterable
 
 START, END = "\ud800", "\ud801"
 _MARKED = re.compile(f"{START}([^{START}{END}]*){END}")
-_MARKS = str.maketrans("", "", START + END)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +36,11 @@ class MarkedText:
         """Reads a string in which the special tokens stand between marks."""
         pieces, places, start, end = [], [], 0, 0
         for found in _MARKED.finditer(marked):
-            pieces += [marked[end : found.start()].translate(_MARKS), found[1]]
+            pieces += [unmark(marked[end : found.start()]), found[1]]
             start += len(pieces[-2])
             places.append((start, start + len(found[1])))
             start, end = places[-1][1], found.end()
-        return cls("".join([*pieces, marked[end:].translate(_MARKS)]), tuple(places))
+        return cls("".join([*pieces, unmark(marked[end:])]), tuple(places))
 
     def marked(self, tokens: re.Pattern[str]) -> str:
         """The text with marks around its special tokens.
@@ -76,4 +75,4 @@ def mark(text: str, tokens: re.Pattern[str]) -> str:
 
 def unmark(text: str) -> str:
     """The text without marks."""
-    return text.translate(_MARKS)
+    return text.replace(START, "").replace(END, "")

@@ -131,9 +131,9 @@ class Tokenizer:
         places = [p for p in marked.special if text[slice(*p)] in self._ids_of_special]
         wanted = [self._ids_of_special[text[slice(*p)]] for p in places]
         # Nearly always the text holds no other special token, and one pass is enough.
+        is_special = self._special_ids.__contains__
         if text.count("<unk>") == sum(self._special[i] == "<unk>" for i in wanted) and (
-            [i for i in ids if i in self._special_ids]
-            == [i for i in wanted if i in self._special_ids]
+            list(filter(is_special, ids)) == list(filter(is_special, wanted))
         ):
             return ids
         ids, last = [], 0

@@ -116,6 +116,5 @@ RELEASE = TEMPLATE.replace(
 
 # The template of DiffusionGemma begins the model's turn again after the results of its calls, but
 # not at the end of a prompt.
-DIFFUSION = TEMPLATE.replace(
-    "{%- continue -%}", "{%- set state.before = 'tool' -%} {%- continue -%}"
-)
+_AGAIN = ("{%- continue -%}", "{%- set state.before = 'tool' -%} {%- continue -%}")
+DIFFUSION, DIFFUSION_TRAINING = TEMPLATE.replace(*_AGAIN), TRAINING.replace(*_AGAIN)

@@ -7,7 +7,7 @@ import pytest
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from tests.data.text.messages import AGAIN, CALL, MODEL, RESULT, TOOLS, USER
-from tests.data.text.templates import DIFFUSION, RELEASE, TEMPLATE, TRAINING
+from tests.data.text.templates import DIFFUSION, DIFFUSION_TRAINING, RELEASE, TEMPLATE, TRAINING
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ LOOK = {**CALL, "content": "I look."}
 THOUGHT = "<|channel>thought\neasy\n<channel|>"
 
 
-@pytest.mark.parametrize("source", [TEMPLATE, RELEASE, DIFFUSION, TRAINING])
+@pytest.mark.parametrize("source", [TEMPLATE, RELEASE, DIFFUSION, TRAINING, DIFFUSION_TRAINING])
 @pytest.mark.parametrize(
     ("messages", "tools", "prompt", "answer"),
     [

@@ -6,6 +6,7 @@ import pytest
 
 from data.text.chat import ModelTurn, answer_text, checked, split_turn, turns
 from data.text.chat_template import ChatTemplate
+from data.text.marked_text import unmark
 from data.text.tokenizer import Tokenizer
 from data.text.tool_calls import ToolCall, parse_call
 from tests.data.text.messages import (
@@ -174,7 +175,7 @@ def test_split_turn(text, expected):
 def test_an_answer_goes_through_tokens_and_back_into_the_chat(tok):
     ids = tok.encode(f"<|channel>thought\nadd<channel|>{chat_answer('4')}<eos><eos>")
     answer = split_turn(tok.decode(ids, skip_special=False)).answer
-    text = turns(checked([USER, {"role": "model", "content": answer}, AGAIN])).text
+    text = unmark(turns(checked([USER, {"role": "model", "content": answer}, AGAIN])))
     assert text == BUILT_IN[4][2].replace("<|turn>system\nBe brief.<turn|>\n", "")
 
 

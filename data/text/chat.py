@@ -10,32 +10,57 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.text.marked_text import (
+    END,
+    START,
+    MarkedText,
+    between_marks,
+    token_pattern,
+    unmark,
+)
 from data.text.messages import Message
+from data.text.thoughts import split_think
 from data.text.tokenizer import STOP_TOKENS, Tokenizer
+from data.text.tool_calls import QUOTE, ToolCall, parse_call
 
-STOP = re.compile("|".join(map(re.escape, STOP_TOKENS)))
+# Special tokens between marks (data/text/marked_text.py).
+BOS, TURN, TURN_END, THINK = map(between_marks, ("<bos>", "<|turn>", "<turn|>", "<|think|>"))
+CHANNEL, CHANNEL_END = map(between_marks, ("<|channel>", "<channel|>"))
+CALL, CALL_END = map(between_marks, ("<|tool_call>", "<tool_call|>"))
+RESPONSE_END = between_marks("<tool_response|>")
+STOP = token_pattern(map(between_marks, STOP_TOKENS))
+# The tokens that divide a model's turn.
+_PARTS = token_pattern([*STOP_TOKENS, QUOTE, *map(unmark, (CHANNEL, CHANNEL_END, CALL, CALL_END))])
 # The token limit can cut a thought or a call short, and a model can forget to close one. Such a
 # part ends where the next part begins.
-_THOUGHT = re.compile(
-    r"<\|channel>(?:thought\b)?(.*?)(?:<channel\|>|(?=<\|channel>|<\|tool_call>)|\Z)", re.DOTALL
+_CHANNELS = re.compile(
+    rf"{re.escape(CHANNEL)}(.*?)"
+    rf"(?:{re.escape(CHANNEL_END)}|(?={re.escape(CHANNEL)}|{re.escape(CALL)})|\Z)",
+    re.DOTALL,
 )
-_CALL = re.compile(r"<\|tool_call>(.*?)(?:<tool_call\|>|(?=<\|tool_call>)|\Z)", re.DOTALL)
-_STRAY = re.compile(r"<channel\|>|<tool_call\|>")
+_CALLS = re.compile(
+    rf"{re.escape(CALL)}(.*?)(?:{re.escape(CALL_END)}|(?={re.escape(CALL)})|\Z)", re.DOTALL
+)
+_INNER = "\ud802"  # stands for QUOTE in a call, because the texts in it may mention the token
+_STRAY = token_pattern([CHANNEL_END, CALL_END])
+# The name of a channel is the one word of its first line.
+_OTHER_CHANNEL = re.compile(r"(?!thought\b)[A-Za-z][\w-]*[ \t]*\n")
 
 
 class ModelTurn(NamedTuple):
     """The parts of a model's turn.
 
     Attributes:
-      thoughts: the text of all thought channels, one after another on lines of their own, without
-        white space around each; "" if there are none.
+      thoughts: the text of all thoughts, one after another on lines of their own, without white
+        space around each; "" if there are none.
       answer: the text that is neither a thought nor a tool call, unchanged.
-      tool_calls: the text between <|tool_call> and <tool_call|> of each call, not parsed.
+      tool_calls: the calls between <|tool_call> and <tool_call|>. Each of them is parsed, or has
+        the reason why it cannot be.
     """
 
     thoughts: str
     answer: str
-    tool_calls: tuple[str, ...]
+    tool_calls: tuple[ToolCall, ...]
 
 
 def turns(messages: list[Message], thinking: bool = False, generation: bool = True) -> str:
@@ -54,18 +79,16 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
       generation: whether to end with the start of the model's turn.
 
     Returns:
-      The text with its special tokens, <bos> included.
+      the text, <bos> included. Its special tokens stand between marks (data/text/marked_text.py),
+      and those in messages do not, because they are plain text.
 
     Raises:
       ValueError: a system message is not the first message, two turns of the model follow each
         other, or there are tools, because only a template can write those.
     """
-    messages = list(messages)
-    if thinking:
-        first = messages[0]["role"] == "system"
-        system = messages.pop(0)["content"] if first else ""
-        messages.insert(0, {"role": "system", "content": f"<|think|>\n{system}"})
-    text, last = "<bos>", None
+    text, last = BOS, None
+    if thinking and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": ""}, *messages]
     for number, message in enumerate(messages):
         role = message["role"]
         if role == "tool" or message.get("tool_calls"):
@@ -75,34 +98,58 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
         if role == last == "assistant":
             raise ValueError("two turns of the model in a row")
         name = "model" if role == "assistant" else role
-        text += f"<|turn>{name}\n{message['content']}<turn|>\n"
+        think = f"{THINK}\n" if thinking and role == "system" else ""
+        text += f"{TURN}{name}\n{think}{message['content']}{TURN_END}\n"
         last = role
     if generation and last == "assistant":
         raise ValueError("two turns of the model in a row: the last message is the model's")
-    return f"{text}<|turn>model\n" if generation else text
+    return f"{text}{TURN}model\n" if generation else text
 
 
-def split_turn(text: str) -> ModelTurn:
+def split_turn(turn: str | MarkedText) -> ModelTurn:
     """Splits the text of a model's turn into thoughts, answer and tool calls.
+
+    A channel named "thought" is a thought, and so is a channel without a name. The text of any
+    other channel belongs to the answer, and its name does not. The name is the one word of the
+    channel's first line. A block <think>...</think> at the beginning of the answer is a thought
+    too; other models write their thoughts so. It stays text if it has no end.
 
     A thought or a call that the token limit cut short still counts as one. A closing token without
     its opening token is left out.
 
     Args:
-      text: the generated tokens, decoded with their special tokens. Everything from the first
-        <turn|>, <eos> or <|tool_response> on is left out.
+      turn: the generated tokens, decoded with their special tokens. Everything from the first
+        <turn|>, <eos> or <|tool_response> on is left out. In a MarkedText, text that only looks
+        like a special token is text.
     """
-    text = STOP.split(text, maxsplit=1)[0]
-    thoughts = [body.strip() for body in _THOUGHT.findall(text)]
-    rest = _THOUGHT.sub("", text)
-    calls = tuple(_CALL.findall(rest))
-    answer = _STRAY.sub("", _CALL.sub("", rest))
-    return ModelTurn("\n".join(t for t in thoughts if t), answer, calls)
+    if isinstance(turn, str):
+        turn = MarkedText(turn, special=None)
+    return _split(turn.marked(_PARTS))[0]
 
 
 def answer_text(tokenizer: Tokenizer, tokens: np.ndarray) -> str:
     """The answer in a model's turn [T] of token ids, without thoughts and special tokens."""
-    answer = split_turn(tokenizer.decode(tokens, skip_special=False)).answer
-    for special in tokenizer.special_tokens_in(answer):
-        answer = answer.replace(special, "")
-    return answer
+    turn = tokenizer.decode_marked(tokens).marked(tokenizer.special_pattern)
+    answer = _split(turn)[1]
+    return re.sub(f"{START}[^{END}]*{END}", "", answer)
+
+
+def _split(marked: str) -> tuple[ModelTurn, str]:
+    """The parts of a turn, and its answer with marks around the special tokens in it."""
+    text = STOP.split(marked, maxsplit=1)[0]
+    thoughts = []
+
+    def text_of(channel: re.Match[str]) -> str:
+        body = channel[1]
+        named = _OTHER_CHANNEL.match(body)
+        if named:
+            return body[named.end() :]
+        thoughts.append(re.sub(r"\Athought\b", "", body).strip())
+        return ""
+
+    rest = _CHANNELS.sub(text_of, text)
+    quoted = [call.replace(between_marks(QUOTE), _INNER) for call in _CALLS.findall(rest)]
+    calls = tuple(parse_call(unmark(call), _INNER) for call in quoted)
+    thought, answer = split_think(_STRAY.sub("", _CALLS.sub("", rest)))
+    said = "\n".join(unmark(t) for t in [*thoughts, thought] if t)
+    return ModelTurn(said, unmark(answer), calls), answer

@@ -3,25 +3,27 @@
 A template is a program that came with the weights. It runs in a sandbox and sees only the messages,
 the tools and a few functions. An error in it is reported in one line with the name of its file.
 
-A message must not be able to end its own turn or to begin the model's turn. Text that contains a
-special token is therefore refused unless `allow_special` is given. Escaping the tokens would not
-always work, because a template may trim, compare or cut its texts. The check looks at each text by
-itself. This is enough for the built-in turn format, and for every template that writes something
-between two texts.
+A message must not be able to end its own turn or to begin the model's turn. So only the special
+tokens that stand in the template's own texts have an effect. A special token in a message, or one
+that is put together from the texts of several messages, is plain text. For this the special tokens
+of the template are marked when it is compiled (data/text/marked_text.py). The texts of messages
+stay as they are, so that a template may trim, compare and cut them.
 """
 
-import datetime
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from data.text.chat import STOP, turns
+from data.text.answer_part import BLOCK, BLOCK_END, THOUGHT, THOUGHT_END, find_answer
+from data.text.chat import turns
+from data.text.marked_text import MarkedText, mark, unmark
 from data.text.messages import Message, checked
+from data.text.template_sandbox import END_NAME, START_NAME, compile_template, one_line
+from data.text.thoughts import with_reasoning
 from data.text.tokenizer import Tokenizer
 
 SPECIAL_TOKENS = {
@@ -30,7 +32,6 @@ SPECIAL_TOKENS = {
     "pad_token": "<pad>",
     "unk_token": "<unk>",
 }
-THOUGHT, THOUGHT_END = "<|channel>thought\n", "<channel|>"
 
 
 class ChatTemplate:
@@ -56,17 +57,19 @@ class ChatTemplate:
           variables: texts that the template can use by name, such as bos_token.
 
         Raises:
-          ValueError: the template has a syntax error.
+          ValueError: the template has a syntax error, or puts special tokens together from pieces.
         """
-        self.tokenizer, self._name = tokenizer, name
+        self.tokenizer, self._name, self._source = tokenizer, name, source
         self._variables = SPECIAL_TOKENS | (variables or {})
-        self._template = None
+        self._template, self._has_blocks = None, False
         if source is not None:
+            self._marked_variables = {k: self._mark(v) for k, v in self._variables.items()}
             try:
-                self._template = _environment().from_string(source)
+                self._template, self._has_blocks = compile_template(source, self._mark)
             except jinja2.TemplateSyntaxError as error:
-                line = f"{name}, line {error.lineno}: {_one_line(error)}"
+                line = f"{name}, line {error.lineno}: {one_line(error)}"
                 raise ValueError(line) from None
+            self._refuse_pieces()
 
     @classmethod
     def load(cls, folder: str | Path, tokenizer: Tokenizer) -> "ChatTemplate":
@@ -86,7 +89,7 @@ class ChatTemplate:
             try:
                 config = json.loads(config_file.read_text(encoding="utf-8"))
             except ValueError as error:  # bad JSON, or bad UTF-8
-                raise ValueError(f"{config_file}: {_one_line(error)}") from None
+                raise ValueError(f"{config_file}: {one_line(error)}") from None
             if not isinstance(config, dict):
                 raise ValueError(f"{config_file}: expected an object")
         variables = dict(_token_texts(config))
@@ -111,41 +114,56 @@ class ChatTemplate:
         thinking: bool = False,
         generation: bool = True,
         allow_special: bool = False,
-    ) -> str:
-        """Writes a prompt. Its text includes the special tokens and <bos>; encode it as it is.
+    ) -> MarkedText:
+        """Writes a prompt. Its text includes the special tokens and <bos>.
+
+        `Tokenizer.encode` gives its ids. A special token in a message or a tool is plain text.
 
         Args:
-          messages: the conversation so far; data/text/messages.py says what a message is.
+          messages: the conversation so far; data/text/messages.py says what a message is. A thought
+            at the beginning of an assistant's content counts as its "reasoning"
+            (data/text/thoughts.py).
           tools: declarations (JSON schemas). The template gets them unchanged.
           thinking: whether to ask for thoughts before the answer. A template reads this as
             `enable_thinking`.
           generation: whether to end with the start of the model's turn. A template reads this as
             `add_generation_prompt`.
-          allow_special: whether special tokens in messages and tools are kept, with their effect.
+          allow_special: whether special tokens in messages and tools have their effect.
 
         Raises:
-          ValueError: a message is malformed or contains a special token; the built-in format cannot
-            write the messages; or the template fails, refuses the messages, or tries to leave the
-            sandbox.
+          ValueError: a message is malformed; the built-in format cannot write the messages; or the
+            template fails, refuses the messages, or tries to leave the sandbox.
         """
-        messages = checked(messages)
-        if not allow_special:
-            self._refuse_special(messages, tools)
-        return self._render(messages, tools, thinking, generation)
+        messages = self._checked(messages, tools)
+        if allow_special:
+            text = self._write(messages, tools, thinking, generation=generation, marks=False)
+            return MarkedText(text, special=None)
+        return MarkedText.read(self._write(messages, tools, thinking, generation=generation))
 
     def example(
         self, messages: list[Message], tools: list[dict[str, Any]] | None = None
-    ) -> tuple[str, str]:
+    ) -> tuple[MarkedText, MarkedText]:
         """Writes a training example: the prompt, and the answer that the model should write.
 
         The answer is the template's text of the last message, up to and including the token that
-        ends the turn. If the message has "reasoning" or "reasoning_content", the prompt asks for
-        thoughts, and the answer begins with them.
+        ends the turn. After tool calls, this token is <|tool_response>. If the message itself holds
+        the results of its calls, only the text after them is the answer. If the message has
+        "reasoning" or "reasoning_content", the prompt asks for thoughts. The answer begins with
+        them, written by the template or, if it leaves them out, in Gemma's form.
 
-        The text of the whole conversation must begin with the prompt. There is one exception, which
-        the larger Gemma 4 templates need: after the start of the model's turn, a prompt may end
-        with an empty thought if it asks for none, or with the beginning of a thought if it asks for
-        one. The conversation's text does not contain that part.
+        The prompt is what `render` gives, and the text of the whole conversation must begin with
+        it. There are exceptions, because released templates need them. After the start of the
+        model's turn, the prompt may end with an empty thought if it asks for none, or with the
+        beginning of a thought if it asks for one. After the result of a tool, it may end a turn
+        that the whole text goes on with, and it may lack the start of a turn that the whole text
+        begins there.
+
+        If the template has {% generation %} blocks, the last block is the answer, and all before it
+        is the prompt. (Where that is the prompt of `render` but for the exceptions above, the
+        prompt of `render` is taken.) Blocks with nothing or only white space between them count as
+        one block. Between other blocks there is text that the model does not write, such as the
+        result of a tool; then the blocks before it belong to the prompt. A token that ends the turn
+        directly after the last block belongs to the answer, because the model must write it.
 
         Args:
           messages: the conversation. Its last message is the assistant's.
@@ -156,113 +174,105 @@ class ChatTemplate:
 
         Raises:
           ValueError: as in `render`; or the conversation's text does not begin with the prompt; or
-            the template writes no text or no end of the turn for the last message.
+            the template writes no text, no block or no end of the turn for the last message.
         """
-        *asked, last = messages = checked(messages)
+        *asked, last = messages = self._checked(messages, tools)
         thoughts = last.get("reasoning") or last.get("reasoning_content")
         if not asked or not isinstance(thoughts, str | None):
             raise ValueError("expected a question and its answer; thoughts must be text")
-        self._refuse_special(messages, tools)
-        # Some templates write the thoughts of a turn without tool calls, and others do not.
-        last = {k: v for k, v in last.items() if k not in ("reasoning", "reasoning_content")}
-        prompt = self._render(asked, tools, bool(thoughts), generation=True)
-        whole = self._render([*asked, last], tools, bool(thoughts), generation=False)
-        begun = ""
-        if not whole.startswith(prompt):
-            begun = THOUGHT if thoughts else THOUGHT + THOUGHT_END
-        opening = prompt.removesuffix(begun)
-        if not whole.startswith(opening):
-            raise ValueError(
-                f"{self._name}: the prompt that it writes is not how the conversation with the "
-                "answer begins, so the answer's part of the text is not known"
-            )
-        turn = whole[len(opening) :]
-        end = STOP.search(turn)
-        if end is None or not turn[: end.start()].strip():
-            what = "no end of the turn" if end is None else "nothing"
-            raise ValueError(f"{self._name}: it writes {what} for the answer")
-        answer = turn[: end.end()]
-        if thoughts:
-            answer = f"{THOUGHT}{thoughts}\n{THOUGHT_END}{answer}".removeprefix(begun)
-        return prompt, answer
+        thinking = bool(thoughts)
 
-    def _render(
+        def write_all(answer: Message) -> str:
+            return self._write([*asked, answer], tools, thinking, generation=False, blocks=True)
+
+        # Some templates write the thoughts of a turn, and others do not.
+        silent = {k: v for k, v in last.items() if k not in ("reasoning", "reasoning_content")}
+        whole = write_all(silent)
+        if thinking and (spoken := write_all(last)) != whole:
+            whole, thoughts = spoken, None
+        prompt = self._write(asked, tools, thinking, generation=True)
+        if self._has_blocks and BLOCK not in whole:
+            raise ValueError(f"{self._name}: it writes no {{% generation %}} block for the answer")
+        try:
+            part = find_answer(whole, prompt, thinking, asked[-1]["role"] == "tool")
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from None
+        answer = f"{THOUGHT}{thoughts}\n{THOUGHT_END}{part.answer}" if thoughts else part.answer
+        return MarkedText.read(part.prompt), MarkedText.read(answer.removeprefix(part.begun))
+
+    def _checked(
+        self, messages: list[Message], tools: list[dict[str, Any]] | None
+    ) -> list[Message]:
+        """The messages as templates get them."""
+        messages = [with_reasoning(message) for message in checked(messages)]
+        parts = {f"message {number}": message for number, message in enumerate(messages, 1)}
+        for where, part in (parts | {"tools": tools}).items():
+            for text in _texts(part):
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise ValueError(
+                        f"{where}: half of a surrogate pair, which is no text"
+                    ) from None
+        return messages
+
+    def _write(
         self,
         messages: list[Message],
         tools: list[dict[str, Any]] | None,
         thinking: bool,
+        *,
         generation: bool,
+        blocks: bool = False,
+        marks: bool = True,
     ) -> str:
-        if self._template is None:
+        """Writes messages.
+
+        Args:
+          blocks: whether marks stand around {% generation %} blocks.
+          marks: whether marks stand around the special tokens that have an effect.
+        """
+        if self._source is None:
             if tools:
                 raise ValueError("tools need a chat_template.jinja in the checkpoint's folder")
-            return turns(messages, thinking, generation)
+            text = turns(messages, thinking, generation)
+            return text if marks else unmark(text)
+        template = self._template if marks else self._unmarked
         try:
-            return self._template.render(
-                self._variables,
+            return template.render(
+                self._marked_variables if marks else self._variables,
                 messages=messages,
                 tools=tools or None,
                 documents=None,
                 add_generation_prompt=generation,
                 enable_thinking=thinking,
+                **{START_NAME: BLOCK * blocks, END_NAME: BLOCK_END * blocks},
             )
         except Exception as error:  # a template is a program, so it can raise any error
-            raise ValueError(f"{self._name}: {_one_line(error)}") from None
+            raise ValueError(f"{self._name}: {unmark(one_line(error))}") from None
 
-    def _refuse_special(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> None:
-        """Raises ValueError if a text in the messages or tools contains a special token."""
-        parts = {f"message {number}": message for number, message in enumerate(messages, 1)}
-        for where, part in (parts | {"tools": tools}).items():
-            for text in _texts(part):
-                found = self.tokenizer.special_tokens_in(text)
-                if found:
-                    raise ValueError(f"{where}: {found[0]} is a special token, not plain text")
+    @functools.cached_property
+    def _unmarked(self) -> jinja2.Template:
+        """The template without marks."""
+        return compile_template(self._source, str)[0]
 
+    def _mark(self, text: str) -> str:
+        return mark(text, self.tokenizer.special_pattern)
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
-        # jinja2 itself would return an undefined value, and a template that only prints the value
-        # would go on without an error.
-        kind = type(obj).__name__
-        raise SecurityError(f"the sandbox has no attribute {attribute!r} of {kind}")
-
-
-def _environment() -> _Sandbox:
-    """The environment that templates are written for, with transformers' settings and functions."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = _now
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    # jinja2's own filter escapes <, > and & for HTML, and sorts the keys.
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _now(pattern: str) -> str:
-    return datetime.datetime.now().strftime(pattern)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    def _refuse_pieces(self) -> None:
+        """Raises ValueError if special tokens have no marks although no message holds them."""
+        said = [("user", "a"), ("assistant", "b"), ("user", "c")]
+        messages = [{"role": role, "content": content} for role, content in said]
+        try:
+            text = MarkedText.read(self._write(messages, None, False, generation=True))
+        except ValueError:  # the template takes other messages
+            return
+        for found in self.tokenizer.special_pattern.finditer(text.text):
+            if found.span() not in text.special:
+                raise ValueError(
+                    f"{self._name}: it puts {found[0]} together from pieces, so it cannot be told "
+                    "from the text of a message: write the token in one piece"
+                )
 
 
 def _token_texts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,23 @@
 """Turns text into token ids and back, with any tokenizer.json: ours or the released one."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 
+from data.text.marked_text import MarkedText, token_pattern
+
 DEFAULT_PATH = Path(__file__).parents[1] / "assets" / "tokenizer.json"
 STOP_TOKENS = ("<eos>", "<turn|>", "<|tool_response>")  # each of them ends a generation
+# The tokens that chat templates and this project give a meaning to. A text of the user must not
+# become one of them, even if a tokenizer.json does not call them special.
+CONTROL_TOKENS = frozenset(
+    form.format(name)
+    for name in ("turn", "think", "channel", "tool", "tool_call", "tool_response", "image", "audio")
+    for form in ("<|{}>", "<{}|>", "<|{}|>")
+) | {"<pad>", "<bos>", "<eos>", '<|"|>', "<|video|>"}
 CACHE_SIZE = 2**16  # words
 
 
@@ -19,10 +29,14 @@ class Tokenizer:
       pad_id, eos_id, bos_id: ids of <pad>, <eos>, <bos>.
       turn_start_id, turn_end_id: ids of <|turn> and <turn|>.
       stop_ids: ids of STOP_TOKENS.
+      special_pattern: finds the special tokens in a text.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
         self._backend = backend
+        # Programs that train leave settings here that would cut prompts or fill them up.
+        backend.no_truncation()
+        backend.no_padding()
         # If a space can only begin a token, the words of a text can be encoded one by one. Most of
         # our texts are digits, so encoding is many times faster with the words kept in a cache. The
         # released vocabulary has tokens of several spaces, so its texts are encoded as a whole. So
@@ -34,8 +48,15 @@ class Tokenizer:
         )
         self._cache: dict[str, list[int]] = {}
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
-        added = backend.get_added_tokens_decoder().items()
-        self._special_ids = {i for i, t in added if t.special and t.content != "<unk>"}
+        self._special = {
+            index: token.content
+            for index, token in backend.get_added_tokens_decoder().items()
+            if token.special or token.content in CONTROL_TOKENS
+        }
+        self._ids_of_special = {content: index for index, content in self._special.items()}
+        self.special_pattern = token_pattern(self._special.values())
+        # <unk> means nothing to a model, and any rare character may become it.
+        self._special_ids = {i for i, content in self._special.items() if content != "<unk>"}
         self.pad_id = self.token_id("<pad>")
         self.eos_id = self.token_id("<eos>")
         self.bos_id = self.token_id("<bos>")
@@ -77,8 +98,15 @@ class Tokenizer:
             raise ValueError(f"the tokenizer has no token {token}")
         return index
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text. Special tokens in the text are recognised, and none are added."""
+    def encode(self, text: str | MarkedText) -> list[int]:
+        """The ids of a text. No special tokens are added.
+
+        Args:
+          text: in a string, every special token is recognised. In a MarkedText, such as a prompt,
+            only those with an effect are. Other mentions of a special token are plain text.
+        """
+        if isinstance(text, MarkedText):
+            return self._encode_marked(text)
         if not self._by_word:
             return self._backend_encode(text)
         ids = []
@@ -95,6 +123,49 @@ class Tokenizer:
         """
         found = dict.fromkeys(i for i in self.encode(text) if i in self._special_ids)
         return [self._backend.id_to_token(i) for i in found]
+
+    def _encode_marked(self, marked: MarkedText) -> list[int]:
+        text, ids = marked.text, self.encode(marked.text)
+        if marked.special is None:
+            return ids
+        places = [p for p in marked.special if text[slice(*p)] in self._ids_of_special]
+        wanted = [self._ids_of_special[text[slice(*p)]] for p in places]
+        # Nearly always the text holds no other special token, and one pass is enough.
+        is_special = self._special_ids.__contains__
+        if text.count("<unk>") == sum(self._special[i] == "<unk>" for i in wanted) and (
+            list(filter(is_special, ids)) == list(filter(is_special, wanted))
+        ):
+            return ids
+        ids, last = [], 0
+        for (start, end), index in zip(places, wanted, strict=True):
+            ids += [*self._encode_plain(text[last:start]), index]
+            last = end
+        return ids + self._encode_plain(text[last:])
+
+    def _encode_plain(self, text: str) -> list[int]:
+        """The ids of a text in which every special token is plain text."""
+        found = self._plain_backend.encode(text, add_special_tokens=False)
+        for index, (start, end) in zip(found.ids, found.offsets, strict=True):
+            content = self._special.get(index)
+            if index in self._special_ids or (content and text[start:end] == content):
+                # The vocabulary itself holds the token, and `ignore_merges` looks up whole pieces.
+                if end - start < 2:
+                    raise ValueError(f"the tokenizer cannot write {content} as plain text")
+                middle = start + 1
+                return self._encode_plain(text[:middle]) + self._encode_plain(text[middle:])
+        return found.ids
+
+    @functools.cached_property
+    def _plain_backend(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, which takes special tokens for plain text."""
+        backend = self._backend
+        plain = tokenizers.Tokenizer(backend.model)  # shared and not copied
+        plain.normalizer, plain.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+        # In the order of ids, because tokens outside of the model's vocabulary are counted on.
+        for index, token in sorted(backend.get_added_tokens_decoder().items()):
+            (plain.add_special_tokens if index in self._special else plain.add_tokens)([token])
+        plain.encode_special_tokens = True
+        return plain
 
     def _backend_encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids
@@ -118,3 +189,27 @@ class Tokenizer:
           skip_special: whether to leave special tokens out of the text.
         """
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+
+    def decode_marked(self, ids: Sequence[int] | np.ndarray) -> MarkedText:
+        """The text of ids, and the places of the special tokens in it.
+
+        Args:
+          ids: a sequence of integers, or an integer array [T].
+
+        Returns:
+          the text with its special tokens. Text that the model wrote in pieces is plain text, even
+          if it looks like a special token.
+        """
+        ids = [int(i) for i in ids]
+        text, places, run = "", [], []
+        for i in [*ids, None]:
+            if i is not None and i not in self._special_ids:
+                run.append(i)
+                continue
+            text, run = text + self.decode(run, skip_special=False), []
+            if i is not None:
+                places.append((len(text), len(text) + len(self._special[i])))
+                text += self._special[i]
+        whole = self.decode(ids, skip_special=False)
+        # Some decoders treat the beginning of a text in a way of their own.
+        return MarkedText(text, tuple(places)) if text == whole else MarkedText(whole, None)

@@ -58,7 +58,7 @@ class AnswerFile:
             "checksum": request.checksum,
             "answer": turn.answer,
             "thoughts": turn.thoughts,
-            "tool_calls": turn.tool_calls,
+            "tool_calls": [call.record() for call in turn.tool_calls],
             "steps": answer.steps,
             "valid_tokens": answer.valid_tokens,
         }

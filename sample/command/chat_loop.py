@@ -15,8 +15,8 @@ def chat(
 ) -> None:
     """Reads and answers messages until `read` gives None or a blank line.
 
-    The model sees all earlier turns, without its thoughts. A message that cannot be asked (it is
-    too long, or holds a special token) does not become part of the conversation.
+    The model sees all earlier turns, without its thoughts. A message that cannot be asked, such as
+    one that is too long, does not become part of the conversation.
 
     Args:
       session: answers.

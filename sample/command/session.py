@@ -151,7 +151,7 @@ class Session:
         return [
             Answer(
                 request,
-                split_turn(self._text(out.tokens[i][: valid[i].sum()])),
+                split_turn(self.tokenizer.decode_marked(out.tokens[i][: valid[i].sum()])),
                 steps[i][steps[i] > 0].tolist(),
                 valid[i][steps[i] > 0].tolist(),
                 self._drafts(out, i) if self.mode == "diffusion" else None,

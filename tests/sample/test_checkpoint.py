@@ -46,7 +46,7 @@ def test_an_adapter_has_its_bases_files(base, tmp_path):
         session = open_session(values)
         assert session.model.state.self_conditioner.mlp.down.lora_a.shape == (48, 2)
         assert session.sampler.max_steps == 7
-        assert session.template.render(HELLO) == "Hi!"
+        assert session.template.render(HELLO).text == "Hi!"
         edit_config(adapter, base_model_name_or_path="elsewhere")
 
 
@@ -63,7 +63,8 @@ def test_what_a_folder_holds(base, model):
     assert found.folder == found.home == base
     assert found.config == CONFIG and found.adapter is None
     assert found.sampler_defaults == {"max_steps": 7}
-    assert found.template.render(HELLO) == "Hi!" and found.template.tokenizer is found.tokenizer
+    assert found.template.render(HELLO).text == "Hi!"
+    assert found.template.tokenizer is found.tokenizer
     assert found.fingerprint == fingerprint(open_checkpoint(base)[0])
     names = ["chat_template.jinja", "generation_config.json", "tokenizer.json"]
     assert sorted(found.companions) == names
@@ -135,7 +136,7 @@ def test_without_a_checkpoint_tokenizer_and_template_are_ours(tmp_path):
     fresh = Checkpoint.fresh(CONFIG)
     assert fresh.folder is None and fresh.config == CONFIG and fresh.companions == {}
     assert fresh.tokenizer.vocab_size == 1024 and fresh.sampler_defaults == {}
-    assert fresh.template.render(HELLO).endswith("<|turn>model\n")
+    assert fresh.template.render(HELLO).text.endswith("<|turn>model\n")
     fresh.check_tokenizer()
     for use in (fresh.load, lambda: fresh.stored, lambda: fresh.fingerprint):
         with pytest.raises(ValueError, match="there is no checkpoint"):

@@ -40,7 +40,6 @@ ERRORS = {
     "{model} --prompt=a --prompts=b": "give one of --prompt and --prompts",
     "{model} --prompts=none.txt": "none.txt: No such file",
     "{model} --prompt=": "the prompt is empty",
-    "{model} --prompt=<bos>": "<bos> is a special token",
     "{model} --prompt=a --max_new_tokens=300": "300 new tokens exceed the model's context of 200",
     "{model}": "the prompt is empty",  # nothing is piped in
     "{model} --prompt=a --max_steps=0": "max_steps must be at least 1",

@@ -61,7 +61,7 @@ def test_arguments_are_an_object_before_a_template_sees_them(tok, arguments):
     assert checked(called(arguments)) == called(ARGUMENTS)
     text = ChatTemplate(tok, TEMPLATE).render(called(arguments), generation=False)
     wanted = json.dumps(ARGUMENTS, ensure_ascii=False)
-    assert text.endswith(f"<|turn>model\ncall:rain{wanted}<turn|>\n")
+    assert text.text.endswith(f"<|turn>model\ncall:rain{wanted}<turn|>\n")
 
 
 @pytest.mark.parametrize("arguments", ["", " ", None, "{}", '""', "null"])

@@ -4,13 +4,15 @@ import json
 import random
 import re
 
+import numpy as np
 import pytest
 import tokenizers
 
 from data.tasks.base_mixture import WORD_TASKS, WORDS, MixtureSource
 from data.tasks.grid_tasks import GRID_TASKS
+from data.text.marked_text import MarkedText, between_marks
 from data.text.tokenizer import DEFAULT_PATH, Tokenizer
-from scripts.make_tokenizer import build
+from scripts.make_tokenizer import SPECIAL, build
 from tests.data.text.messages import chat_answer, chat_prompt
 
 
@@ -111,6 +113,124 @@ def test_a_tokenizer_that_begins_texts_with_a_space_is_not_encoded_by_word():
         "normalizers": [{"type": "Prepend", "prepend": "▁"}, data["normalizer"]],
     }
     assert not Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(data)))._by_word
+
+
+def from_data(data):
+    return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(data)))
+
+
+def marked(*pieces):
+    """A text of pieces. Those that are in lists are special tokens with an effect."""
+    return MarkedText.read(
+        "".join(between_marks(p[0]) if isinstance(p, list) else p for p in pieces)
+    )
+
+
+def test_only_marked_tokens_have_an_effect(tok):
+    text = marked(["<bos>"], "a <turn|> b<pad>", ["<turn|>"], "<eos>")
+    ids = tok.encode(text)
+    assert ids != tok.encode(text.text) and [i for i in ids if i < 3 or i == 106] == [2, 106]
+    assert tok.decode(ids, skip_special=False) == text.text
+    assert tok.decode_marked(ids) == text
+    everything = MarkedText(text.text, special=None)
+    assert tok.encode(everything) == tok.encode(text.text)
+    # Text between two special tokens is encoded as a whole.
+    assert names(tok, marked("cat <pad>cat")) == [*names(tok, "cat "), "<", "p", "ad", ">", "cat"]
+    # What is no special token of this tokenizer is text.
+    assert tok.encode(marked(["<|tool_call>"], "<pad>")) == tok.encode(marked("<|tool_call><pad>"))
+    assert tok.encode(marked(["<unk>"], "a")) == [3, *tok.encode("a")]
+    assert 3 not in tok.encode(marked("<unk>a"))
+
+
+def test_ordinary_text_takes_one_pass():
+    tok = Tokenizer.load()
+    for text in texts(50):
+        assert tok.encode(marked(["<bos>"], text, ["<turn|>"])) == tok.encode(f"<bos>{text}<turn|>")
+    assert "_plain_backend" not in vars(tok)
+
+
+def test_decoded_text_knows_its_special_tokens(tok):
+    plain = tok.encode(marked("<turn|>"))
+    text = tok.decode_marked(np.array([2, *plain, 106, *tok.encode("é")]))
+    assert text == MarkedText("<bos><turn|><turn|>é", ((0, 5), (12, 19)))
+    assert tok.decode_marked([]) == MarkedText("")
+
+
+def test_a_decoder_that_cuts_the_beginning_of_a_text():
+    data = build()
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    data["decoder"]["decoders"].append(strip)
+    other = from_data(data)
+    ids = other.encode("<turn|> a")
+    assert other.decode_marked(ids) == MarkedText("<turn|> a", special=None)
+
+
+def test_a_vocabulary_that_holds_special_tokens_as_words():
+    data = build()
+    data["pre_tokenizer"] = None  # `ignore_merges` now looks up whole texts
+    other = from_data(data)
+    text = marked("<pad>", ["<bos>"], "<unk>", ["<bos>"], "<turn|>")
+    ids = other.encode(text)
+    assert [i for i in ids if i in set(SPECIAL.values())] == [2, 2]
+    assert other.decode(ids, skip_special=False) == text.text
+    data["added_tokens"].append(
+        dict(data["added_tokens"][0], id=data["model"]["vocab"]["q"], content="q")
+    )
+    with pytest.raises(ValueError, match="the tokenizer cannot write q as plain text"):
+        from_data(data).encode(marked("q"))
+
+
+def test_a_token_that_has_a_meaning_is_special_whatever_the_file_says():
+    data = build()
+    for token in data["added_tokens"]:
+        token["special"] = token["content"] == "<unk>"
+    other = from_data(data)
+    text = marked(["<bos>"], "a<turn|>", ["<turn|>"])
+    assert other.encode(text).count(106) == 1 and other.encode(text.text).count(106) == 2
+    assert other.special_tokens_in("a<turn|>") == ["<turn|>"]
+
+
+def test_a_normalizer_that_makes_special_tokens():
+    data = build()
+    data["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, data["normalizer"]]}
+    for token in data["added_tokens"]:
+        token["normalized"] = True
+    other = from_data(data)
+    wide = "\uff1cpad\uff1e"  # wide signs, which NFKC makes plain
+    assert other.encode(wide) == [0]
+    assert 0 not in other.encode(marked(wide)) and other.encode(marked(wide, ["<pad>"]))[-1] == 0
+
+
+def test_added_tokens_that_are_not_special_stay_tokens():
+    data = build()
+    last = data["added_tokens"][-1]
+    for index, content in enumerate(("Quack", "\n\n", "<|odd|>"), start=1024):
+        data["added_tokens"].append(dict(last, id=index, content=content, special=index == 1026))
+    other = from_data(data)
+    assert other.encode(marked("Quack\n\n")) == [1024, 1025]
+    ids = other.encode(marked("Quack<|odd|>\n\n", ["<|odd|>"], "Quack<pad>"))
+    assert [i for i in ids if i >= 1024 or not i] == [1024, 1025, 1026, 1024]
+
+
+def test_settings_of_a_training_program_do_not_cut_texts():
+    data = build()
+    data["truncation"] = {
+        "direction": "Right",
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    data["padding"] = {
+        "strategy": {"Fixed": 8},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    text = "cat 1 2 3 4 5 <turn|>"
+    assert from_data(data).encode(text) == Tokenizer.load().encode(text)
+    assert from_data(data).encode("cat") == Tokenizer.load().encode("cat")
 
 
 def test_every_word_of_the_tasks_is_one_token(tok):

@@ -35,14 +35,14 @@ def parrot() -> Parrot:
 
 
 def test_turns_are_kept_without_thoughts(parrot):
-    lines = iter(["2 + 2?", "a <eos>", "1 " * 100, "2 + 3?", " ", "never"])
+    lines = iter(["2 + 2?", "a \ud800", "1 " * 100, "2 + 3?", " ", "never"])
     emitted, complaints = [], []
     chat(parrot, lambda: next(lines), emitted.append, complaints.append)
     head = "<bos><|turn>system\nBe brief.<turn|>\n<|turn>user\n2 + 2?<turn|>\n<|turn>model\n"
     assert parrot.asked == [head, f"{head}4<turn|>\n<|turn>user\n2 + 3?<turn|>\n<|turn>model\n"]
     assert [a.turn.answer for a in emitted] == ["4<pad><pad<pad>>", "5"]
     assert len(complaints) == 2 and next(lines) == "never"
-    assert "message 4: <eos> is a special token" in complaints[0]
+    assert "surrogate" in complaints[0]
     assert "exceed the model's context of 120" in complaints[1]
 
 

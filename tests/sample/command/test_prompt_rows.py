@@ -31,7 +31,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
     file, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     file.write_bytes(
         b'{"prompt": "Solve it: 1 2 3"}\n{"prompt": "cut\n{"prompt": " "}\n\n["prompt"]\n'
-        b'{"prompt": "a <eos>"}\n{"prompt": "\xff"}\n{"prompt": "\\ud800"}\n'
+        b'{"messages": []}\n{"prompt": "\xff"}\n{"prompt": "\\ud800"}\n'
         + json.dumps({"prompt": "1 2 " * 100}).encode()
         + b'\n{"messages": [{"role": "user"}]}\n{"prompt": "What is 2 + 2?"}\n'
     )
@@ -42,7 +42,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
         2: "not JSON: Unterminated string",
         3: "message 1: the user says nothing",
         5: "expected an object",
-        6: "message 1: <eos> is a special token",
+        6: "expected a list of messages",
         7: "not UTF-8",
         8: "surrogate",
         9: "new tokens exceed the model's context of 200",
@@ -143,7 +143,7 @@ def test_both_sides_read_the_same(tmp_path, capsys):
     learned = []
     open_conversations(file, lambda item: learned.append(template.example(*item)[0]))
     assert asked == learned and len(set(asked)) == 1
-    assert "Be brief." in asked[0]
+    assert "Be brief." in str(asked[0])
 
 
 def test_what_a_file_has_besides_prompts_is_said_once(tmp_path, capsys):

@@ -1,11 +1,19 @@
 """A session answers left to right too, and in both modes."""
 
-import jax
+from types import SimpleNamespace
 
-from diffusiongemma import load_checkpoint
-from sample import AutoregressiveConfig, generate_autoregressive
+import jax
+import numpy as np
+
+from data.text.chat_template import ChatTemplate
+from data.text.marked_text import MarkedText
+from data.text.tokenizer import Tokenizer
+from diffusiongemma import ModelConfig, load_checkpoint
+from sample import AutoregressiveConfig, SamplerConfig, generate_autoregressive
 from sample import main as command
+from sample.command.prompt_rows import from_text
 from sample.command.session import Session
+from sample.sampler import Generation
 from tests.sample.asking import NEW, PROMPTS, answer_text, padded_prompt
 
 
@@ -38,3 +46,16 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
     assert cells["forward passes"][1].strip() == str(valid)
     assert float(cells["tokens per forward"][0]) > 1 == float(cells["tokens per forward"][1])
     assert table[-1].startswith("r = ")
+
+
+def test_a_mention_of_a_token_in_an_answer_is_text(monkeypatch):
+    tokenizer = Tokenizer.load()
+    said = tokenizer.encode(MarkedText.read("<eos> ends it, <pad> fills it."))
+    out = np.array([[*said, tokenizer.turn_end_id]])
+    generation = Generation(out, np.array([[1]]), np.array([[out.size]]))
+    monkeypatch.setattr("sample.command.session.generate", lambda *_, **__: generation)
+    model = SimpleNamespace(config=ModelConfig.preset("tiny", max_length=120))
+    template, ar = ChatTemplate(tokenizer), AutoregressiveConfig(20)
+    session = Session(model, tokenizer, template, SamplerConfig(), ar)
+    [answer] = session.answer([session.request(from_text("What is <eos>?"))])
+    assert answer.turn.answer == "<eos> ends it, <pad> fills it."

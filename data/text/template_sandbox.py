@@ -1,0 +1,112 @@
+"""Compiles chat templates for a sandbox, with what transformers gives to templates.
+
+A template is a program that came with the weights. It sees only what it is given and a few
+functions. jinja2 knows all of its statements but one: `{% generation %} ... {% endgeneration %}`
+stands around what the model writes.
+"""
+
+import datetime
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+# Variables of a template. Their texts are written where a {% generation %} block begins and ends.
+START_NAME, END_NAME = "__generation_begins", "__generation_ends"
+
+
+def compile_template(source: str, write: Callable[[str], str]) -> tuple[jinja2.Template, bool]:
+    """Compiles a template.
+
+    Args:
+      source: the template's text.
+      write: is called with every text that the template itself contains, inside and outside of its
+        expressions, and gives the text to use instead.
+
+    Returns:
+      (template, whether it has {% generation %} blocks).
+
+    Raises:
+      jinja2.TemplateSyntaxError: the source is not a template.
+    """
+    environment = _environment()
+    tree = environment.parse(source)
+    blocks = False
+    for node in tree.find_all((nodes.Const, nodes.TemplateData, nodes.Name)):
+        if isinstance(node, nodes.Name):
+            blocks = blocks or node.name == START_NAME
+        elif isinstance(node, nodes.TemplateData):
+            node.data = write(node.data)
+        elif isinstance(node.value, str):
+            node.value = write(node.value)
+    return environment.from_string(tree), blocks
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Generation(Extension):
+    """The statement {% generation %}."""
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        start, end = (
+            nodes.Output([nodes.Name(name, "load", lineno=line)], lineno=line)
+            for name in (START_NAME, END_NAME)
+        )
+        # A variable that is set inside the block is not seen outside of it, as in transformers.
+        return [start, nodes.Scope(body, lineno=line), end]
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        # jinja2 itself would return an undefined value, and a template that only prints the value
+        # would go on without an error.
+        kind = type(obj).__name__
+        raise SecurityError(f"the sandbox has no attribute {attribute!r} of {kind}")
+
+
+def _environment() -> _Sandbox:
+    """The environment that templates are written for, with transformers' settings and functions."""
+    environment = _Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    environment.globals["strftime_now"] = _now
+    return environment
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # jinja2's own filter escapes <, > and & for HTML, and sorts the keys.
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _raise(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _now(pattern: str) -> str:
+    return datetime.datetime.now().strftime(pattern)

@@ -1,0 +1,103 @@
+"""The sandbox of chat templates: what they may use, and what they may not."""
+
+import datetime
+import re
+
+import pytest
+
+from data.text.chat_template import ChatTemplate
+from data.text.template_sandbox import END_NAME, START_NAME, compile_template
+from data.text.tokenizer import Tokenizer
+from tests.data.text.messages import MODEL, TOOLS, USER
+
+
+@pytest.fixture(scope="module")
+def tok():
+    return Tokenizer.load()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ ''.__class__ }}",  # prints nothing in a plain sandbox
+        "{{ ''['__class__'] }}",
+        "{{ '' | attr('__class__') }}",
+        "{{ '{0.__class__}'.format('') }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception.__globals__ }}",
+        "{{ cycler.__init__.__globals__.os }}",
+        "{% include '/etc/hostname' %}",
+        "{% for i in range(10 ** 9) %}{% endfor %}",
+    ],
+)
+def test_the_sandbox_holds(tok, source):
+    template = ChatTemplate(tok, source, "dir/chat_template.jinja")
+    with pytest.raises(ValueError, match=r"^dir/chat_template\.jinja: .+$") as caught:
+        template.render([USER])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("{{ nothing.at_all }}", "'nothing' is undefined"),
+        ("{{ messages[0].missing.part }}", "no attribute 'missing'"),
+        ("{{ nothing() }}", "'nothing' is undefined"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ raise_exception('roles\\nmust alternate') }}", "roles must alternate"),
+    ],
+)
+def test_a_template_that_fails_is_one_line(tok, source, error):
+    with pytest.raises(ValueError, match=rf"^template: .*{error}"):
+        ChatTemplate(tok, source, "template").render([USER])
+
+
+def test_a_syntax_error_is_named_when_loading(tok, tmp_path):
+    file = tmp_path / "chat_template.jinja"
+    file.write_text("fine\n{% if %}")
+    with pytest.raises(ValueError, match=re.escape(f"{file}, line 2: Expected an expression")):
+        ChatTemplate.load(tmp_path, tok)
+
+
+def test_what_templates_may_use(tok):
+    def render(source):
+        return ChatTemplate(tok, source).render([USER], tools=TOOLS).text
+
+    assert render("{{ {'b': '<', 'a': 1} | tojson }}") == '{"b": "<", "a": 1}'
+    assert render("{{ [1] | tojson(indent=1) }}") == "[\n 1\n]"
+    assert render("  {% if true %}\nx\n  {% endif %}\ny\n") == "x\ny"
+    loop = "{% for i in 'ab' %}{% if i == 'a' %}{% continue %}{% endif %}{{ i }}{% endfor %}"
+    assert render(loop) == "b"
+    assert render("{{ eos_token }}{{ undefined_thing }}") == "<eos>"
+    year = datetime.date.today().year
+    assert render("{{ strftime_now('%Y') }}") in {str(year), str(year + 1)}
+
+
+def test_generation_blocks_change_nothing_in_a_prompt(tok):
+    source = """\
+{%- macro said(text) -%}{% generation %}{{ text }}{% endgeneration %}{%- endmacro -%}
+{%- set inside = 'out' -%}
+{%- for message in messages -%}
+    {%- generation -%}
+        {%- set inside = message.content -%} {{ inside }}
+    {%- endgeneration %}
+    {{- inside }}{% set all %}{{ said('') }}{% endset %}{{ all | length }}
+{%- endfor -%}
+"""
+    assert ChatTemplate(tok, source).render([USER, MODEL, USER]).text == "2 + 2?out04out02 + 2?out0"
+    template, blocks = compile_template(source, str)
+    assert blocks and not compile_template("{{ messages }}", str)[1]
+    marked = template.render(messages=[MODEL], **{START_NAME: "[", END_NAME: "]"})
+    assert marked == "[4]out2"
+
+
+def test_a_block_that_is_not_closed_is_named(tok):
+    with pytest.raises(ValueError, match=r"^t, line 2: .*endgeneration"):
+        ChatTemplate(tok, "a\n{% generation %}b", "t")
+
+
+def test_the_texts_of_a_template_can_be_replaced():
+    source = "a{{ 'a' ~ x }}{% if x == 'a' %}{{ {'a': 1} }}{% endif %}{# a #}"
+    template, _ = compile_template(source, lambda text: text.replace("a", "b"))
+    assert template.render(x="a") == "bba"

@@ -21,7 +21,7 @@ from sample import cli, compile_cache
 from sample.command.answer_file import AnswerFile
 from sample.command.chat_loop import chat
 from sample.command.console import asked_rows, complain, read_line, show
-from sample.command.flags import check_flags, define_flags, with_underscores
+from sample.command.flags import check_flags, define_flags
 from sample.command.open_session import open_draft, open_session
 from sample.command.prompt_rows import PromptRow
 from sample.command.session import Answer, Request, Session, answer_all
@@ -31,7 +31,7 @@ from sample.statistics import comparison, summary
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     values = define_flags()
-    return cli.run(values, lambda: _run(values), with_underscores(argv, values), __doc__)
+    return cli.run(values, lambda: _run(values), argv, __doc__)
 
 
 def _run(values: flags.FlagValues) -> int:

@@ -1,7 +1,6 @@
 """The flags of sample.main. Those of the samplers come from the fields of their dataclasses."""
 
 import dataclasses
-import re
 
 from absl import flags
 
@@ -79,13 +78,3 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError("--trajectory is for --out=FILE.jsonl")
     if mode == "both" and values.out:
         raise ValueError("--out is for one mode, not for --mode=both")
-
-
-def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
-    """Replaces dashes in the names of known flags: --max-new-tokens becomes --max_new_tokens."""
-
-    def known(match: re.Match) -> str:
-        name = match[1].replace("-", "_")
-        return f"--{name}" if name in values or name.removeprefix("no") in values else match[0]
-
-    return [re.sub(r"\A--([a-z-]+)", known, argument) for argument in argv]

@@ -48,7 +48,7 @@ ERRORS = {
     "{model} --prompt=a --top_p=2 --mode=ar": "top_p must be within",
     "{model} --prompt=a --top_p=0.5": "--top_p is for --mode=ar",
     "{model} --prompt=a --mode=ar --max_steps=2": "--max_steps is for --mode=diffusion",
-    "{model} --prompt=a --draft --batch_size=2": "--draft is for one prompt at a time",
+    "{model} --prompt=a --draft --batch_size=2": "--draft is for one answer at a time",
     "{model} --prompt=a --trajectory": "--trajectory is for --out",
     "{model} --prompt=a --mode=both --out={out}": "--out is for one mode",
     "{model} --prompt=a --out={out}/deep.jsonl": "no such folder",

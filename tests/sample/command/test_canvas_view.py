@@ -15,10 +15,11 @@ def test_a_watched_loop_gives_the_same_tokens(lively_model, lively_config):
     tokens = np.random.default_rng(2).integers(3, 49, (2, 6)).astype(np.int32)
     key = jax.random.key(1)
     expected = generate(lively_model, tokens, None, key, lively_config)
-    seen = []
+    seen, last = [], None
 
     def watch(snapshot):
         seen.append(Snapshot(*map(np.array, snapshot)))
+        return len(seen) == last
 
     got = generate(lively_model, tokens, None, key, lively_config, watch=watch)
     np.testing.assert_array_equal(got.tokens, expected.tokens)
@@ -32,6 +33,13 @@ def test_a_watched_loop_gives_the_same_tokens(lively_model, lively_config):
             recorded = getattr(expected, name)[s.live, s.k, s.n - 1]
             np.testing.assert_allclose(getattr(s, name)[s.live], recorded, atol=1e-5)
     assert not all(s.live.all() for s in seen)
+
+    # A watcher can end a canvas at any step. Each of its rows is then as it was at that step.
+    first, last = seen[1], 2
+    seen.clear()
+    ended = generate(lively_model, tokens, None, key, lively_config, watch=watch)
+    assert ended.steps[:, 0].tolist() == [2, 2] and ended.steps[:, 1].max() > 0
+    np.testing.assert_array_equal(ended.best[:, 0, 1], first.best)
 
 
 @pytest.fixture

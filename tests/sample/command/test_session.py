@@ -22,9 +22,9 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
 
     clocks, generate_once = [], Session._generate
 
-    def watched(session, tokens, mask, clock):
+    def watched(session, tokens, mask, keys, clock):
         clocks.append((session.mode, clock is not None))
-        return generate_once(session, tokens, mask, clock)
+        return generate_once(session, tokens, mask, keys, clock)
 
     monkeypatch.setattr(Session, "_generate", watched)
     arguments += [f"--prompt={PROMPTS[0]}", "--mode=both", "--max_steps=3"]

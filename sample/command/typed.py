@@ -75,13 +75,16 @@ def read_line(prompt: str) -> str | None:
         except EOFError:
             print(file=sys.stderr)
             return None
-    print(f"{MARK_PASTES}{prompt}", end="", file=sys.stderr, flush=True)
+    marks = (MARK_PASTES, NO_MARKS) if sys.stderr.isatty() else ("", "")
+    print(f"{marks[0]}{prompt}", end="", file=sys.stderr, flush=True)
     try:
         text = line = sys.stdin.readline()  # not input(), which would call libedit
         while line and text.count(PASTE) > text.count(PASTE_END):
             text += (line := sys.stdin.readline())
     finally:
-        print(NO_MARKS if line else f"{NO_MARKS}\n", end="", file=sys.stderr, flush=True)
+        print(end=marks[1], file=sys.stderr, flush=True)
+    if not text:
+        print(file=sys.stderr)
     return text.replace(PASTE, "").replace(PASTE_END, "").removesuffix("\n") if text else None
 
 

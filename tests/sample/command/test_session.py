@@ -1,12 +1,13 @@
-"""A session answers left to right too, and in both modes."""
+"""A session answers left to right too, in both modes, several times, and up to stop texts."""
 
 import jax
 
 from diffusiongemma import load_checkpoint
 from sample import AutoregressiveConfig, generate_autoregressive
 from sample import main as command
+from sample.command import session as sessions
 from sample.command.session import Session
-from tests.sample.asking import NEW, PROMPTS, answer_text, padded_prompt
+from tests.sample.asking import NEW, PROMPTS, answer_text, lines, padded_prompt, run
 
 
 def test_left_to_right_and_both(folder, capsys, monkeypatch):
@@ -38,3 +39,46 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
     assert cells["forward passes"][1].strip() == str(valid)
     assert float(cells["tokens per forward"][0]) > 1 == float(cells["tokens per forward"][1])
     assert table[-1].startswith("r = ")
+
+
+def test_samples_differ_and_the_first_is_the_answer_of_old(folder, expected, tmp_path, capsys):
+    file, out = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    file.write_text("\n".join(PROMPTS[:2]))
+    arguments = (f"--prompts={file}", "--batch-size=2", f"--out={out}")
+    assert run(folder, *arguments, "--num-samples=2") == 0
+    assert capsys.readouterr().err.startswith(f"{sum(r['generated_tokens'] for r in lines(out))} ")
+    # More samples later: those that are there count, and they are no others.
+    assert run(folder, *arguments, "--num-samples=3") == 0
+    assert "4 answers were in" in capsys.readouterr().err
+    found = {(r["row"], r["sample"]): r["answer"] for r in lines(out)}
+    assert sorted(found) == [(row, sample) for row in (1, 2) for sample in range(3)]
+    assert [found[row, 0] for row in (1, 2)] == [text for text, _ in expected[:2]]
+    assert len(set(found.values())) == 6
+
+    # On a terminal or in a pipe, each has a heading on stderr.
+    assert run(folder, f"--prompts={file}", "--num-samples=2") == 0
+    said = capsys.readouterr()
+    assert said.out == "".join(f"{found[row, n]}\n" for row in (1, 2) for n in (0, 1))
+    heads = [f"line {row}, sample {n}:" for row in (1, 2) for n in (0, 1)]
+    assert said.err.splitlines()[:4] == heads
+
+
+def test_a_stop_text_ends_the_answer_and_the_generation(folder, expected, capsys, monkeypatch):
+    generate, seen = sessions.generate, []
+
+    def until_ended(*arguments, ended=None, **options):
+        """Tells whether the answer was ended; generates all of it in any case."""
+        out = generate(*arguments, **options)
+        for row, valid in zip(out.tokens, out.valid_tokens, strict=True):
+            seen.append([ended(row[:n]) for n in valid.cumsum()])
+        return out
+
+    monkeypatch.setattr(sessions, "generate", until_ended)
+    text, _ = expected[0]
+    at = len(text) // 4
+    stop, never = text[at : at + 3], "no such text"
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--stop={never}", f"--stop={stop}") == 0
+    assert capsys.readouterr().out == f"{text[: text.index(stop)]}\n"
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--stop={never}") == 0
+    assert capsys.readouterr().out == f"{text}\n"
+    assert seen == [[True, True], [False, False]]

@@ -130,11 +130,12 @@ def test_the_oldest_turns_leave_a_full_context(parrot, tmp_path):
     room = parrot.model.config.max_length - 20
     fit = 1 + (room - count) // pair  # so many questions have room
     questions = [f"{i}?" for i in range(fit + 2)]
-    answers, said = talk(parrot, *questions, f"/save {tmp_path / 'all'}")
-    assert answers == [str(i) for i in range(fit + 2)]
+    save = f"/save {tmp_path / 'all'}"
+    answers, said = talk(parrot, *questions, save, "/undo", questions[-1])
+    assert answers == [str(i) for i in range(fit + 3)]
     texts = [text for i in range(fit + 2) for text in (f"{i}?", str(i))]
     assert parrot.asked[-1] == prompt_of(*texts[4:-1])
-    assert [line for line in said if "context is full" in line] == said[:2]
+    assert [line for line in said if "context is full" in line] == said[:2]  # each once
     assert "(1) any more" in said[0] and "(2) any more" in said[1]
     # Nothing is lost: all of it is saved.
     record = json.loads((tmp_path / "all").read_text())

@@ -1,8 +1,9 @@
-"""What the commands share: running with one-line errors, --nojit, and a check of --out."""
+"""What the commands share: hyphens in flags, one-line errors, --nojit, and a check of --out."""
 
 import contextlib
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,10 @@ import flax
 import jax
 import numpy as np
 from absl import flags
+
+# Two dashes or one, a name without dots, and the value if there is one.
+FLAG = re.compile(r"(--?)(\w[\w-]*)(=.*)?", re.DOTALL)
+HYPHENS = "The names of flags may be written with hyphens too: --batch-size is --batch_size.\n"
 
 
 def define_jit(values: flags.FlagValues) -> None:
@@ -35,7 +40,7 @@ def run(
     Args:
       values: the command's flags; they get the values in argv.
       main: the command; returns its exit status, None for 0.
-      argv: the command line, beginning with the program's name.
+      argv: the command line, beginning with the program's name. Names of flags may have hyphens.
       usage: what --help prints before the flags.
 
     Returns:
@@ -44,10 +49,10 @@ def run(
     """
     try:
         if {"--help", "-h", "-help"}.intersection(argv):
-            print(f"{usage}\n{values.get_help()}", flush=True)
+            print(f"{usage}\n{HYPHENS}\n{values.get_help()}", flush=True)
             return 0
         try:
-            rest = values(argv)[1:]
+            rest = values(with_underscores(argv, values))[1:]
         except (AttributeError, KeyError) as error:  # from ml_collections, for --config.unknown=1
             cause = error.args[0]
             text = cause.args[0] if isinstance(cause, KeyError) else cause
@@ -69,7 +74,40 @@ def run(
     except RuntimeError as error:  # JAX has no error class for too little memory
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return fail(RuntimeError("out of memory: use a smaller --batch_size"))
+        return fail(RuntimeError("out of memory: use a smaller --batch-size"))
+
+
+def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """The command line with the names of known flags as absl knows them.
+
+    --batch-size=8 becomes --batch_size=8, and --no-early-stop becomes --noearly_stop. Values,
+    fields such as --config.a.b, unknown names and everything after "--" stay as they are.
+
+    Args:
+      argv: the command line, beginning with the program's name.
+      values: the command's flags.
+    """
+    result, value_follows = argv[:1], False
+    for position, argument in enumerate(argv[1:], 1):
+        if argument == "--":
+            return result + argv[position:]
+        match = None if value_follows else FLAG.fullmatch(argument)
+        value_follows = False
+        if match:
+            dashes, typed, value = match.groups(default="")
+            name = _known_name(typed.replace("-", "_"), values)
+            value_follows = name in values and not values[name].boolean and not value
+            argument = f"{dashes}{name or typed}{value}"
+        result.append(argument)
+    return result
+
+
+def _known_name(name: str, values: flags.FlagValues) -> str | None:
+    """A name of a flag, or of a switch after "no"; None if there is no such flag."""
+    switch = re.sub(r"\Ano_?", "", name)
+    if name in values:
+        return name
+    return f"no{switch}" if switch in values and values[switch].boolean else None
 
 
 def fail(error: BaseException) -> int:

@@ -3,9 +3,9 @@
     python -m sample.main --checkpoint=DIR --prompt="Why is the sky blue?"
     python -m sample.main --checkpoint=DIR --prompts=FILE.jsonl --out=ANSWERS.jsonl --batch-size=8
     echo "Why is the sky blue?" | python -m sample.main --checkpoint=DIR
-    python -m sample.main --checkpoint=DIR            # a chat; an empty line or Ctrl-D ends it
+    python -m sample.main --checkpoint=DIR            # a chat; /help lists what it understands
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
-    python -m sample.main --checkpoint=DIR --prompt=Hi --max_steps=2 --nojit  # for debugging
+    python -m sample.main --checkpoint=DIR --prompt=Hi --max-steps=2 --nojit  # for debugging
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
@@ -18,20 +18,23 @@ from pathlib import Path
 from absl import flags, logging
 
 from sample import cli, compile_cache
+from sample.command.answer_all import answer_all
 from sample.command.answer_file import AnswerFile
 from sample.command.chat_loop import chat
-from sample.command.console import asked_rows, complain, read_line, show
-from sample.command.flags import check_flags, define_flags, with_underscores
+from sample.command.console import asked_rows, complain
+from sample.command.flags import check_flags, define_flags, rows_together
 from sample.command.open_session import open_draft, open_session
+from sample.command.output import Output
 from sample.command.prompt_rows import PromptRow
-from sample.command.session import Answer, Request, Session, answer_all
+from sample.command.session import Session
+from sample.command.typed import read_line
 from sample.statistics import comparison, summary
 
 
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     values = define_flags()
-    return cli.run(values, lambda: _run(values), with_underscores(argv, values), __doc__)
+    return cli.run(values, lambda: _run(values), argv, __doc__)
 
 
 def _run(values: flags.FlagValues) -> int:
@@ -39,46 +42,37 @@ def _run(values: flags.FlagValues) -> int:
     compile_cache.enable()
     logging.set_verbosity(logging.FATAL)  # or orbax would log every file and every error
     rows = asked_rows(values.prompt, values.prompts)
-    if rows is None and (values.out or values.mode == "both"):
-        raise ValueError("--out and --mode=both need --prompt or --prompts")
+    if rows is None and (values.out or values.mode == "both" or values.num_samples > 1):
+        raise ValueError("--out, --mode=both and --num-samples need --prompt or --prompts")
     file = AnswerFile(Path(values.out)) if values.out else None
     session = open_session(values)
+    batch_size, samples = rows_together(values), values.num_samples
     if values.mode == "both":
-        return _compare(session, rows, values.batch_size)
+        return _compare(session, rows, batch_size, samples)
     draft = open_draft(values, session)
-    refused, known = 0, 0
-
-    def emit(answer: Answer) -> None:
-        if draft:
-            draft.clear()
-        if file is None:
-            show(answer, values.show_thoughts)
-        else:
-            file.write(answer)
-
-    def answered(request: Request) -> bool:
-        nonlocal known
-        found = file is not None and request in file
-        known += found
-        return found
-
+    output = Output(file, draft, values.show_thoughts, samples)
+    if file is not None and file.unnamed:
+        complain(
+            f"{file.unnamed} answers in {values.out} do not name their checkpoint: they stay, and "
+            "their prompts are asked again"
+        )
     if rows is None:
-        chat(session, read_line, emit, complain)
-    else:
-        refused = answer_all(session, rows, values.batch_size, answered, emit, complain)
-    if known:
-        complain(f"{known} answers were in {values.out} before")
+        chat(session, read_line, output.answer, output.say)
+        return _finish(session, 0, rows)
+    refused = answer_all(session, rows, batch_size, output.has, output.answer, output.say, samples)
+    if output.known:
+        complain(f"{output.known} answers were in {values.out} before")
     return _finish(session, refused, rows)
 
 
-def _compare(session: Session, rows: list[PromptRow], batch_size: int) -> int:
+def _compare(session: Session, rows: list[PromptRow], batch_size: int, samples: int) -> int:
     """Answers all rows in both modes, and prints a table of both modes' figures."""
     session.warm_up = True
     for session.mode in ("diffusion", "ar"):
         # The first mode has said which rows cannot be asked.
         say = complain if session.mode == "diffusion" else lambda line: None
         refused = answer_all(
-            session, rows, batch_size, lambda request: False, lambda answer: None, say
+            session, rows, batch_size, lambda request: False, lambda answer: None, say, samples
         )
     if refused < len(rows):
         print(comparison(*(s.figures() for s in session.statistics.values())))

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.experimental import io_callback
 
 from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
@@ -92,7 +93,7 @@ def generate(
     data: Any = None,
     ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
-    watch: Callable[[Snapshot], None] | None = None,
+    watch: Callable[[Snapshot], bool | None] | None = None,
     clock: Clock | None = None,
 ) -> Generation:
     """Generates from a batch of prompts, canvas by canvas (TR alg. 1).
@@ -121,8 +122,9 @@ def generate(
         row ends where it returns True.
       kept: the conversation that a prompt of one row belongs to. What was read for it before is not
         read again (prefill.py).
-      watch: called at every step, in order, on another thread; it must not compute with JAX. The
-        program waits for it; without a watch there is no callback in the program.
+      watch: called at every step, in order, on another thread; it must not compute with JAX. If it
+        returns True, that step is the canvas' last. The program waits for it; without a watch there
+        is no callback in the program.
       clock: gets laps "setup", "prefill", "denoise" and "commit", each of which waits for the
         device.
 
@@ -227,7 +229,7 @@ def denoise_canvas(
     room: jax.Array | int,
     config: SamplerConfig,
     *,
-    watch: Callable[[Snapshot], None] | None = None,
+    watch: Callable[[Snapshot], bool | None] | None = None,
     rule: Rule = entropy_bound_rule,
     start: StartFunction | None = None,
     data: Any = None,
@@ -273,7 +275,7 @@ def denoise_canvas(
         finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
         seen = step.best, step.accepted & ~stops[:, None], step.entropy
         if watch:
-            jax.debug.callback(watch, Snapshot(k, n, *seen, ~loop.stopped), ordered=True)
+            stops |= _shown(watch, Snapshot(k, n, *seen, ~loop.stopped))
         return _Loop(
             n=n,
             canvas=_where(loop.stopped, loop.canvas, step.canvas),
@@ -302,6 +304,15 @@ def _stops(n: jax.Array, step: Step, previous: jax.Array, config: SamplerConfig)
         return jnp.zeros(previous.shape[:1], bool)
     threshold, counted = config.stop_threshold, step.counted
     return settled(n, step.entropy, step.best, previous, threshold, counted)
+
+
+def _shown(watch: Callable[[Snapshot], bool | None], seen: Snapshot) -> jax.Array:
+    """Shows a step to the watcher; returns whether it ends the canvas, a bool scalar."""
+
+    def show(seen: Snapshot) -> np.bool_:
+        return np.bool_(watch(seen) is True)
+
+    return io_callback(show, jax.ShapeDtypeStruct((), bool), seen, ordered=True)
 
 
 def _where(rows: jax.Array, these: jax.Array, others: jax.Array) -> jax.Array:

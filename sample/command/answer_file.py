@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from sample.command.session import Answer, Request
+from sample.command.answer import Answer, Request
 
 START = b'{"row": '  # how every line begins
 
@@ -12,9 +12,15 @@ START = b'{"row": '  # how every line begins
 class AnswerFile:
     """Appends each answer to FILE.jsonl when it is there.
 
-    A line has the fields "row", "checksum", "answer", "thoughts", "tool_calls", "steps",
-    "valid_tokens", and "drafts" if the sampler recorded them (see `Answer`). A row that is asked
-    again in another way gets another line, with another checksum.
+    A line has the fields "row" and "sample", "checksum", "checkpoint" (its folder as it was named)
+    and "fingerprint" (what it holds), "answer", "thoughts", "tool_calls" (in OpenAI's form),
+    "finish_reason", "prompt_tokens", "generated_tokens", "steps", "valid_tokens", and "drafts" if
+    the sampler recorded them (see `Answer`). A row that is asked again in another way, or of
+    another checkpoint, gets another line with another checksum.
+
+    Attributes:
+      unnamed: number of answers in the file that do not say which checkpoint they are of, because
+        an older version wrote them. They stay, and no request matches them.
 
     Args:
       path: the file, in a folder that exists. Answers in it stay. If a killed run has left the last
@@ -26,7 +32,7 @@ class AnswerFile:
     """
 
     def __init__(self, path: Path):
-        self._path, self._done, self._size = path, set(), 0
+        self._path, self._done, self._size, self.unnamed = path, set(), 0, 0
         folder = path.absolute().parent
         if not folder.is_dir():
             raise FileNotFoundError(2, "no such folder", str(folder))
@@ -38,7 +44,11 @@ class AnswerFile:
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
-                self._done.add((record["row"], record["checksum"]))
+                key = record["row"], record.get("sample", 0), record["checksum"]
+                if "fingerprint" in record:
+                    self._done.add(key)
+                else:
+                    self.unnamed += 1
             except (ValueError, TypeError, KeyError, RecursionError):
                 raise ValueError(
                     f"{path}, line {number}: not an answer: choose a new file"
@@ -48,17 +58,23 @@ class AnswerFile:
             raise ValueError(f"{path}: not a file of answers: choose a new one")
 
     def __contains__(self, request: Request) -> bool:
-        return (request.number, request.checksum) in self._done
+        return _key(request) in self._done
 
     def write(self, answer: Answer) -> None:
         """Appends one answer; if that fails with an OSError, the file is as before."""
         request, turn = answer.request, answer.turn
         record = {
             "row": request.number,
+            "sample": request.sample,
             "checksum": request.checksum,
+            "checkpoint": request.checkpoint.folder,
+            "fingerprint": request.checkpoint.fingerprint,
             "answer": turn.answer,
             "thoughts": turn.thoughts,
             "tool_calls": [call.record() for call in turn.tool_calls],
+            "finish_reason": answer.finish_reason,
+            "prompt_tokens": len(request.tokens),
+            "generated_tokens": answer.generated_tokens,
             "steps": answer.steps,
             "valid_tokens": answer.valid_tokens,
         }
@@ -77,4 +93,8 @@ class AnswerFile:
                 file.truncate(self._size)
                 raise
         self._size += len(line)
-        self._done.add((request.number, request.checksum))
+        self._done.add(_key(request))
+
+
+def _key(request: Request) -> tuple[int | None, int, str]:
+    return request.number, request.sample, request.checksum

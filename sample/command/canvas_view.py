@@ -1,7 +1,8 @@
 """The canvas on a terminal, redrawn at every denoising step."""
 
+import functools
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 import numpy as np
@@ -13,13 +14,16 @@ from sample.sampler import Snapshot
 UNCERTAIN = 0.1  # nats; tokens of a larger entropy are dimmed
 DIM, UNDERLINED, PLAIN = "\x1b[2m", "\x1b[4m", "\x1b[0m"
 START_OF_LINE, CLEAR_BELOW = "\r", "\x1b[J"
+BYTES = 4  # the most bytes of a character in UTF-8, so the most tokens that it is spread over
+BROKEN = "\ufffd"  # what bytes that are no whole character are decoded to
 
 
 class Draft:
     """Draws the first row of a batch: uncertain tokens dimmed, re-noised tokens underlined.
 
-    The tokens are those that would be emitted if the loop ended now, up to the first stop token. If
-    the text is too long for the terminal, its end is shown.
+    The tokens are those that would be emitted if the loop ended now, up to the first stop token. A
+    character that is spread over several tokens is dimmed or underlined if one of them is. If the
+    text is too long for the terminal, its end is shown.
 
     Args:
       tokenizer: turns tokens into text.
@@ -35,8 +39,11 @@ class Draft:
         stream: TextIO,
         size: Callable[[], tuple[int, int]],
     ):
-        self._tokenizer, self._stop_ids, self._stream = tokenizer, stop_ids, stream
-        self._size = size
+        self._stop_ids, self._stream, self._size = stop_ids, stream, size
+        # The same few tokens are decoded again at every step.
+        self._decode = functools.lru_cache(2**16)(
+            lambda ids: tokenizer.decode(ids, skip_special=False)
+        )
         self._drawn = 0  # number of lines on the screen
         self._forget()
 
@@ -47,16 +54,18 @@ class Draft:
             return
         if seen.k != self._k:
             self._k, self._before = seen.k, [*self._before, *self._canvas]
-        self._canvas = [(piece, "") for piece in self._pieces(seen.best[0])]
+        self._canvas = self._up_to_stop(seen.best[0])
         uncertain = seen.entropy[0] > UNCERTAIN
         # The step that stops a row draws nothing, so it accepts nothing: nothing is re-noised.
         noisy = ~seen.accepted[0] & seen.accepted[0].any()
-        styled = [
-            (piece, DIM * bool(uncertain[i]) + UNDERLINED * bool(noisy[i]))
-            for i, (piece, _) in enumerate(self._canvas)
-        ]
+        styled, start = [], -len(self._before)  # where a piece starts in the canvas
+        for text, count in characters([*self._before, *self._canvas], self._decode):
+            part = slice(max(start, 0), max(start + count, 0))
+            style = DIM * bool(uncertain[part].any()) + UNDERLINED * bool(noisy[part].any())
+            styled.append((text, style))
+            start += count
         columns, lines = self._size()
-        self._show(layout([*self._before, *styled], columns)[-max(lines - 1, 1) :])
+        self._show(layout(styled, columns)[-max(lines - 1, 1) :])
 
     def clear(self) -> None:
         """Takes the draft off the screen, so that the answer or a prompt can be written there."""
@@ -65,15 +74,13 @@ class Draft:
 
     def _forget(self) -> None:
         self._k = 0
-        # Text and style of each token: of finished canvases, and of the one that is denoised.
-        self._before: list[tuple[str, str]] = []
-        self._canvas: list[tuple[str, str]] = []
+        # The tokens of finished canvases, and of the one that is denoised.
+        self._before: list[int] = []
+        self._canvas: list[int] = []
 
-    def _pieces(self, tokens: np.ndarray) -> list[str]:
+    def _up_to_stop(self, tokens: np.ndarray) -> list[int]:
         stops = np.flatnonzero(np.isin(tokens, self._stop_ids))
-        if stops.size:
-            tokens = tokens[: stops[0]]
-        return [self._tokenizer.decode([token], skip_special=False) for token in tokens]
+        return tokens[: stops[0] if stops.size else None].tolist()
 
     def _show(self, lines: list[str]) -> None:
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
@@ -81,6 +88,33 @@ class Draft:
         self._stream.write(back + "\n".join(lines))
         self._stream.flush()
         self._drawn = len(lines)
+
+
+def characters(
+    tokens: Sequence[int], decode: Callable[[tuple[int, ...]], str]
+) -> list[tuple[str, int]]:
+    """The text of tokens, in pieces of whole characters.
+
+    Args:
+      tokens: token ids.
+      decode: gives the text of a few tokens.
+
+    Returns:
+      (text, number of tokens) of each piece. A piece is one token, or the few tokens that only
+      together make a character. A token that makes no character with those after it is a piece with
+      replacement marks.
+    """
+    pieces, start = [], 0
+    while start < len(tokens):
+        for count in range(1, min(BYTES, len(tokens) - start) + 1):
+            text = decode(tuple(tokens[start : start + count]))
+            if BROKEN not in text:
+                break
+        else:
+            count, text = 1, decode((tokens[start],))
+        pieces.append((text, count))
+        start += count
+    return pieces
 
 
 def layout(pieces: list[tuple[str, str]], columns: int) -> list[str]:

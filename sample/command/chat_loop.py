@@ -2,36 +2,85 @@
 
 from collections.abc import Callable
 
-from data.text.chat import Message
-from sample.command.prompt_rows import PromptRow
-from sample.command.session import Answer, Session
+import jax
+
+from sample.command.answer import Answer
+from sample.command.conversation import Conversation
+from sample.command.interrupts import Interrupts
+from sample.command.session import Session
+from sample.command.typed import Typed, read_typed
+from sample.prefill import KeptPrompt
 
 
 def chat(
     session: Session,
-    read: Callable[[], str | None],
+    read_line: Callable[[str], str | None],
     emit: Callable[[Answer], None],
-    complain: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> None:
-    """Reads and answers messages until `read` gives None or a blank line.
+    """Reads and answers messages until the end of the input, `/exit`, or Ctrl-C pressed twice.
 
-    The model sees all earlier turns, without its thoughts. A message that cannot be asked, such as
-    one that is too long, does not become part of the conversation.
+    The model sees all earlier turns that its context has room for, without its thoughts. Blank
+    messages are passed over. A message that cannot be asked, and one whose answer was stopped by
+    Ctrl-C, does not become part of the conversation. conversation.py has the commands.
 
     Args:
-      session: answers.
-      read: gives the user's next message.
+      session: answers. Its watcher, if it has one, is replaced by one that Ctrl-C stops.
+      read_line: shows a prompt and gives a line or a paste; None at the end of the input.
       emit: gets each answer.
-      complain: gets a line that says why a message cannot be asked.
+      say: gets each line for the user that is no answer.
     """
-    messages: list[Message] = []
-    while (text := read()) and text.strip():
-        asked = [*messages, {"role": "user", "content": text}]
+    talk = Conversation(session, say)
+    session.kept = KeptPrompt(session.tokenizer.turn_start_id)  # each turn reads what is new
+    with Interrupts() as interrupts:
+        if session.watch:
+            session.watch = interrupts.watching(session.watch)
+        while (typed := _next(read_line, say)) is not None:
+            if typed.text.strip() and not talk.obey(typed):
+                interrupts.forget()
+                _turn(session, talk, typed.text, emit, say)
+            if talk.over:
+                break
+
+
+def _next(read_line: Callable[[str], str | None], say: Callable[[str], None]) -> Typed | None:
+    """The next message; None at the end of the input, or if Ctrl-C is pressed twice in a row."""
+    interrupted = False
+    while True:
         try:
-            request = session.request(PromptRow(None, asked))
-        except ValueError as error:
-            complain(f"not asked: {' '.join(str(error).split())}")
-            continue
-        [answer] = session.answer([request])
+            return read_typed(read_line)
+        except KeyboardInterrupt:
+            if interrupted:
+                return None
+            interrupted = True
+            say("\nCtrl-C again ends the chat")
+        except UnicodeDecodeError:
+            say("not asked: the text is not UTF-8")
+
+
+def _turn(
+    session: Session,
+    talk: Conversation,
+    text: str,
+    emit: Callable[[Answer], None],
+    say: Callable[[str], None],
+) -> None:
+    """Asks one question. Nothing is kept of it if it cannot be asked, or if Ctrl-C stops it."""
+    try:
+        [answer] = session.answer([talk.request(text)])
         emit(answer)
-        messages = [*asked, session.as_message(answer.turn)]
+        talk.add(text, answer.turn)
+    except ValueError as error:
+        say(f"not asked: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        _wait()
+        say("stopped: the question and what there was of its answer are dropped")
+
+
+def _wait() -> None:
+    """Waits for a program that still runs, which draws no more after this."""
+    while True:
+        try:
+            return jax.effects_barrier()
+        except KeyboardInterrupt:
+            continue

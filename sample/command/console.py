@@ -1,17 +1,21 @@
 """Standard input and output, each of which is a terminal or a pipe."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
 from data.text.printable import printable
+from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
 from sample.command.prompt_rows import PromptRow, from_text, read_rows
-from sample.command.session import Answer
+from sample.command.typed import unquoted
 
 
 def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
-    """The prompts: the one given, else the lines of a file, else all that is piped in as one.
+    '''The prompts: the one given, else the lines of a file, else all that is piped in as one.
+
+    Quotes around all of a piped text (""") are left out, as they are in a chat.
 
     Args:
       prompt: the text of --prompt.
@@ -22,30 +26,23 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
 
     Raises:
       OSError, ValueError: the file cannot be read, or is empty.
-    """
+    '''
     if prompt is not None:
         return [from_text(prompt)]
     if file is not None:
         return read_rows(Path(file))
     if sys.stdin.isatty():
         return None
-    return [from_text(sys.stdin.read().removesuffix("\n"))]
-
-
-def read_line() -> str | None:
-    """Reads a line from the terminal; None at the end of the input."""
-    try:
-        if sys.stdout.isatty():
-            return input("> ")  # lets the user edit the line
-        print("> ", end="", file=sys.stderr, flush=True)
-        return input()
-    except EOFError:
-        print(file=sys.stderr)
-        return None
+    text = sys.stdin.read().removesuffix("\n")
+    inside = unquoted(text)
+    return [from_text(text if inside is None else inside)]
 
 
 def show(answer: Answer, thoughts: bool) -> None:
     """Prints an answer: unchanged into a pipe, without control characters on a terminal.
+
+    Only text goes to stdout. Tool calls go to stderr, and on a terminal also a word if the answer
+    was cut off.
 
     Args:
       answer: what the model made of a prompt.
@@ -56,6 +53,11 @@ def show(answer: Answer, thoughts: bool) -> None:
         said = answer.turn.thoughts
         print(f"{DIM}{printable(said)}{PLAIN}\n" if terminal else f"{said}\n")
     print(printable(answer.turn.answer) if terminal else answer.turn.answer, flush=True)
+    for call in [call.record() for call in answer.turn.tool_calls]:
+        told = json.dumps(call.get("function", call), ensure_ascii=False)
+        complain(f"tool call: {printable(told)}")
+    if answer.finish_reason == "length" and sys.stderr.isatty():
+        complain(f"(cut off by --max-new-tokens={answer.generated_tokens})")
 
 
 def complain(line: str) -> None:

@@ -1,7 +1,6 @@
 """The flags of sample.main. Those of the samplers come from the fields of their dataclasses."""
 
 import dataclasses
-import re
 
 from absl import flags
 
@@ -22,7 +21,7 @@ def define_flags() -> flags.FlagValues:
     def text(name: str, help: str) -> None:
         flags.DEFINE_string(name, None, help, flag_values=values)
 
-    def number(name: str, default: int, help: str, least: int) -> None:
+    def number(name: str, default: int | None, help: str, least: int) -> None:
         flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
 
     def switch(name: str, default: bool | None, help: str) -> None:
@@ -43,9 +42,13 @@ def define_flags() -> flags.FlagValues:
     switch("show_thoughts", False, "Print the model's thoughts before its answer.")
     text(
         "out",
-        "FILE.jsonl to which answers are appended. Prompts whose answers it holds are not asked "
-        "again.",
+        "FILE.jsonl to which answers are appended. Prompts whose answers by this checkpoint it "
+        "holds are not asked again.",
     )
+    help = "Text before which an answer ends. May be given several times. Thoughts do not count."
+    flags.DEFINE_multi_string("stop", [], help, flag_values=values)
+    help = "Number of answers to each prompt, each drawn with noise of its own."
+    number("num_samples", 1, help, least=1)
     modes = ["diffusion", "ar", "both"]
     help = "Denoise canvases, decode left to right, or compare the two on the same prompts."
     flags.DEFINE_enum("mode", "diffusion", modes, help, flag_values=values)
@@ -55,11 +58,17 @@ def define_flags() -> flags.FlagValues:
         "Redraw the canvas at every step. Default: do so if answers go to a terminal one by one.",
     )
     number("seed", 0, "Random seed.", least=0)
-    number("batch_size", 1, "Number of prompts that are answered together.", least=1)
+    help = "Number of answers that are made together. Default: --num_samples."
+    number("batch_size", None, help, least=1)
     define_fields(values, SamplerConfig, SAMPLER)
     define_fields(values, AutoregressiveConfig, [n for n in AUTOREGRESSIVE if n not in SHARED])
     cli.define_jit(values)
     return values
+
+
+def rows_together(values: flags.FlagValues) -> int:
+    """The number of answers that are made together."""
+    return values.batch_size or values.num_samples
 
 
 def check_flags(values: flags.FlagValues) -> None:
@@ -73,19 +82,11 @@ def check_flags(values: flags.FlagValues) -> None:
         wrong = [n for n in names if n not in SHARED and values[n].value is not None]
         if wrong and mode not in (other, "both"):
             raise ValueError(f"--{wrong[0]} is for --mode={other}, not for --mode={mode}")
-    if values.draft and (mode != "diffusion" or values.batch_size > 1 or values.out):
-        raise ValueError("--draft is for one prompt at a time, in --mode=diffusion, without --out")
+    if values.draft and (mode != "diffusion" or rows_together(values) > 1 or values.out):
+        raise ValueError("--draft is for one answer at a time, in --mode=diffusion, without --out")
+    if "" in values.stop:
+        raise ValueError("--stop= has no text")
     if values.trajectory and not values.out:
         raise ValueError("--trajectory is for --out=FILE.jsonl")
     if mode == "both" and values.out:
         raise ValueError("--out is for one mode, not for --mode=both")
-
-
-def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
-    """Replaces dashes in the names of known flags: --max-new-tokens becomes --max_new_tokens."""
-
-    def known(match: re.Match) -> str:
-        name = match[1].replace("-", "_")
-        return f"--{name}" if name in values or name.removeprefix("no") in values else match[0]
-
-    return [re.sub(r"\A--([a-z-]+)", known, argument) for argument in argv]

@@ -8,8 +8,9 @@ from absl import flags
 from sample.autoregressive import AutoregressiveConfig
 from sample.checkpoint import Checkpoint
 from sample.command.canvas_view import Draft
+from sample.command.checkpoint_id import CheckpointId, fingerprint
 from sample.command.console import terminal_size
-from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED
+from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED, rows_together
 from sample.command.session import Session
 from sample.config_flags import given_fields
 from sample.step import SamplerConfig
@@ -26,6 +27,10 @@ def open_session(values: flags.FlagValues) -> Session:
     own = given_fields(values, [name for name in AUTOREGRESSIVE if name not in SHARED])
     shared = {n: v for n in SHARED if (v := getattr(sampler, n)) is not None}
     autoregressive = AutoregressiveConfig(**shared, **own)
+    name = CheckpointId(values.checkpoint)
+    if values.out:
+        found = fingerprint(checkpoint, values.dtype, values.tokenizer)
+        name = name._replace(fingerprint=found)
     model = checkpoint.load(values.dtype)
     if sampler.max_new_tokens is None:
         canvas = sampler.canvas_size or model.config.canvas_size
@@ -40,6 +45,8 @@ def open_session(values: flags.FlagValues) -> Session:
         seed=values.seed,
         system=values.system,
         thinking=values.thinking,
+        stop_texts=tuple(values.stop),
+        checkpoint=name,
     )
 
 
@@ -50,7 +57,7 @@ def open_draft(values: flags.FlagValues, session: Session) -> Draft | None:
     pipe, the draft is drawn on stderr, because only answers may go into the pipe.
     """
     terminal = sys.stdout.isatty()
-    alone = values.mode == "diffusion" and values.batch_size == 1 and not values.out
+    alone = values.mode == "diffusion" and rows_together(values) == 1 and not values.out
     if not (terminal and alone if values.draft is None else values.draft):
         return None
     stop_ids = session.sampler.stop_ids

@@ -1,21 +1,27 @@
 """A model with its tokenizer and its chat template, which answers prompts."""
 
 import dataclasses
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from data.text.chat import Message, ModelTurn, split_turn
+from data.text.chat import Message, ModelTurn
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
-from sample.batch import pad_prompts
+from sample.batch import pad_prompts, row_keys
+from sample.command.answer import Answer, Request
+from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.prompt_rows import PromptRow
+from sample.command.turn_end import has_stop_text, read_turn
+from sample.prefill import KeptPrompt
 from sample.sampler import Generation, Snapshot, generate
 from sample.split_model import SplitModel, split
 from sample.statistics import Statistics
@@ -23,40 +29,11 @@ from sample.step import SamplerConfig
 from sample.timing import Clock
 
 Mode = Literal["diffusion", "ar"]
+SYSTEM = ("system", "developer")  # two names of one role
 
 
-class Request(NamedTuple):
-    """A prompt as tokens.
-
-    Attributes:
-      number: the row's number.
-      tokens: the tokens of the prompt.
-      checksum: a hash of all that the answer depends on, except for the checkpoint.
-    """
-
-    number: int | None
-    tokens: list[int]
-    checksum: str
-
-
-class Answer(NamedTuple):
-    """The model's answer to a request.
-
-    Attributes:
-      request: what was asked.
-      turn: the text, split into answer, thoughts and tool calls.
-      steps: number of steps of each canvas that was begun. In the mode "ar", the answer is one
-        canvas.
-      valid_tokens: number of valid tokens in each of these canvases.
-      drafts: for each canvas and step {"text", "entropy" (mean, nats), "accepted" (number of
-        tokens)}; None if the sampler did not record them.
-    """
-
-    request: Request
-    turn: ModelTurn
-    steps: list[int]
-    valid_tokens: list[int]
-    drafts: list[list[dict[str, Any]]] | None = None
+class ContextFull(ValueError):
+    """A prompt and its answer do not fit the model's context."""
 
 
 @dataclasses.dataclass
@@ -73,6 +50,9 @@ class Session:
       seed: random seed.
       system: a system turn for messages that do not begin with one.
       thinking: whether to ask for thoughts.
+      stop_texts: texts that end an answer. The answer ends before the first of them.
+      checkpoint: which checkpoint the model is.
+      kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
@@ -88,7 +68,10 @@ class Session:
     seed: int = 0
     system: str | None = None
     thinking: bool = False
-    watch: Callable[[Snapshot], None] | None = None
+    stop_texts: tuple[str, ...] = ()
+    checkpoint: CheckpointId = UNNAMED
+    kept: KeptPrompt | None = None
+    watch: Callable[[Snapshot], bool | None] | None = None
     warm_up: bool = False
     statistics: dict[Mode, Statistics] = dataclasses.field(
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
@@ -98,13 +81,23 @@ class Session:
     def __post_init__(self):
         self.model = split(self.model)
 
+    @property
+    def config(self) -> SamplerConfig | AutoregressiveConfig:
+        """The settings of the session's mode."""
+        return self.sampler if self.mode == "diffusion" else self.autoregressive
+
     def request(self, row: PromptRow) -> Request:
-        """Encodes a row's prompt; raises ValueError if it cannot be asked."""
+        """Encodes a row's prompt.
+
+        Raises:
+          ContextFull: the prompt is too long.
+          ValueError: the row cannot be asked.
+        """
         if row.fault:
             raise ValueError(row.fault)
         messages = row.messages
         starts = isinstance(messages, list) and messages and isinstance(messages[0], dict)
-        if self.system is not None and starts and messages[0].get("role") != "system":
+        if self.system is not None and starts and messages[0].get("role") not in SYSTEM:
             messages = [{"role": "system", "content": self.system}, *messages]
         try:
             json.dumps([messages, row.tools], ensure_ascii=False).encode()
@@ -116,15 +109,15 @@ class Session:
         if not tokens:
             raise ValueError("the prompt is empty")
         if len(tokens) + new > room:
-            raise ValueError(
+            raise ContextFull(
                 f"a prompt of {len(tokens)} and {new} new tokens exceed the model's context "
                 f"of {room}"
             )
-        config = self.sampler if self.mode == "diffusion" else self.autoregressive
         # The messages and not the text, because a template may put the date into the text.
-        asked = [messages, row.tools, self.thinking, self.mode, self.seed]
-        told = json.dumps([*asked, dataclasses.asdict(config)])
-        return Request(row.number, tokens, hashlib.sha256(told.encode()).hexdigest()[:16])
+        asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
+        asked += [self.checkpoint.fingerprint, dataclasses.asdict(self.config)]
+        checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        return Request(row.number, tokens, checksum, self.checkpoint)
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
@@ -138,43 +131,74 @@ class Session:
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
         width = bucket(max(len(r.tokens) for r in filled), self.model.config.max_length)
         tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
+        keys = self._keys(tokens, mask, [request.sample for request in filled])
         if self.warm_up and (self.mode, tokens.shape) not in self._warm:
-            self._generate(tokens, mask, None)
+            self._generate(tokens, mask, keys, None)
             self._warm.add((self.mode, tokens.shape))
         with Clock() as clock:
-            out = self._generate(tokens, mask, clock)
+            out = self._generate(tokens, mask, keys, clock)
         if isinstance(out, Generation):
             steps, valid = out.steps[:count], out.valid_tokens[:count]
         else:
             steps = valid = out.valid_tokens[:count, None]
         self.statistics[self.mode].add(steps, valid, clock)
-        return [
-            Answer(
-                request,
-                split_turn(self.tokenizer.decode_marked(out.tokens[i][: valid[i].sum()])),
-                steps[i][steps[i] > 0].tolist(),
-                valid[i][steps[i] > 0].tolist(),
-                self._drafts(out, i) if self.mode == "diffusion" else None,
-            )
-            for i, request in enumerate(requests)
-        ]
+        stop_ids, answers = self.config.stop_ids, []
+        if stop_ids is None:
+            stop_ids = self.model.config.stop_ids
+        for i, request in enumerate(requests):
+            said, begun = out.tokens[i][: valid[i].sum()], steps[i] > 0
+            turn, reason = read_turn(said, self.tokenizer, stop_ids, self.stop_texts)
+            drafts = self._drafts(out, i) if self.mode == "diffusion" else None
+            counts = steps[i][begun].tolist(), valid[i][begun].tolist()
+            answers.append(Answer(request, turn, *counts, reason, drafts))
+        return answers
 
     def as_message(self, turn: ModelTurn) -> Message:
-        """The model's turn as a message of the next prompt, without thoughts and special tokens."""
+        """The model's turn as a message of the next prompt.
+
+        It has no thoughts and no special tokens, and of the tool calls those that can be parsed.
+        """
         text = turn.answer
         while found := self.tokenizer.special_tokens_in(text):
             text = text.replace(found[0], "")
-        return {"role": "assistant", "content": text}
+        calls = [call.record() for call in turn.tool_calls if call.function]
+        return {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
+
+    def _keys(self, tokens: np.ndarray, mask: np.ndarray, samples: list[int]) -> jax.Array:
+        """One key for all rows, or one for each if they are not all the first sample."""
+        key = jax.random.key(self.seed)
+        if not any(samples):
+            return key
+        # Before the prompt's checksum is folded in. Folded in after it, the number of a sample
+        # would be taken for that of a canvas.
+        keys = [jax.random.fold_in(key, sample) if sample else key for sample in samples]
+        rows = enumerate(keys)
+        return jnp.concatenate([row_keys(k, tokens[i : i + 1], mask[i : i + 1]) for i, k in rows])
 
     def _generate(
-        self, tokens: np.ndarray, mask: np.ndarray, clock: Clock | None
+        self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
     ) -> Generation | Continuation:
-        model, key = self.model, jax.random.key(self.seed)
+        kept = self.kept if len(tokens) == 1 else None
         if self.mode == "ar":
             return generate_autoregressive(
-                model, tokens, mask, key, self.autoregressive, clock=clock
+                self.model, tokens, mask, keys, self.autoregressive, kept=kept, clock=clock
             )
-        return generate(model, tokens, mask, key, self.sampler, watch=self.watch, clock=clock)
+        ended = None
+        if self.stop_texts:
+            ended = functools.partial(
+                has_stop_text, tokenizer=self.tokenizer, stop_texts=self.stop_texts
+            )
+        return generate(
+            self.model,
+            tokens,
+            mask,
+            keys,
+            self.sampler,
+            ended=ended,
+            kept=kept,
+            watch=self.watch,
+            clock=clock,
+        )
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)
@@ -194,52 +218,6 @@ class Session:
             for k, steps in enumerate(out.steps[row])
             if steps
         ]
-
-
-def answer_all(
-    session: Session,
-    rows: Iterable[PromptRow],
-    batch_size: int,
-    answered: Callable[[Request], bool],
-    emit: Callable[[Answer], None],
-    complain: Callable[[str], None],
-) -> int:
-    """Answers rows in order, batch by batch.
-
-    Args:
-      session: answers.
-      rows: the prompts.
-      batch_size: number of prompts that are answered together.
-      answered: says whether a request is answered already; such a request is not asked.
-      emit: gets each answer when its batch is done.
-      complain: gets a line for every row that cannot be asked, with its number.
-
-    Returns:
-      the number of rows that could not be asked.
-
-    Raises:
-      ValueError: a row without a number cannot be asked.
-    """
-    refused, batch, full = 0, [], None
-    for row in rows:
-        try:
-            request = session.request(row)
-        except ValueError as error:
-            if row.number is None:
-                raise
-            refused += 1
-            complain(f"{row.place}: {' '.join(str(error).split())}")
-            continue
-        if not answered(request):
-            batch.append(request)
-        if len(batch) == batch_size:
-            for answer in session.answer(batch):
-                emit(answer)
-            batch, full = [], batch_size
-    if batch:
-        for answer in session.answer(batch, full):
-            emit(answer)
-    return refused
 
 
 def bucket(longest: int, max_length: int) -> int:

@@ -1,4 +1,7 @@
-"""--nojit runs a command without jit, and only that command."""
+"""--nojit runs a command without jit, and only that command; flags may have hyphens."""
+
+import importlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -43,3 +46,47 @@ def test_what_the_environment_turned_off_stays_off():
     with jax.disable_jit():
         cli.run(values, lambda: seen.append(jax.config.jax_disable_jit), ["main", "--jit"], "")
     assert seen == [True]
+
+
+def test_hyphens_are_underscores_in_names_alone():
+    values = flags.FlagValues()
+    flags.DEFINE_integer("batch_size", 1, "", flag_values=values)
+    flags.DEFINE_string("some_text", "", "", flag_values=values)
+    flags.DEFINE_boolean("early_stop", True, "", flag_values=values)
+    given = {
+        "--batch-size=3": "--batch_size=3",
+        "-batch-size=3": "-batch_size=3",
+        "--noearly-stop": "--noearly_stop",
+        "--no-early-stop": "--noearly_stop",
+        "--no-batch-size": "--no-batch-size",
+        "--some-text=a-b\n--batch-size": "--some_text=a-b\n--batch-size",
+        "--no-such=1": "--no-such=1",
+        "--config.batch-size=8": "--config.batch-size=8",
+        "a-b": "a-b",
+        "--early-stop": "--early_stop",
+        "--some-text": "--some_text",
+        "--batch-size": "--batch-size",  # the value of the flag before it
+        "--": "--",
+        "--batch-size=4": "--batch-size=4",
+    }
+    assert cli.with_underscores(["main", *given], values) == ["main", *given.values()]
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "said"),
+    [
+        ("sample.main", "--batch-size=0", "flag --batch_size=0"),
+        ("scripts.convert", "--shard-bytes=0", "flag --shard_bytes=0"),
+    ],
+)
+def test_commands_take_hyphens(module, argument, said, capsys):
+    assert importlib.import_module(module).main(["main", argument]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_command_parses_its_flags_here():
+    root = Path(__file__).parents[2]
+    files = [f for room in ("sample", "train", "scripts") for f in (root / room).rglob("*.py")]
+    commands = {f: text for f in files if "main(sys.argv)" in (text := f.read_text())}
+    assert len(commands) > 10
+    assert [str(f) for f, text in commands.items() if "run(values, " not in text] == []

@@ -22,6 +22,10 @@ def test_into_a_pipe_goes_the_answer_alone(folder, expected, capsys, monkeypatch
     assert run(folder) == 0
     assert capsys.readouterr().out == f"{text}\n"
 
+    monkeypatch.setattr("sys.stdin", io.StringIO(f'"""\n{PROMPTS[0]}\n"""\n'))
+    assert run(folder) == 0
+    assert capsys.readouterr().out == f"{text}\n"
+
     # Another seed, another answer: the flag arrives.
     assert run(folder, f"--prompt={PROMPTS[0]}", "--seed=6") == 0
     assert capsys.readouterr().out != f"{text}\n"
@@ -47,11 +51,13 @@ ERRORS = {
     "{model} --prompt=a --top_p=2 --mode=ar": "top_p must be within",
     "{model} --prompt=a --top_p=0.5": "--top_p is for --mode=ar",
     "{model} --prompt=a --mode=ar --max_steps=2": "--max_steps is for --mode=diffusion",
-    "{model} --prompt=a --draft --batch_size=2": "--draft is for one prompt at a time",
+    "{model} --prompt=a --draft --batch_size=2": "--draft is for one answer at a time",
     "{model} --prompt=a --trajectory": "--trajectory is for --out",
     "{model} --prompt=a --mode=both --out={out}": "--out is for one mode",
     "{model} --prompt=a --out={out}/deep.jsonl": "no such folder",
     "{model} --prompt=a --out={config}": "config.json, line 1: not an answer",
+    "{model} --prompt=a --stop=": "--stop= has no text",
+    "{model} --prompt=a --num-samples=0": "--num_samples=0",
     "{model} --prompt=a --dtype=int8": "int8",
     "{model} --prompt=a --tokenizer=no.json": "no tokenizer at",
     "{model} --promt=a": "promt",

@@ -1,8 +1,18 @@
 """A file of answers: written answer by answer, and gone on with."""
 
-from data.text.chat import split_turn
+import json
+import shutil
+from typing import NamedTuple
+
+from safetensors.numpy import load_file, save_file
+
+from data.text.chat import ModelTurn, split_turn
+from sample.command import session as sessions
+from sample.command.answer import Answer, Request
+from sample.command.answer_file import AnswerFile
+from sample.command.checkpoint_id import CheckpointId
 from sample.command.session import Session
-from tests.sample.asking import PROMPTS, lines, run
+from tests.sample.asking import NEW, PROMPTS, lines, run
 
 
 def test_a_cut_off_file_is_gone_on_with(folder, expected, tmp_path, capsys, monkeypatch):
@@ -48,6 +58,77 @@ def test_a_cut_off_file_is_gone_on_with(folder, expected, tmp_path, capsys, monk
     asked.clear()
     assert run(folder, *arguments, "--seed=6") == 0
     assert asked == [1, 2, 3]
+
+
+def test_another_checkpoint_is_asked_again(folder, expected, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.decoder.norm.weight"] *= -1
+    save_file(tensors, other / "model.safetensors")
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    out = tmp_path / "answers.jsonl"
+    arguments = (f"--prompt={PROMPTS[0]}", f"--out={out}")
+    for place in (folder, other, moved):
+        assert run(place, *arguments) == 0
+        before = "answers were in" in capsys.readouterr().err
+        assert before == (place == moved)
+    first, second = lines(out)
+    assert first["checkpoint"] == str(folder) and second["checkpoint"] == str(other)
+    assert first["fingerprint"] != second["fingerprint"] and first["answer"] == expected[0][0]
+    assert first["answer"] != second["answer"]
+
+
+def test_answers_without_a_checkpoint_stay_and_do_not_count(folder, tmp_path, capsys):
+    out = tmp_path / "answers.jsonl"
+    old = json.dumps({"row": None, "checksum": "ab", "answer": "old"}) + "\n"
+    out.write_text(old)
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--out={out}") == 0
+    assert "1 answers in" in (said := capsys.readouterr().err) and "asked again" in said
+    assert "answers were in" not in said and said.count("\n") == 2
+    assert out.read_text().startswith(old) and len(lines(out)) == 2
+
+
+def test_how_an_answer_ended_and_its_tokens(folder, expected, tmp_path, monkeypatch):
+    out = tmp_path / "answers.jsonl"
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--out={out}") == 0
+    generate = sessions.generate
+
+    def stopping(*arguments, **options):
+        found = generate(*arguments, **options)
+        found.tokens[0, NEW - 1] = 106  # <turn|>, in place of the last token
+        return found
+
+    monkeypatch.setattr(sessions, "generate", stopping)
+    out.rename(tmp_path / "first.jsonl")
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--out={out}") == 0
+    cut, stopped = lines(tmp_path / "first.jsonl") + lines(out)
+    assert (cut["finish_reason"], stopped["finish_reason"]) == ("length", "stop")
+    assert cut["generated_tokens"] == stopped["generated_tokens"] == NEW == expected[0][1]
+    assert cut["prompt_tokens"] == stopped["prompt_tokens"] > 10
+    assert cut["sample"] == 0 and cut["tool_calls"] == []
+
+
+class Call(NamedTuple):
+    """Stands for data.text.tool_calls.ToolCall."""
+
+    function: dict
+
+    def record(self) -> dict:
+        return {"type": "function", "function": self.function}
+
+
+def test_tool_calls_are_written_as_openai_has_them(tmp_path):
+    function = {"name": "clock", "arguments": {"zone": "Köln"}}
+    turn = ModelTurn("", "", (Call(function),))
+    request = Request(1, [2, 3], "ab", CheckpointId("runs/a", "cd"), sample=2)
+    file = AnswerFile(tmp_path / "answers.jsonl")
+    file.write(Answer(request, turn, [4], [5], "tool_calls"))
+    [record] = lines(tmp_path / "answers.jsonl")
+    assert record["tool_calls"] == [{"type": "function", "function": function}]
+    assert record == record | {"row": 1, "sample": 2, "prompt_tokens": 2, "generated_tokens": 5}
+    assert record["finish_reason"] == "tool_calls"
+    again = AnswerFile(tmp_path / "answers.jsonl")
+    assert request in again and request._replace(sample=1) not in again
 
 
 def test_answers_are_written_as_they_come(folder, tmp_path, monkeypatch):

@@ -8,17 +8,18 @@ import pytest
 
 from data.text.tokenizer import Tokenizer
 from sample import Snapshot, generate
-from sample.command.canvas_view import DIM, PLAIN, UNDERLINED, Draft, layout
+from sample.command.canvas_view import DIM, PLAIN, UNDERLINED, Draft, characters, layout
 
 
 def test_a_watched_loop_gives_the_same_tokens(lively_model, lively_config):
     tokens = np.random.default_rng(2).integers(3, 49, (2, 6)).astype(np.int32)
     key = jax.random.key(1)
     expected = generate(lively_model, tokens, None, key, lively_config)
-    seen = []
+    seen, last = [], None
 
     def watch(snapshot):
         seen.append(Snapshot(*map(np.array, snapshot)))
+        return len(seen) == last
 
     got = generate(lively_model, tokens, None, key, lively_config, watch=watch)
     np.testing.assert_array_equal(got.tokens, expected.tokens)
@@ -32,6 +33,13 @@ def test_a_watched_loop_gives_the_same_tokens(lively_model, lively_config):
             recorded = getattr(expected, name)[s.live, s.k, s.n - 1]
             np.testing.assert_allclose(getattr(s, name)[s.live], recorded, atol=1e-5)
     assert not all(s.live.all() for s in seen)
+
+    # A watcher can end a canvas at any step. Each of its rows is then as it was at that step.
+    first, last = seen[1], 2
+    seen.clear()
+    ended = generate(lively_model, tokens, None, key, lively_config, watch=watch)
+    assert ended.steps[:, 0].tolist() == [2, 2] and ended.steps[:, 1].max() > 0
+    np.testing.assert_array_equal(ended.best[:, 0, 1], first.best)
 
 
 @pytest.fixture
@@ -75,6 +83,41 @@ def test_what_is_drawn(tokenizer):
     draft.clear()
     assert stream.getvalue() == "\x1b[1A\r\x1b[J"
     assert drawn("1") == "1"  # a new answer begins with nothing
+
+
+def test_characters_of_several_tokens_are_drawn_whole(tokenizer):
+    stream = io.StringIO()
+    draft = Draft(tokenizer, tokenizer.stop_ids, stream, lambda: (80, 3))
+    euro = tokenizer.encode("€")
+    assert len(euro) == 3
+    canvas = np.array([[*euro, *euro[:2]]], np.int32)
+    sure = np.ones(canvas.shape, bool)
+    entropy = np.zeros(canvas.shape, np.float32)
+    entropy[0, 1] = 1.0  # one token of the first character is uncertain
+    draft.draw(Snapshot(np.int32(0), np.int32(1), canvas, sure, entropy, np.array([True])))
+    assert stream.getvalue() == f"{DIM}€{PLAIN}\ufffd\ufffd"
+    # The last character is completed by the next canvas, where its last token is re-noised.
+    canvas = np.array([[euro[2], *tokenizer.encode(" 1")]], np.int32)
+    kept = np.array([[False, True]])
+    still = np.zeros(canvas.shape, np.float32)
+    draft.draw(Snapshot(np.int32(1), np.int32(1), canvas, kept, still, np.array([True])))
+    assert stream.getvalue().endswith(f"\x1b[J€{UNDERLINED}€{PLAIN} 1")
+
+
+def test_bytes_that_make_no_character_are_marks(tokenizer):
+    euro = tokenizer.encode("€")
+    one, word = tokenizer.encode("1"), tokenizer.encode("Solve")
+
+    def pieces(*parts):
+        ids = [i for part in parts for i in part]
+        return characters(ids, lambda ids: tokenizer.decode(ids, skip_special=False))
+
+    assert pieces(one, euro, word) == [("1", 1), ("€", 3), ("Solve", 1)]
+    marks = [("\ufffd", 1)] * 2
+    assert pieces(euro[:2], one) == [*marks, ("1", 1)]
+    assert pieces(euro[:2], euro) == [*marks, ("€", 3)]
+    assert pieces(euro[1:], euro[:2]) == [*marks, *marks]
+    assert pieces() == []
 
 
 def test_lines_are_as_wide_as_the_terminal():

@@ -3,12 +3,7 @@ import dataclasses
 import pytest
 
 from sample import AutoregressiveConfig, SamplerConfig
-from sample.command.flags import (
-    AUTOREGRESSIVE,
-    SAMPLER,
-    define_flags,
-    with_underscores,
-)
+from sample.command.flags import AUTOREGRESSIVE, SAMPLER, define_flags
 from sample.config_flags import given_fields
 
 VALUES = {
@@ -48,15 +43,3 @@ def test_flags_that_are_not_given_leave_the_defaults():
     assert given_fields(values, {*SAMPLER, *AUTOREGRESSIVE}) == {}
     values(["main", "--stop_ids="])
     assert given_fields(values, SAMPLER) == {"stop_ids": ()}
-
-
-def test_dashes_are_underscores_in_names_alone():
-    given = ["main", "--max-new-tokens=3", "--noearly-stop", "--prompt=a-b", "--no-such=1", "a-b"]
-    assert with_underscores(given, define_flags()) == [
-        "main",
-        "--max_new_tokens=3",
-        "--noearly_stop",
-        "--prompt=a-b",
-        "--no-such=1",
-        "a-b",
-    ]

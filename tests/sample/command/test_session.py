@@ -1,4 +1,4 @@
-"""A session answers left to right too, and in both modes."""
+"""A session answers left to right too, in both modes, several times, and up to stop texts."""
 
 from types import SimpleNamespace
 
@@ -11,10 +11,11 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import ModelConfig, load_checkpoint
 from sample import AutoregressiveConfig, SamplerConfig, generate_autoregressive
 from sample import main as command
+from sample.command import session as sessions
 from sample.command.prompt_rows import from_text
 from sample.command.session import Session
 from sample.sampler import Generation
-from tests.sample.asking import NEW, PROMPTS, answer_text, padded_prompt
+from tests.sample.asking import NEW, PROMPTS, answer_text, lines, padded_prompt, run
 
 
 def test_left_to_right_and_both(folder, capsys, monkeypatch):
@@ -30,9 +31,9 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
 
     clocks, generate_once = [], Session._generate
 
-    def watched(session, tokens, mask, clock):
+    def watched(session, tokens, mask, keys, clock):
         clocks.append((session.mode, clock is not None))
-        return generate_once(session, tokens, mask, clock)
+        return generate_once(session, tokens, mask, keys, clock)
 
     monkeypatch.setattr(Session, "_generate", watched)
     arguments += [f"--prompt={PROMPTS[0]}", "--mode=both", "--max_steps=3"]
@@ -59,3 +60,46 @@ def test_a_mention_of_a_token_in_an_answer_is_text(monkeypatch):
     session = Session(model, tokenizer, template, SamplerConfig(), ar)
     [answer] = session.answer([session.request(from_text("What is <eos>?"))])
     assert answer.turn.answer == "<eos> ends it, <pad> fills it."
+
+
+def test_samples_differ_and_the_first_is_the_answer_of_old(folder, expected, tmp_path, capsys):
+    file, out = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    file.write_text("\n".join(PROMPTS[:2]))
+    arguments = (f"--prompts={file}", "--batch-size=2", f"--out={out}")
+    assert run(folder, *arguments, "--num-samples=2") == 0
+    assert capsys.readouterr().err.startswith(f"{sum(r['generated_tokens'] for r in lines(out))} ")
+    # More samples later: those that are there count, and they are no others.
+    assert run(folder, *arguments, "--num-samples=3") == 0
+    assert "4 answers were in" in capsys.readouterr().err
+    found = {(r["row"], r["sample"]): r["answer"] for r in lines(out)}
+    assert sorted(found) == [(row, sample) for row in (1, 2) for sample in range(3)]
+    assert [found[row, 0] for row in (1, 2)] == [text for text, _ in expected[:2]]
+    assert len(set(found.values())) == 6
+
+    # On a terminal or in a pipe, each has a heading on stderr.
+    assert run(folder, f"--prompts={file}", "--num-samples=2") == 0
+    said = capsys.readouterr()
+    assert said.out == "".join(f"{found[row, n]}\n" for row in (1, 2) for n in (0, 1))
+    heads = [f"line {row}, sample {n}:" for row in (1, 2) for n in (0, 1)]
+    assert said.err.splitlines()[:4] == heads
+
+
+def test_a_stop_text_ends_the_answer_and_the_generation(folder, expected, capsys, monkeypatch):
+    generate, seen = sessions.generate, []
+
+    def until_ended(*arguments, ended=None, **options):
+        """Tells whether the answer was ended; generates all of it in any case."""
+        out = generate(*arguments, **options)
+        for row, valid in zip(out.tokens, out.valid_tokens, strict=True):
+            seen.append([ended(row[:n]) for n in valid.cumsum()])
+        return out
+
+    monkeypatch.setattr(sessions, "generate", until_ended)
+    text, _ = expected[0]
+    at = len(text) // 4
+    stop, never = text[at : at + 3], "no such text"
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--stop={never}", f"--stop={stop}") == 0
+    assert capsys.readouterr().out == f"{text[: text.index(stop)]}\n"
+    assert run(folder, f"--prompt={PROMPTS[0]}", f"--stop={never}") == 0
+    assert capsys.readouterr().out == f"{text}\n"
+    assert seen == [[True, True], [False, False]]

@@ -1,0 +1,52 @@
+"""What is asked of a model, and what it answers."""
+
+from typing import Any, NamedTuple
+
+from data.text.chat import ModelTurn
+from sample.command.checkpoint_id import UNNAMED, CheckpointId
+from sample.command.turn_end import FinishReason
+
+
+class Request(NamedTuple):
+    """A prompt as tokens.
+
+    Attributes:
+      number: the row's number.
+      tokens: the tokens of the prompt.
+      checksum: a hash of all that the answer depends on, except for the number of the sample.
+      checkpoint: the checkpoint that is asked.
+      sample: number of the sample, from 0. Each draws noise of its own.
+    """
+
+    number: int | None
+    tokens: list[int]
+    checksum: str
+    checkpoint: CheckpointId = UNNAMED
+    sample: int = 0
+
+
+class Answer(NamedTuple):
+    """The model's answer to a request.
+
+    Attributes:
+      request: what was asked.
+      turn: the text, split into answer, thoughts and tool calls.
+      steps: number of steps of each canvas that was begun. In the mode "ar", the answer is one
+        canvas.
+      valid_tokens: number of valid tokens in each of these canvases.
+      finish_reason: how the answer ended (turn_end.py).
+      drafts: for each canvas and step {"text", "entropy" (mean, nats), "accepted" (number of
+        tokens)}; None if the sampler did not record them.
+    """
+
+    request: Request
+    turn: ModelTurn
+    steps: list[int]
+    valid_tokens: list[int]
+    finish_reason: FinishReason
+    drafts: list[list[dict[str, Any]]] | None = None
+
+    @property
+    def generated_tokens(self) -> int:
+        """Number of generated tokens, those after a stop text included."""
+        return sum(self.valid_tokens)

@@ -1,0 +1,140 @@
+"""The turns of a chat, and what its commands do with them."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from data.text.chat import Message, ModelTurn
+from sample.command.answer import Request
+from sample.command.prompt_rows import PromptRow
+from sample.command.session import ContextFull, Session
+from sample.command.typed import Typed
+
+HELP = {
+    "/clear": "forget the conversation",
+    "/undo": "forget the last question and its answer",
+    "/system TEXT": "set the system turn, or remove it if there is no text",
+    "/save FILE": "append the conversation to FILE as a JSON record, for --prompts or training",
+    "/help": "show this",
+    "/exit": "end the chat, as Ctrl-D does",
+    '""" ... """': "a message of several lines, or one that begins with a slash",
+    "Ctrl-C": "stop the answer, or clear the line; twice at the prompt ends the chat",
+}
+COMMANDS = tuple(usage.split()[0] for usage in HELP if usage.startswith("/"))
+
+
+class Conversation:
+    """What was said in a chat.
+
+    The model sees the system turn and as many of the latest turns as its context has room for. All
+    turns are kept, for `/undo` and `/save`.
+
+    Args:
+      session: encodes the prompts, and has the system turn.
+      say: gets each line for the user that is no answer.
+
+    Attributes:
+      messages: questions and answers in turn, without the system turn.
+      over: whether the user has ended the chat.
+    """
+
+    def __init__(self, session: Session, say: Callable[[str], None]):
+        self.messages: list[Message] = []
+        self.over = False
+        self._session, self._say = session, say
+        self._first = 0  # the oldest message that the model still sees
+
+    def request(self, text: str) -> Request:
+        """The request for an answer to a question, which does not become a part of it yet.
+
+        If the context is full, the oldest questions leave it together with their answers.
+
+        Raises:
+          ContextFull: the question is too long even alone.
+          ValueError: the question cannot be asked.
+        """
+        asked, first = [*self.messages, {"role": "user", "content": text}], self._first
+        while True:
+            try:
+                request = self._session.request(PromptRow(None, asked[first:]))
+                break
+            except ContextFull:
+                if first + 1 == len(asked):
+                    raise
+                first += 2
+        if first > self._first:
+            self._say(
+                "the context is full: the model does not see the oldest questions and answers "
+                f"({first // 2}) any more"
+            )
+            self._first = first
+        return request
+
+    def add(self, text: str, turn: ModelTurn) -> None:
+        """Adds a question and the model's answer to it."""
+        said = self._session.as_message(turn)
+        self.messages += [{"role": "user", "content": text}, said]
+
+    def obey(self, typed: Typed) -> bool:
+        """Does what a command says.
+
+        A text of one line that begins with a slash is a command, known or not. A text of several
+        lines is one only if its first word is a known command.
+
+        Returns:
+          whether the text is a command. It is no message then, even if nothing was done.
+        """
+        text = typed.text.strip()
+        match = re.fullmatch(r"(/\S*)\s*(.*)", text, re.DOTALL)
+        if typed.quoted or match is None:
+            return False
+        name, rest = match.groups()
+        if name not in COMMANDS:
+            if "\n" in text:
+                return False
+            self._say(f'{name}: no such command. /help lists them; """{text}""" asks it')
+        elif rest and name not in ("/system", "/save"):
+            self._say(f"{name} takes nothing after it")
+        else:
+            getattr(self, f"_{name.removeprefix('/')}")(rest)
+        return True
+
+    def _exit(self, _: str) -> None:
+        self.over = True
+
+    def _clear(self, _: str) -> None:
+        self.messages, self._first = [], 0
+        self._say("a new conversation begins")
+
+    def _undo(self, _: str) -> None:
+        if not self.messages:
+            return self._say("there is nothing to undo")
+        del self.messages[-2:]
+        self._first = min(self._first, len(self.messages))
+        self._say(f"the last question is undone; {len(self.messages) // 2} are left")
+
+    def _system(self, text: str) -> None:
+        self._session.system = text or None
+        self._say(f"the system turn is {'set' if text else 'removed'}, from the next question on")
+
+    def _save(self, name: str) -> None:
+        if not name or not self.messages:
+            return self._say("/save needs a FILE" if self.messages else "there is nothing to save")
+        system = self._session.system
+        head = [] if system is None else [{"role": "system", "content": system}]
+        record = {"messages": [*head, *self.messages]}
+        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        path = Path(name).expanduser()
+        try:
+            with open(path, "a+b") as file:
+                file.seek(max(file.seek(0, 2) - 1, 0))
+                whole = file.read(1) in (b"", b"\n")
+                file.write(line if whole else b"\n" + line)
+        except OSError as error:
+            return self._say(f"not saved: {path}: {error.strerror or error}")
+        self._say(f"{path} has {len(self.messages) // 2} questions and answers more")
+
+    def _help(self, _: str) -> None:
+        for usage, meaning in HELP.items():
+            self._say(f"{usage:14}{meaning}")

@@ -1,0 +1,85 @@
+"""Messages of one line and of several, from a list of lines and from a real terminal."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.sudoku.grids import prompt
+from sample.command.typed import Typed, read_typed, unquoted
+
+PUZZLE = "000070000507490030436058702640280309390001006000000801780000000003824160062739580"
+# A program that prints each message which it reads from its terminal, without JAX.
+READER = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+if sys.argv[1] == "plain": sys.modules["readline"] = None
+sys.path.insert(0, sys.argv[2])
+import typed
+for said in iter(lambda: typed.read_typed(typed.read_line), None):
+    print("READ", repr(said.text), flush=True)
+"""
+
+
+def messages(*lines: str) -> list[Typed]:
+    rest = iter(lines)
+    return list(iter(lambda: read_typed(lambda prompt: next(rest, None)), None))
+
+
+def test_a_line_or_a_paste_is_one_message():
+    assert messages("2 + 2?", "a\n\nb\n", "") == [Typed("2 + 2?"), Typed("a\n\nb"), Typed("")]
+
+
+def test_quotes_hold_several_lines():
+    assert messages('"""', "a", "", "/b", '"""', "c") == [Typed("a\n\n/b", True), Typed("c")]
+    assert messages('"""a', 'b"""') == [Typed("a\nb", True)]
+    assert messages(' """/a""" ') == [Typed("/a", True)]
+    assert messages('"""\na\n b\n"""\n') == [Typed("a\n b", True)]  # pasted
+    assert messages('"""a', "b") == [Typed("a\nb", True)]  # the end of the input
+    # A pasted program is whole, although its docstring is closed elsewhere.
+    program = '"""What it does."""\nprint(1)'
+    assert messages(program, "a") == [Typed(program), Typed("a")]
+    assert unquoted('"""a""" and """b"""') is None and unquoted('"""') is None
+
+
+@pytest.mark.parametrize("kind", ["readline", "plain"])
+def test_the_projects_sudoku_prompt_can_be_pasted(kind):
+    readline = pytest.importorskip("readline")
+    if kind == "readline" and "GNU readline" not in readline.__doc__:
+        pytest.skip("this Python has no GNU readline")
+    asked = prompt([int(digit) for digit in PUZZLE])
+    room = str(Path(__file__).parents[3] / "sample" / "command")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", READER, kind, room],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env=os.environ | {"TERM": "xterm"},
+    )
+    os.close(theirs)
+    seen = b""
+
+    def until(what: bytes) -> None:
+        nonlocal seen
+        while what not in seen:
+            assert select.select([ours], [], [], 20)[0], seen
+            seen += os.read(ours, 4096)
+        seen = seen.partition(what)[2]
+
+    # A terminal sends a paste with the line ends of the Enter key, between the two marks.
+    pasted = asked.replace("\n", "\r").encode()
+    until(b"\x1b[?2004h")
+    os.write(ours, b"\x1b[200~" + pasted + b"\x1b[201~\r")
+    until(f"READ {asked!r}".encode())
+    os.write(ours, b"next\r")
+    until(b"READ 'next'")
+    until(b"> ")
+    os.write(ours, b"\x04")
+    assert child.wait(20) == 0
+    os.close(ours)

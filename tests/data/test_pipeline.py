@@ -127,3 +127,13 @@ def test_worker_processes_make_the_same_batches(tok):
 def test_too_long_is_an_error(tok):
     with pytest.raises(ValueError, match="does not fit prompt_length 8"):
         next(iter(numbers(tok, prompt_length=8)))
+
+
+def test_a_row_may_mention_special_tokens(tok):
+    asked, said = "What does <pad> mean?", "A <pad> fills a row, <turn|> ends a turn."
+    row = to_row(tok, lambda _: (asked, said), 40, 40, 1)(0)
+    prompt, answer = np.split(row["tokens"], [row["prompt_len"]])
+    assert tok.pad_id not in prompt and (prompt == tok.turn_end_id).sum() == 1
+    [end] = np.flatnonzero(answer[:40] == tok.turn_end_id)
+    assert tok.decode(answer[:end]) == said
+    assert (answer[end + 1 : 40] == tok.eos_id).all()

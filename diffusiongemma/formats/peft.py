@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.formats.adapter import Adapter, check_base
-from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.checks import CheckpointError, warn
 from diffusiongemma.formats.config_file import json_text, read_json
 from diffusiongemma.formats.format import Format, StoredFactors
 from diffusiongemma.formats.lora_tables import PEFT, factor_tensors, pair_paths
 from diffusiongemma.formats.safetensors_file import (
+    new_tensor,
     open_safetensors,
-    read_metadata,
+    read_headers,
     write_safetensors,
 )
 from diffusiongemma.formats.tensor_tables import HF_SKIPPED_PREFIXES, FileTensor
@@ -96,7 +97,8 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
     Raises:
       CheckpointError: the factors were trained on another base, or do not fit the base.
     """
-    metadata = read_metadata(folder / ADAPTER_WEIGHTS)
+    headers = read_headers(folder, [ADAPTER_WEIGHTS])
+    metadata = headers.metadata
     check_base(folder, metadata.get(FINGERPRINT, ""), base, stored)
     config = stored.config
     if metadata.get(CANVAS, "").isdecimal():
@@ -110,8 +112,14 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
             "model"
         )
     expected = _stored_tensors(table, targeted)
-    skipped = tuple(PREFIX + prefix for prefix in HF_SKIPPED_PREFIXES)
-    opened = open_safetensors(folder, [ADAPTER_WEIGHTS], config, expected, skipped)
+    vision = tuple(PREFIX + prefix for prefix in HF_SKIPPED_PREFIXES)
+    text = [header for header in headers.tensors if not header.name.startswith(vision)]
+    if skipped := len(headers.tensors) - len(text):
+        warn(
+            f"{folder}: {skipped} tensors belong to the vision tower and are left out, because "
+            "this is the text model"
+        )
+    opened = open_safetensors(folder, headers._replace(tensors=text), config, expected)
     weights, recorded = weights_of_stored(_shared(opened)), metadata.get(FINGERPRINT, "")
     return Adapter(weights, options["r"], options["lora_alpha"], base, recorded)
 
@@ -132,11 +140,11 @@ def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
             written[name] = dataclasses.replace(tensor, params={own: axes})
     modules = {name.rpartition(".")[0] for name in written}
     tensors = _stored_tensors(written, modules)
-    dtypes = dict.fromkeys(tensors, np.dtype(np.float32))
+    made = {n: new_tensor(t, np.dtype(np.float32), adapter.weights) for n, t in tensors.items()}
     metadata = {CANVAS: str(adapter.weights.config.canvas_size)}
     if adapter.fingerprint:
         metadata[FINGERPRINT] = adapter.fingerprint
-    write_safetensors(folder / ADAPTER_WEIGHTS, tensors, dtypes, adapter.weights, metadata)
+    write_safetensors(folder / ADAPTER_WEIGHTS, made, metadata)
     base = os.path.relpath(os.path.realpath(adapter.base), os.path.realpath(final))
     config = {
         "peft_type": "LORA",

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any, Literal
 
 LayerType = Literal["sliding", "full"]
+Mode = Literal["encode", "denoise"]
 
 
 def five_to_one(num_layers: int) -> tuple[LayerType, ...]:

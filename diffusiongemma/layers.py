@@ -32,6 +32,8 @@ class Linear(nnx.Module):
       lora_a: [in_dim, r] float32 once lora.add_lora put it there; else None.
       lora_b: [r, out_dim] float32 once lora.add_lora put it there; else None.
       lora_scale: factor of x @ lora_a @ lora_b.
+
+    There are more attributes if each mode has LoRA factors of its own (lora.in_mode).
     """
 
     def __init__(

@@ -1,14 +1,37 @@
-"""LoRA (Hu et al. 2021): low-rank factors beside chosen linear maps, and merging them in."""
+"""LoRA (Hu et al. 2021): low-rank factors beside chosen linear maps, and merging them in.
+
+A map has one pair of factors, lora_a and lora_b, that both modes use. Adapters that were trained
+elsewhere may have a pair for each mode, beside weights that the modes share: PEFT sees encoder and
+decoder as two modules. Such pairs are the attributes encode_lora_a, encode_lora_b, denoise_lora_a
+and denoise_lora_b of a map in a layer; a map may have the pair of one mode only. A model with such
+pairs computes a layer as `in_mode` gives it. The self-conditioner exists in denoise alone, so one
+pair is all that it needs.
+"""
 
 import re
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from diffusiongemma.config import Mode
 from diffusiongemma.layers import Linear
 from diffusiongemma.moe import ExpertLinear
 from diffusiongemma.ops.quantized import QuantizedMatrix
+
+M = TypeVar("M", bound=nnx.Module)
+
+# The mode whose factors they are -> the names of the factors. None: both modes.
+NAMES: dict[Mode | None, tuple[str, str]] = {
+    None: ("lora_a", "lora_b"),
+    "encode": ("encode_lora_a", "encode_lora_b"),
+    "denoise": ("denoise_lora_a", "denoise_lora_b"),
+}
+CANNOT_MERGE = (
+    "its LoRA factors are not the same for encode and denoise, which share the weights, so they "
+    "cannot be merged into them"
+)
 
 
 def add_lora(
@@ -49,12 +72,43 @@ def add_lora(
     return paths
 
 
+def in_mode(module: M, mode: Mode) -> M:
+    """A module as it is in one mode: the factors of that mode are its lora_a and lora_b.
+
+    Args:
+      module: a part of the model, some of whose maps have factors for one mode alone.
+      mode: the mode.
+
+    Returns:
+      a copy of the module that shares its arrays.
+    """
+    view = nnx.clone(module)
+    for _, linear in linears(view):
+        own = {of_mode: _pop(linear, names) for of_mode, names in NAMES.items() if of_mode}
+        for name, factor in zip(NAMES[None], own[mode], strict=False):
+            setattr(linear, name, factor)
+    return view
+
+
+def _pop(linear: Linear | ExpertLinear, names: tuple[str, str]) -> list[nnx.LoRAParam]:
+    """Takes the factors of these names from a map and returns them; none if it has none."""
+    pair = [getattr(linear, name) for name in names if name in vars(linear)]
+    for name in names[: len(pair)]:
+        delattr(linear, name)
+    return pair
+
+
 def merge_lora(model: nnx.Module) -> None:
     """Adds every pair of factors to its kernel and removes the pair, in place.
 
     Raises:
-      ValueError: a kernel is quantized; its steps are coarser than the factors.
+      ValueError: a kernel is quantized, and its steps are coarser than the factors; or encode and
+        denoise have factors of their own.
     """
+    separate = {*NAMES["encode"], *NAMES["denoise"]}
+    for path, linear in linears(model):
+        if separate & set(vars(linear)):
+            raise ValueError(f"{path}: {CANNOT_MERGE}")
     adapted = [(path, linear) for path, linear in linears(model) if linear.lora_a is not None]
     for path, linear in adapted:
         if isinstance(linear.kernel, QuantizedMatrix):

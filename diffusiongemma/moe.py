@@ -29,6 +29,8 @@ class ExpertLinear(nnx.Module):
       lora_a: [E, in_dim, r] float32 once lora.add_lora put it there; else None.
       lora_b: [E, r, out_dim] float32 once lora.add_lora put it there; else None.
       lora_scale: factor of x @ lora_a @ lora_b.
+
+    There are more attributes if each mode has LoRA factors of its own (lora.in_mode).
     """
 
     def __init__(

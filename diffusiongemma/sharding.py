@@ -126,7 +126,7 @@ def param_spec(path: str, ndim: int) -> PartitionSpec:
       ndim: its number of axes.
     """
     path = ".".join("N" if part.isdigit() else part for part in path.split("."))
-    if path.endswith((".lora_a", ".lora_b")):
+    if path.endswith(("lora_a", "lora_b")):
         return PartitionSpec(EXPERT) if ndim == 3 else PartitionSpec()
     if ndim == 1:
         return PartitionSpec()

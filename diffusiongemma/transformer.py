@@ -2,8 +2,8 @@
 
 encode() reads clean tokens causally and returns the cache with them. denoise() reads a noisy canvas
 behind a cache, and predict() does the same for the sampler, without whole logits. Both modes run
-the same layers; only the contexts (attention.py) and the layer scalars differ. Read on in
-attention.py.
+the same layers; only the contexts (attention.py) and the layer scalars differ, and LoRA factors if
+an adapter has two sets of them (lora.py). Read on in attention.py.
 """
 
 import functools
@@ -28,13 +28,12 @@ from diffusiongemma.attention import (
     init_cache,
 )
 from diffusiongemma.backend import Backend
-from diffusiongemma.config import LayerType, ModelConfig
+from diffusiongemma.config import LayerType, Mode, ModelConfig
 from diffusiongemma.head import DrawNoise, Prediction
 from diffusiongemma.layers import Embedder, GatedMLP, RMSNorm, rms_norm
+from diffusiongemma.lora import in_mode
 from diffusiongemma.moe import MoE
 from diffusiongemma.sharding import split_rows, state_sharding
-
-Mode = Literal["encode", "denoise"]
 
 
 class Block(nnx.Module):
@@ -156,12 +155,14 @@ class DiffusionGemma(nnx.Module):
 
     Attributes:
       remat: True makes gradients compute each layer's activations anew instead of keeping them.
+      separate_lora: whether some layers have LoRA factors for one mode alone (lora.py).
       backend: how predict() computes the head; None chooses by platform (backend.py).
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         self.config = config
         self.remat = False
+        self.separate_lora = False
         self.backend: Backend | None = None
         self.embedder = Embedder(config.vocab_size, config.width, rngs=rngs, dtype=dtype)
         self.layers = nnx.List(
@@ -299,6 +300,7 @@ class DiffusionGemma(nnx.Module):
             zip(self.config.layer_types, self.layers, strict=True)
         ):
             layer_cache = None if cache is None else cache.layers[i]
+            block = in_mode(block, mode) if self.separate_lora else block
             run = _remat(block, mode) if self.remat else functools.partial(block, mode=mode)
             x, layer_cache = run(split_rows(x), layer_cache, contexts[layer_type])
             kept.append(layer_cache)

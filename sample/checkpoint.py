@@ -13,8 +13,9 @@ from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import adapter as adapters
 from diffusiongemma.formats.adapter import Adapter
+from diffusiongemma.formats.companions import companion_files
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint
-from diffusiongemma.formats.load_save import COMPANIONS, load_opened
+from diffusiongemma.formats.load_save import load_opened
 from diffusiongemma.formats.weights import Sharding, Stored
 from diffusiongemma.transformer import DiffusionGemma
 from sample import generation_config
@@ -122,9 +123,8 @@ class Checkpoint:
 
     @functools.cached_property
     def companions(self) -> dict[str, Path]:
-        """Name -> file of what lies beside the weights: tokenizer, template, sampler defaults."""
-        files = {} if self.home is None else {name: self.home / name for name in COMPANIONS}
-        return {name: file for name, file in files.items() if file.is_file()}
+        """Name -> file of the small files beside the weights (formats/companions.py)."""
+        return {} if self.home is None else companion_files(self.home)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffusiongemma.formats.checks import warn
 from sample.step import SamplerConfig
 
 FILE = "generation_config.json"
@@ -26,26 +27,94 @@ CONSTANTS = {
     "stability_threshold": 1,  # steps for which the argmax canvas must not have changed
 }
 
-# Fields that do not concern denoising: bookkeeping, and settings of autoregressive decoding.
+# The other fields of transformers 5.23.0's GenerationConfig. First those that change no answer:
+# bookkeeping, caches and compilation, what is returned, and drafts of speculative decoding.
+# Denoising always draws, so do_sample is one of them.
 IGNORED = {
-    "_from_model_config",
+    "assistant_confidence_threshold",
+    "assistant_early_exit",
+    "assistant_ensemble_weight",
+    "assistant_lookbehind",
     "bos_token_id",
+    "cache_config",
     "cache_implementation",
+    "compile_config",
+    "continuous_batching_config",
+    "decoder_start_token_id",
+    "disable_compile",
     "do_sample",
+    "is_assistant",
+    "low_memory",
+    "max_cache_len",
+    "max_matching_ngram_size",
+    "num_assistant_tokens",
+    "num_assistant_tokens_schedule",
+    "output_attentions",
+    "output_hidden_states",
+    "output_logits",
+    "output_scores",
     "pad_token_id",
+    "prefill_chunk_size",
+    "prompt_lookup_num_tokens",
     "return_dict_in_generate",
-    "temperature",
-    "top_k",
-    "top_p",
+    "speculation_type",
+    "target_lookbehind",
     "transformers_version",
     "use_cache",
+    "use_mtp",
+}
+IGNORED_PREFIXES = ("_", "unsloth_")
+
+# Then settings of other ways to decode -> the values with which they change nothing. transformers
+# also writes its own defaults, and they count as unset: max_length 20 and top_k 50.
+NEUTRAL: dict[str, tuple] = {
+    "bad_words_ids": ([],),
+    "begin_suppress_tokens": ([],),
+    "constraints": ([],),
+    "diversity_penalty": (0,),
+    "dola_layers": (),
+    "early_stopping": (False,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": ([],),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1,),
+    "length_penalty": (1,),
+    "max_length": (20,),
+    "max_time": (),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "min_p": (0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beam_groups": (1,),
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "penalty_alpha": (0,),
+    "remove_invalid_values": (False,),
+    "renormalize_logits": (False,),
+    "repetition_penalty": (1,),
+    "sequence_bias": ([], {}),
+    "stop_strings": ([],),
+    "suppress_tokens": ([],),
+    "temperature": (1,),
+    "token_healing": (False,),
+    "top_h": (1,),
+    "top_k": (0, 50),
+    "top_p": (1,),
+    "typical_p": (1,),
+    "watermarking_config": (),
 }
 
 
 def sampler_defaults(folder: str | Path) -> dict[str, Any]:
     """The fields of SamplerConfig that a folder's generation_config.json sets.
 
-    `SamplerConfig(**(sampler_defaults(folder) | flags))` lets flags win over the folder.
+    `SamplerConfig(**(sampler_defaults(folder) | flags))` lets flags win over the folder. Settings
+    of other ways to decode are named on stderr, once, unless they change nothing.
 
     Returns:
       field name -> value, all within range; empty if there is no such file.
@@ -64,9 +133,9 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"{file}: expected an object")
     problems: list[str] = []
-    fields = {}
+    fields, unused = {}, []
     for name, value in given.items():
-        if value is None or name in IGNORED:
+        if value is None or name in IGNORED or name.startswith(IGNORED_PREFIXES):
             continue
         if name in NUMBERS:
             ours, kind = NUMBERS[name]
@@ -79,6 +148,8 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
             fields["stop_ids"] = tuple(_number(name, i, int, problems) for i in ids)
         elif name == "sampler_config":
             fields |= _entropy_bound(value, problems)
+        elif name in NEUTRAL:
+            unused += [] if value in NEUTRAL[name] else [f"{name} {value}"]
         else:
             problems.append(f"{name}: unknown field")
     if not problems:
@@ -88,6 +159,8 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
             problems.append(str(error))
     if problems:
         raise ValueError(f"{file}: {'; '.join(problems)}")
+    if unused:
+        warn(f"{file}: has no effect here: {', '.join(unused)}; flags say how to answer")
     return fields
 
 

@@ -4,9 +4,10 @@
     python -m scripts.convert --from=DIR --to=small --format=orbax --quantize=int4
 
 The format of --from is recognised by what is in the folder (docs/FORMATS.md). LoRA factors are
-merged into their base, or written alone with --format=peft. The tokenizer, the chat template and
-generation_config.json are copied. --to must be a new or an empty folder; it appears whole or not at
-all.
+merged into their base, or written alone with --format=peft. The small files beside the weights are
+copied: the tokenizer, the chat template, processors, the licence and the like. From hf to hf the
+vision tower goes along, unchanged. --to must be a new or an empty folder; it appears whole or not
+at all.
 """
 
 import sys
@@ -50,6 +51,11 @@ def define_flags() -> flags.FlagValues:
         "path of a config.json.",
     )
     text("base", "Base of LoRA factors. The default is the folder that the factors name.")
+    text(
+        "vision",
+        "For hf: a folder in this format whose vision tower and config.json the result gets. The "
+        "default is the source, or the base of LoRA factors.",
+    )
     flags.DEFINE_integer(
         "shard_bytes",
         SHARD_BYTES,
@@ -85,6 +91,7 @@ def main(argv: list[str]) -> int:
             flat=values.flat,
             base=values.base,
             quantize=values.quantize,
+            vision=values.vision,
         )
         print(f"wrote {target}")
 

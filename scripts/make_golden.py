@@ -22,12 +22,14 @@ begin with "p<P>_":
 
 tests/golden/peft_six/ is an adapter for hf_six as PEFT saves it, with the outputs for one prompt.
 Layers 4 and 5 lack the factors of one of the experts' two stacks, because PEFT's names depend on
-that.
+that. The factors of encoder and decoder are equal. tests/golden/peft_apart/ is another one, whose
+factors are not: some maps have two pairs, and some have a pair in one of the two parts only.
 
 Every weight that starts as ones (norms, scalars, scales) is random here, and the encoder's layer
 scalars differ from the decoder's. With ones, a parity test would prove little.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,21 @@ STACKS = [
     for part in PARTS
     for stack, layers in (("gate_up_proj", (0, 1, 2, 3, 4)), ("down_proj", (0, 1, 2, 3, 5)))
     for n in layers
+]
+# Names as trl and unsloth give them: the ends of modules' names.
+APART_MAPS = [
+    "layers.0.self_attn.q_proj",
+    "layers.5.self_attn.o_proj",
+    "router.proj",
+    "model.decoder.layers.1.mlp.gate_proj",
+    "model.encoder.language_model.layers.2.self_attn.v_proj",
+    "self_conditioning.up_proj",
+]
+APART_STACKS = [
+    "layers.3.experts.gate_up_proj",
+    "layers.3.experts.down_proj",
+    "decoder.layers.4.experts.gate_up_proj",
+    "language_model.layers.4.experts.down_proj",
 ]
 
 # Text config and canvas length. The second has other ratios between its sizes, and RoPE thetas that
@@ -238,29 +255,42 @@ def run(
     }
 
 
-def save_adapter(folder: Path, model: DiffusionGemmaForBlockDiffusion, base: str) -> None:
+def save_adapter(
+    folder: Path,
+    model: DiffusionGemmaForBlockDiffusion,
+    base: str,
+    modules: str | list[str],
+    parameters: list[str],
+    apart: bool = False,
+) -> None:
     """Saves random LoRA factors, and what the model computes with them.
-
-    The factors of encoder and decoder are equal.
 
     Args:
       folder: a new folder.
       model: gets the factors, in place.
       base: path of the model's checkpoint, for the adapter's config.
+      modules: the linear maps that get factors, as PEFT takes them.
+      parameters: the stacks of experts that get factors, as PEFT takes them.
+      apart: whether encoder and decoder have factors of their own; else they are equal.
     """
     # The scale alpha / r is 1.5, which is neither alpha nor one.
-    config = LoraConfig(r=2, lora_alpha=3, target_modules=LINEAR_MAPS, target_parameters=STACKS)
+    config = LoraConfig(r=2, lora_alpha=3, target_modules=modules, target_parameters=parameters)
     model.name_or_path = base
     adapted = get_peft_model(model, config).eval()
     rng = torch.Generator().manual_seed(0)
     factors = {name: p for name, p in adapted.named_parameters() if ".lora_" in name}
     for name, factor in sorted(factors.items()):
-        if PARTS[1] not in name:
+        if apart or PARTS[1] not in name:
             factor.data.copy_(0.2 * torch.randn(factor.shape, generator=rng))
-            factors[name.replace(*PARTS)].data.copy_(factor.data)
+            if not apart:
+                factors[name.replace(*PARTS)].data.copy_(factor.data)
     adapted.save_pretrained(folder)
     (folder / "adapter_model.safetensors").chmod(0o644)
     (folder / "README.md").unlink()  # PEFT's template of a model card
+    about = json.loads((folder / "adapter_config.json").read_text())
+    if isinstance(modules, list):
+        about["target_modules"].sort()  # PEFT writes a set, in another order every time
+    (folder / "adapter_config.json").write_text(json.dumps(about, indent=2))
     outputs = run(adapted.base_model.model, PROMPTS[0], seed=PROMPTS[0])
     np.savez(folder / "outputs.npz", **outputs)
     print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes")
@@ -279,8 +309,12 @@ def main() -> None:
         np.savez(folder / "outputs.npz", **outputs)
         spread = {k: round(float(np.abs(v).max()), 2) for k, v in outputs.items() if v.ndim > 2}
         print(folder.name, sum(f.stat().st_size for f in folder.iterdir()), "bytes", spread)
-    model = build(*MODELS["six"], SEEDS["six"])
-    save_adapter(GOLDEN / "peft_six", model, base="../hf_six")
+    for name, *options in (
+        ("peft_six", LINEAR_MAPS, STACKS),
+        ("peft_apart", APART_MAPS, APART_STACKS, True),
+    ):
+        model = build(*MODELS["six"], SEEDS["six"])
+        save_adapter(GOLDEN / name, model, "../hf_six", *options)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from data.pipeline import Packer, make_dataset
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
+from diffusiongemma.formats.adapter import Adapter
 from diffusiongemma.formats.atomic_folder import write_file
 from diffusiongemma.formats.detect import open_checkpoint
 from diffusiongemma.formats.load_save import convert_checkpoint
@@ -23,7 +24,7 @@ from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
 from sample.checkpoint import Checkpoint
 from train.checkpointer import Checkpointer
-from train.config import ConfigError, RunConfig, differences
+from train.config import ConfigError, LoraConfig, RunConfig, differences
 from train.optimizer import make_optimizer
 from train.run_log import RunLog
 from train.step import has_lora, init_state, make_train_step
@@ -34,9 +35,10 @@ def train(config: RunConfig, workdir: Path) -> Path:
     """Trains a run to its end. It begins where the last checkpoint in the workdir stopped, if any.
 
     While it trains, the run writes config.json, checkpoints/, metrics.jsonl and tb/ to its workdir.
-    At the end it writes:
-      model/: the trained model in the released layout, with LoRA factors merged in. A run from
-        quantized weights has no model/, because factors cannot be merged into such weights.
+    A run that begins with an adapter trains the adapter's factors. At the end it writes:
+      model/: the trained model in the released layout, with LoRA factors merged in. A run has no
+        model/ if its factors cannot be merged: the weights are quantized, or the factors are not
+        the same for encode and denoise.
       adapter/: the LoRA factors alone, if the run trained factors beside a checkpoint.
     The tokenizer and the chat template are copied from the folder of config.init, if it has them.
     They lie beside the weights with the sampler's settings.
@@ -149,13 +151,10 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
     """
     dtype = jnp.dtype(config.dtype)
     if config.init:
+        if start.adapter is not None:
+            check_lora(config, start.adapter)
         model = start.load(dtype=dtype, sharding=param_sharding(mesh))
-        if has_lora(model):
-            raise ConfigError(
-                f"init: {config.init} has LoRA factors beside its base: merge them first, with "
-                "python -m scripts.convert"
-            )
-        if quantized_precision(model) and not config.lora.rank:
+        if quantized_precision(model) and not config.lora.rank and not has_lora(model):
             raise ConfigError(
                 f"init: {config.init} is quantized, so its weights cannot be trained: train LoRA "
                 "factors beside them, for example with --config.lora.rank=8"
@@ -167,8 +166,25 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
     return prepare(model, config)
 
 
+def check_lora(config: RunConfig, adapter: Adapter) -> None:
+    """Checks that a run does not ask for other LoRA factors than those of its adapter.
+
+    Raises:
+      ConfigError: it asks for other ones.
+    """
+    given = LoraConfig(adapter.rank, adapter.alpha)
+    if config.lora.rank and config.lora != given:
+        raise ConfigError(
+            f"init: {config.init} has LoRA factors of rank {given.rank} and alpha {given.alpha:g}, "
+            "which the run trains, and config.lora asks for others: set lora.rank to 0, or merge "
+            "the factors first, with python -m scripts.convert"
+        )
+
+
 def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
     """Prepares a model for the run, in place: its canvas size, remat, and LoRA factors if wanted.
+
+    A model that has factors keeps them.
 
     Returns:
       the same model.
@@ -186,7 +202,7 @@ def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
         )
     model.config = dataclasses.replace(model.config, canvas_size=config.loss.canvas_size)
     model.remat = config.remat
-    if config.lora.rank:
+    if config.lora.rank and not has_lora(model):
         add_lora(
             model,
             config.lora.rank,
@@ -199,13 +215,17 @@ def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
 
 def describe(config: RunConfig, model: ModelConfig, start: Checkpoint) -> dict[str, Any]:
     """Describes how to build the model again. Each checkpoint holds this description."""
-    adapts = config.lora.rank > 0 and config.init != ""
+    init, lora = config.init, dataclasses.asdict(config.lora)
+    adapter = start.adapter if init else None
+    if adapter is not None:
+        init, factors = str(adapter.base), sorted(adapter.weights.dtypes)
+        lora |= {"rank": adapter.rank, "alpha": adapter.alpha, "factors": factors}
     return {
         "config": dataclasses.asdict(model),
         "dtype": config.dtype,
-        "init": config.init,
-        "lora": dataclasses.asdict(config.lora),
-        "base_fingerprint": start.fingerprint if adapts else "",
+        "init": init,
+        "lora": lora,
+        "base_fingerprint": start.fingerprint if init and lora["rank"] else "",
     }
 
 
@@ -216,15 +236,15 @@ def export(config: RunConfig, workdir: Path, start: Checkpoint, model: Diffusion
       config: the run.
       workdir: the run's folder.
       start: the checkpoint that the run started from.
-      model: the trained model. LoRA factors are merged into it.
+      model: the trained model. LoRA factors are merged into it if they can be.
 
     Returns:
       the path of model/, or of adapter/ if there is no model/.
     """
     adapter = workdir / "adapter"
-    if config.lora.rank and config.init and not adapter.exists():
+    if config.init and has_lora(model) and not adapter.exists():
         convert_checkpoint(workdir, adapter, "peft")
-    if quantized_precision(model):
+    if quantized_precision(model) or model.separate_lora:
         return adapter
     merge_lora(model)
     save_checkpoint(model, workdir / "model")

@@ -18,7 +18,7 @@ from flax import nnx
 
 from diffusiongemma.formats.checks import CheckpointError, is_finite, raise_faults
 from diffusiongemma.formats.weights import Sharding, Stored, Weights, place
-from diffusiongemma.lora import linears, merged
+from diffusiongemma.lora import CANNOT_MERGE, NAMES, linears, merged
 from diffusiongemma.transformer import DiffusionGemma
 
 
@@ -27,8 +27,9 @@ class Adapter:
     """The LoRA factors of one checkpoint.
 
     Attributes:
-      weights: the factors, with paths like "layers.3.attention.q.lora_a". Its config is the base's,
-        but with the size of the canvas that the factors were trained on.
+      weights: the factors, with paths like "layers.3.attention.q.lora_a", or ".encode_lora_a" for
+        the factors of one mode alone. Its config is the base's, but with the size of the canvas
+        that the factors were trained on.
       rank: the rank r of the factors.
       alpha: the factors' product is scaled by alpha / rank.
       base: folder of the base.
@@ -43,6 +44,12 @@ class Adapter:
     fingerprint: str = ""
     dtype: np.dtype | None = None
 
+    @property
+    def separate(self) -> bool:
+        """Whether there are factors for one mode alone."""
+        own = (*NAMES["encode"], *NAMES["denoise"])
+        return any(path.endswith(own) for path in self.weights.dtypes)
+
     def attach(self, model: DiffusionGemma, sharding: Sharding | None = None) -> None:
         """Puts the factors, in float32, beside the weights of the base's model, in place.
 
@@ -54,21 +61,27 @@ class Adapter:
           CheckpointError: factors have an inf or a nan. It names them.
         """
         model.config = self.weights.config
+        model.separate_lora = self.separate
         for path, linear in linears(model):
-            if f"{path}.lora_a" in self.weights.dtypes:
-                for name in ("lora_a", "lora_b"):
+            for name in (name for pair in NAMES.values() for name in pair):
+                if f"{path}.{name}" in self.weights.dtypes:
                     value = self._factor(f"{path}.{name}")
                     value = place(value, f"{path}.{name}", sharding)
                     setattr(linear, name, nnx.LoRAParam(value))
-                linear.lora_scale = self.alpha / self.rank
+                    linear.lora_scale = self.alpha / self.rank
         raise_faults(self.weights.source, {"inf or nan": self.weights.broken})
 
     def merge(self, base: Weights) -> Weights:
         """The weights of the base with the factors merged in. Each is merged when it is read.
 
         Raises:
-          CheckpointError: the base is quantized.
+          CheckpointError: the base is quantized, or there are factors for one mode alone.
         """
+        if self.separate:
+            raise CheckpointError(
+                f"{self.weights.source}: {CANNOT_MERGE}: keep the adapter beside its base, and "
+                "load it as it is, or export it with --format=peft"
+            )
         if base.quantized:
             raise CheckpointError(
                 f"{base.source}: its weights are quantized, so LoRA factors cannot be merged into "

@@ -3,6 +3,8 @@
 Faults are gathered first, by their kind, and raised together as one CheckpointError.
 """
 
+import functools
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -40,6 +42,12 @@ def raise_faults(where: Path | str, faults: Mapping[str, list[str]]) -> None:
             lines.append(f"{kind} ({len(names)}): {', '.join(names[:LISTED])}{more}")
     if lines:
         raise CheckpointError("\n  ".join([f"{where}:", *lines]))
+
+
+@functools.cache
+def warn(text: str) -> None:
+    """Says on stderr, once, that something in a checkpoint has no effect here."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def tensor_faults(

@@ -22,12 +22,28 @@ def read_config(file: Path) -> ModelConfig:
     Raises:
       CheckpointError: the file is not there, or describes another kind of model.
     """
+    return parse_config(file, read_content(file))
+
+
+def read_content(file: Path) -> dict[str, Any]:
+    """The JSON object in a config.json. CheckpointError if the file is not there, or broken."""
     if not file.exists():
         raise CheckpointError(f"{file.parent}: no {file.name}")
+    return read_json(file)
+
+
+def parse_config(file: Path, content: dict[str, Any]) -> ModelConfig:
+    """The model that the content of a config.json describes.
+
+    Args:
+      file: the config.json, for messages.
+      content: what is in it.
+
+    Raises:
+      CheckpointError: it describes another kind of model.
+    """
     try:
-        return config_from_hf(read_json(file))
-    except CheckpointError:
-        raise
+        return config_from_hf(content)
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -64,8 +80,12 @@ def config_text(weights: Weights, dtypes: Mapping[str, np.dtype]) -> str:
         config = config_to_hf(weights.config)
     except ValueError as error:
         raise CheckpointError(f"{weights.source}: {error}") from None
-    widest = max(dtypes.values(), key=lambda dtype: dtype.itemsize)
-    return json_text(config | {"dtype": widest.name})
+    return json_text(config | {"dtype": widest(dtypes)})
+
+
+def widest(dtypes: Mapping[str, np.dtype]) -> str:
+    """The name of the widest dtype."""
+    return max(dtypes.values(), key=lambda dtype: dtype.itemsize).name
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from diffusiongemma.formats import google, hf, orbax, peft
 from diffusiongemma.formats.adapter import Adapter
 from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.config_file import find_config
+from diffusiongemma.formats.foreign import refuse_gguf
 from diffusiongemma.formats.format import Format, FormatName, StoredFactors
 from diffusiongemma.formats.weights import Stored
 
@@ -60,6 +61,9 @@ def recognise(folder: Path) -> Format | None:
     Raises:
       CheckpointError: there is no such folder.
     """
+    if folder.is_file():
+        refuse_gguf(folder)
+        raise CheckpointError(f"{folder}: is a file: name the folder of the checkpoint")
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
     return next((format for format in FORMATS if format.recognises(folder)), None)
@@ -123,6 +127,7 @@ def _recognised(folder: Path) -> Format:
     format = recognise(folder)
     if format is not None:
         return format
+    refuse_gguf(folder)
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise CheckpointError(

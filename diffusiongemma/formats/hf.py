@@ -1,23 +1,37 @@
 """The "hf" format: the released layout, config.json and *.safetensors.
 
-Only the text model is read: the tensors of the vision tower are skipped, and a checkpoint written
-here has none.
+Only the text model is read. Conversion from this format to itself carries the tensors of the vision
+tower along, and the fields of config.json that say nothing about the text model.
 """
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from diffusiongemma.formats import foreign, tied
 from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.config_file import (
     CONFIG,
     config_text,
     json_text,
-    read_config,
+    parse_config,
+    read_content,
     read_json,
+    widest,
 )
 from diffusiongemma.formats.format import Format, WriteOptions
-from diffusiongemma.formats.safetensors_file import open_safetensors, write_safetensors
+from diffusiongemma.formats.safetensors_file import (
+    new_tensor,
+    open_safetensors,
+    read_headers,
+    write_safetensors,
+)
 from diffusiongemma.formats.tensor_tables import HF, HF_SKIPPED_PREFIXES, file_tensors
+from diffusiongemma.formats.untouched import RawTensor, Untouched
 from diffusiongemma.formats.weights import Stored, Weights, layout
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -32,32 +46,54 @@ def is_hf(folder: Path) -> bool:
 def open_hf(folder: Path) -> Stored:
     """Opens the checkpoint in a folder: reads and checks its headers.
 
+    Tensors may be stored more than once if they are tied (tied.py).
+
     Raises:
       CheckpointError: everything that is missing, superfluous, misshapen, of an unknown dtype or
-        cut short, together.
+        cut short, together. Or the weights are of another tool that is recognised (foreign.py).
     """
     files = _tensor_files(folder)
-    config = read_config(folder / CONFIG)
-    return open_safetensors(folder, files, config, file_tensors(config, HF), HF_SKIPPED_PREFIXES)
+    content = read_content(folder / CONFIG)
+    foreign.refuse_config(folder, content)
+    config = parse_config(folder / CONFIG, content)
+    headers = read_headers(folder, files)
+    vision = [h for h in headers.tensors if h.name.startswith(HF_SKIPPED_PREFIXES)]
+    text = [h for h in headers.tensors if not h.name.startswith(HF_SKIPPED_PREFIXES)]
+    tensors = file_tensors(config, HF)
+    copies = tied.known_copies(tensors)
+    if content.get("tie_word_embeddings") is False:
+        tied.check_all_copies(folder, (h.name for h in text), copies)
+    text = tied.renamed(text, copies)
+    copies = {h.name: copies[h.name] for h in text if h.name in copies}
+    expected = tensors | {copy: tensors[name] for copy, name in copies.items()}
+    try:
+        stored = open_safetensors(folder, headers._replace(tensors=text), config, expected)
+    except CheckpointError:
+        foreign.refuse_headers(folder, headers)
+        raise
+    untouched = Untouched(content, {h.name: h.raw(folder) for h in vision})
+    return dataclasses.replace(tied.with_checked_copies(stored, copies), untouched=untouched)
 
 
 def write_hf(folder: Path, weights: Weights, options: WriteOptions) -> None:
     """Writes config.json and the weights, with an index if they take several files.
 
-    transformers 5.23.0 loads the folder too.
+    transformers 5.23.0 loads the folder too. What goes along untouched is written unchanged.
 
     Raises:
       CheckpointError: the format has no place for some weights, or cannot describe the model.
     """
-    tensors = file_tensors(weights.config, HF)
-    dtypes = layout(weights, tensors)
-    shards = shard_files(weights, options.shard_bytes)
-    config = config_text(weights, dtypes)
+    dtypes = layout(weights, file_tensors(weights.config, HF))
+    if weights.untouched is None:
+        config = config_text(weights, dtypes)
+    else:
+        config = json_text(_kept_config(weights, dtypes))
+    tensors, shards = _new_tensors(weights), shard_files(weights, options.shard_bytes)
     for file, names in shards.items():
-        write_safetensors(folder / file, {name: tensors[name] for name in names}, dtypes, weights)
+        write_safetensors(folder / file, {name: tensors[name] for name in names})
     if len(shards) > 1:
         owner = {name: file for file, names in shards.items() for name in names}
-        size = sum(math.prod(tensors[name].shape) * dtypes[name].itemsize for name in owner)
+        size = sum(tensor.nbytes for tensor in tensors.values())
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(owner.items()))}
         (folder / INDEX).write_text(json_text(index))
     (folder / CONFIG).write_text(config)
@@ -70,13 +106,16 @@ def shard_files(weights: Weights, shard_bytes: int) -> dict[str, list[str]]:
     """
     if shard_bytes < 1:
         raise CheckpointError(f"shard_bytes {shard_bytes}: a file must hold at least one byte")
-    tensors = file_tensors(weights.config, HF)
-    dtypes = layout(weights, tensors)
+    tensors = _new_tensors(weights)
     shards: list[list[str]] = [[]]
     used = 0
+
+    def width(tensor: RawTensor) -> int:
+        return tensor.nbytes // max(math.prod(tensor.shape), 1)
+
     # Wide dtypes come first, so that every tensor is aligned to its own size.
-    for name in sorted(tensors, key=lambda name: (-dtypes[name].itemsize, name)):
-        size = math.prod(tensors[name].shape) * dtypes[name].itemsize
+    for name in sorted(tensors, key=lambda name: (-width(tensors[name]), name)):
+        size = tensors[name].nbytes
         if shards[-1] and used + size > shard_bytes:
             shards.append([])
             used = 0
@@ -85,6 +124,39 @@ def shard_files(weights: Weights, shard_bytes: int) -> dict[str, list[str]]:
     if len(shards) == 1:
         return {WEIGHTS: shards[0]}
     return {SHARD.format(i, len(shards)): names for i, names in enumerate(shards, 1)}
+
+
+def _new_tensors(weights: Weights) -> dict[str, RawTensor]:
+    """Name -> tensor, for all that is written: the text model, and what goes along untouched."""
+    tensors = file_tensors(weights.config, HF)
+    dtypes = layout(weights, tensors)
+    made = {name: new_tensor(tensor, dtypes[name], weights) for name, tensor in tensors.items()}
+    return made | (dict(weights.untouched.tensors) if weights.untouched else {})
+
+
+def _kept_config(weights: Weights, dtypes: Mapping[str, np.dtype]) -> dict[str, Any]:
+    """The config.json that the weights came with, made true for what is written.
+
+    Args:
+      weights: the weights.
+      dtypes: name of each tensor of the text model -> its dtype. The config names the same dtype as
+        before if a tensor has it, and else the widest of them.
+    """
+    config = dict(weights.untouched.config)
+    before = config.get("dtype", config.get("torch_dtype"))
+    dtype = before if before in {d.name for d in dtypes.values()} else widest(dtypes)
+    text = dict(config["text_config"])
+    for part in (config, text):
+        part.pop("torch_dtype", None)
+    if "dtype" in text:
+        text["dtype"] = dtype
+    # Tied tensors are stored once now, even if they were stored more than once.
+    return config | {
+        "canvas_length": weights.config.canvas_size,
+        "dtype": dtype,
+        "text_config": text,
+        "tie_word_embeddings": True,
+    }
 
 
 def _in_the_way(folder: Path, weights: Weights, options: WriteOptions) -> list[str]:
@@ -112,5 +184,6 @@ FORMAT = Format(
     recognises=is_hf,
     open=lambda folder, config: open_hf(folder),
     write=write_hf,
+    holds_vision=True,
     in_the_way=_in_the_way,
 )

@@ -4,101 +4,20 @@ from collections.abc import Collection
 from typing import Any
 
 from diffusiongemma.config import LayerType, ModelConfig
-
-# Name of a field in text_config -> name of the field in ModelConfig.
-TEXT_FIELDS = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "width",
-    "num_attention_heads": "num_heads",
-    "num_key_value_heads": "num_kv_heads",
-    "head_dim": "head_dim",
-    "sliding_window": "window",
-    "intermediate_size": "mlp_dim",
-    "num_experts": "num_experts",
-    "top_k_experts": "top_k",
-    "moe_intermediate_size": "expert_dim",
-    "max_position_embeddings": "max_length",
-    "final_logit_softcapping": "softcap",
-    "rms_norm_eps": "norm_eps",
-    "pad_token_id": "pad_id",
-    "bos_token_id": "bos_id",
-}
-# Fields of TEXT_FIELDS that may be absent: ModelConfig has a default for them.
-MAY_BE_ABSENT = {"final_logit_softcapping", "rms_norm_eps", "pad_token_id", "bos_token_id"}
-# Fields of TEXT_FIELDS that are floats; the others are integers.
-FLOATS = {"final_logit_softcapping", "rms_norm_eps"}
-
-LAYER_TYPES: dict[str, LayerType] = {"sliding_attention": "sliding", "full_attention": "full"}
-
-# Fields that are read one by one in the functions below.
-TEXT_SPECIAL = {
-    "num_hidden_layers",
-    "layer_types",
-    "global_head_dim",
-    "num_global_key_value_heads",
-    "per_layer_config",
-    "rope_parameters",
-    "eos_token_id",
-}
-TOP_SPECIAL = {"text_config", "canvas_length", "eos_token_id"}
-
-# Fields that must be absent or have one of these values, because this network has no other form.
-TEXT_CONSTANTS: dict[str, tuple] = {
-    "model_type": ("diffusion_gemma_text",),
-    "hidden_activation": ("gelu_pytorch_tanh",),
-    "attention_bias": (False,),
-    "attention_dropout": (0, None),
-    "tie_word_embeddings": (True,),
-    "use_bidirectional_attention": ("vision", None),  # "vision" applies to images only
-    "attention_k_eq_v": (True,),
-    "enable_moe_block": (True,),
-    "hidden_size_per_layer_input": (0, None),
-    "num_kv_shared_layers": (0, None),
-    "use_double_wide_mlp": (False,),
-}
-TOP_CONSTANTS: dict[str, tuple] = {
-    "model_type": ("diffusion_gemma",),
-    "tie_word_embeddings": (True,),
-}
-
-# Fields that say nothing about the text network.
-TEXT_IGNORED = {
-    "architectures",
-    "dtype",
-    "initializer_range",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-    "vocab_size_per_layer_input",
-}
-TOP_IGNORED = {
-    "architectures",
-    "audio_token_id",
-    "boi_token_id",
-    "bos_token_id",
-    "dtype",
-    "eoi_token_id",
-    "generation_config",
-    "image_token_id",
-    "initializer_range",
-    "pad_token_id",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-    "video_token_id",
-    "vision_config",
-    "vision_soft_tokens_per_image",
-}
-
-# The constants that transformers 5.23.0 knows: only these are written.
-WRITTEN_CONSTANTS = {
-    "model_type",
-    "hidden_activation",
-    "attention_bias",
-    "attention_dropout",
-    "tie_word_embeddings",
-    "use_bidirectional_attention",
-}
+from diffusiongemma.formats.hf_config_fields import (
+    FLOATS,
+    LAYER_TYPES,
+    MAY_BE_ABSENT,
+    TEXT_CONSTANTS,
+    TEXT_FIELDS,
+    TEXT_IGNORED,
+    TEXT_SPECIAL,
+    TOP_CONSTANTS,
+    TOP_IGNORED,
+    TOP_SPECIAL,
+    WRITTEN_CONSTANTS,
+    is_ignored,
+)
 
 # The config of a vision tower without layers: transformers needs one in every config.
 NO_VISION = {
@@ -199,15 +118,18 @@ def _check_known(
     prefix: str,
     read: Collection[str],
     constants: dict[str, tuple],
-    ignored: Collection[str],
+    ignored: set[str],
     problems: list[str],
 ) -> None:
-    """Adds to `problems` each given field that is unknown, or a constant of another value."""
+    """Adds to `problems` each given field that is unknown, or a constant of another value.
+
+    A field that is null counts as absent.
+    """
     for name, value in given.items():
         if name in constants:
             if value not in constants[name]:
                 problems.append(f"{prefix}{name}: {value!r} is not supported")
-        elif name not in read and name not in ignored:
+        elif name not in read and value is not None and not is_ignored(name, ignored):
             problems.append(f"{prefix}{name}: unknown field")
 
 

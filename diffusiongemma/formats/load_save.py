@@ -3,6 +3,7 @@
 The formats are listed in detect.FORMATS; docs/FORMATS.md describes each of them.
 """
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.adapter import Adapter, fingerprint
 from diffusiongemma.formats.atomic_folder import staged
 from diffusiongemma.formats.checks import CheckpointError, known_dtype, raise_faults
+from diffusiongemma.formats.companions import companion_files
 from diffusiongemma.formats.detect import (
     format_named,
     open_checkpoint,
@@ -35,14 +37,6 @@ from diffusiongemma.formats.weights import (
 )
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.transformer import DiffusionGemma
-
-# Files of the released folder that belong to the model and go where its weights go.
-COMPANIONS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
 
 
 def load_checkpoint(
@@ -134,11 +128,13 @@ def convert_checkpoint(
     flat: bool = False,
     base: str | os.PathLike | None = None,
     quantize: Precision | None = None,
+    vision: str | os.PathLike | None = None,
 ) -> None:
     """Writes a checkpoint in another format, tensor by tensor: the model is never whole in memory.
 
-    The files COMPANIONS of the source are copied. LoRA factors are merged into their base, and the
-    base's COMPANIONS are copied too; "peft" writes the factors alone.
+    The source's small files are copied (companions.py). LoRA factors are merged into their base,
+    and the base's small files are copied too; "peft" writes the factors alone. From "hf" to "hf"
+    the vision tower goes along, unchanged.
 
     Args:
       source: as load_checkpoint's path.
@@ -152,15 +148,20 @@ def convert_checkpoint(
       quantize: for "orbax": quantizes the matrices. "int8" has all of them in int8, "int4" has the
         experts in int4 and the others in int8 (quantized_model.py). None: a quantized source stays
         quantized, and another one stays as it is.
+      vision: for "hf": a folder in this format whose vision tower and config.json the result gets.
+        None: those of the source, or of the base of LoRA factors, if they have any.
 
     Raises:
       CheckpointError: as load_checkpoint and save_checkpoint; "peft" is asked for and there are no
-        factors; or weights are to be quantized that are quantized already, or have factors.
+        factors; weights are to be quantized that are quantized already, or have factors; or the
+        folder for `vision` has no vision tower, or has another text model.
     """
     folder, target = Path(source), Path(target)
     chosen = format_named(format, written_formats())
     if quantize is not None:
         _check_quantize(quantize, chosen)
+    if vision is not None and not chosen.holds_vision:
+        raise CheckpointError(f"vision: the format {format} holds no vision tower: leave it out")
     with staged(target) as temporary:
         stored, adapter = open_checkpoint(folder, config, base)
         if chosen.write_factors is not None:
@@ -177,6 +178,8 @@ def convert_checkpoint(
             weights = _whole_weights(folder, stored, adapter, dtype, quantize)
             homes = [folder] if adapter is None else [adapter.base, folder]
             _check_quantized(weights, chosen)
+            if vision is not None:
+                weights = _with_vision(weights, Path(vision))
             chosen.write(temporary, weights, WriteOptions(shard_bytes, flat))
         raise_faults(folder, {"inf or nan": weights.broken})
         _copy_companions(homes, temporary)
@@ -204,11 +207,30 @@ def _whole_weights(
     return quantized_weights(weights, quantize, fingerprint(stored))
 
 
+def _with_vision(weights: Weights, folder: Path) -> Weights:
+    """Weights that get the vision tower and the config.json of a folder in the "hf" format."""
+    stored, _ = open_checkpoint(folder)
+    if stored.untouched is None or not stored.untouched.tensors:
+        raise CheckpointError(f"{folder}: has no vision tower: name the released folder (--vision)")
+    canvas = weights.config.canvas_size
+    if dataclasses.replace(stored.config, canvas_size=canvas) != weights.config:
+        raise CheckpointError(
+            f"{folder}: its text model is not that of {weights.source}: name the folder that the "
+            "training began with (--vision)"
+        )
+    return dataclasses.replace(weights, untouched=stored.untouched)
+
+
 def _copy_companions(folders: Iterable[Path], target: Path) -> None:
-    """Copies the COMPANIONS that the folders have. Those of a later folder replace earlier ones."""
-    for file in (folder / name for folder in folders for name in COMPANIONS):
-        if file.is_file():
-            shutil.copyfile(file, target / file.name)
+    """Copies the small files of the folders. Those of a later folder replace earlier ones.
+
+    None of them replaces a file that is there already.
+    """
+    written = {file.name for file in target.iterdir()}
+    for folder in folders:
+        for name, file in companion_files(folder).items():
+            if name not in written:
+                shutil.copyfile(file, target / name)
 
 
 def _check_quantize(precision: Precision, format: Format) -> None:

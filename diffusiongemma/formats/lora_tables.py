@@ -1,31 +1,42 @@
 """Names and axes of LoRA factors in checkpoints, as tables (see tensor_tables.py).
 
-A kernel [.., in, out] has two factors beside it: lora_a [.., in, r] and lora_b [.., r, out].
+A kernel [.., in, out] has two factors beside it: lora_a [.., in, r] and lora_b [.., r, out]. In a
+layer, each mode may have a pair of its own (diffusiongemma/lora.py).
 """
 
-from diffusiongemma.config import ModelConfig
+from diffusiongemma.config import Mode, ModelConfig
 from diffusiongemma.formats.tensor_tables import HF, OWN, FileTensor, TableRow, file_tensors
+from diffusiongemma.lora import NAMES
 from diffusiongemma.parameters import OURS, split_axes
 
 KERNEL = ".kernel"
 
 
-def _factors(kernel: str, axes: str) -> dict[str, str]:
-    """path -> axes of the two factors beside a kernel."""
-    *experts, inputs, outputs = split_axes(axes)
-    stem = kernel.removesuffix(KERNEL)
-    return {
-        f"{stem}.lora_a": " ".join([*experts, inputs, "r"]),
-        f"{stem}.lora_b": " ".join([*experts, "r", outputs]),
-    }
+def modes_of(path: str) -> list[Mode | None]:
+    """The modes that a linear map may have factors for. None stands for both in one pair."""
+    return list(NAMES) if path.startswith("layers.") else [None]
+
+
+def pair_paths(map_path: str, mode: Mode | None) -> list[str]:
+    """The paths of the two factors that a linear map has for a mode."""
+    return [f"{map_path}.{name}" for name in NAMES[mode]]
+
+
+def _factors(kernel: str, mode: Mode | None) -> dict[str, str]:
+    """path -> axes of the two factors beside a kernel of OURS."""
+    *experts, inputs, outputs = split_axes(OURS[kernel])
+    axes = [*experts, inputs, "r"], [*experts, "r", outputs]
+    paths = pair_paths(kernel.removesuffix(KERNEL), mode)
+    return {path: " ".join(own) for path, own in zip(paths, axes, strict=True)}
 
 
 # Path of a factor -> its axes.
 FACTORS = {
     path: axes
-    for kernel, kernel_axes in OURS.items()
+    for kernel in OURS
     if kernel.endswith(KERNEL)
-    for path, axes in _factors(kernel, kernel_axes).items()
+    for mode in modes_of(kernel)
+    for path, axes in _factors(kernel, mode).items()
 }
 
 # The checkpoint of a training run has one tensor for each factor, in the factor's own layout.
@@ -33,7 +44,8 @@ RUN = tuple(
     TableRow(path, FACTORS[path], (path,), row.only)
     for row in OWN
     if row.name.endswith(KERNEL)
-    for path in _factors(row.name, row.axes)
+    for mode in modes_of(row.name)
+    for path in _factors(row.name, mode)
 )
 
 
@@ -50,18 +62,21 @@ def _peft_rows(row: TableRow) -> list[TableRow]:
 
     The factors of a stack of experts are flattened into two matrices: the rank varies fastest in A,
     the expert varies fastest in B. Decoder and encoder share their maps, but PEFT gives each of the
-    two its own factors.
+    two its own factors: those of the decoder are for denoise, and those of the encoder for encode.
     """
     *experts, outputs, inputs = split_axes(row.axes)
     module = row.name.removesuffix(".weight")
-    path_a, path_b = _factors(row.params[0], OURS[row.params[0]])
     axes_a = f"(E r) {inputs}" if experts else f"r {inputs}"
     axes_b = f"{outputs} (r E)" if experts else f"{outputs} r"
-    return [
-        TableRow(f"{name}.{factor}", axes, (path,), row.only)
-        for name in dict.fromkeys((module, encoders(module)))
-        for factor, axes, path in (("lora_A", axes_a, path_a), ("lora_B", axes_b, path_b))
-    ]
+    modes: dict[str, Mode | None] = {module: None}
+    if encoders(module) != module:
+        modes = {module: "denoise", encoders(module): "encode"}
+    rows = []
+    for name, mode in modes.items():
+        path_a, path_b = pair_paths(row.params[0].removesuffix(KERNEL), mode)
+        rows.append(TableRow(f"{name}.lora_A", axes_a, (path_a,), row.only))
+        rows.append(TableRow(f"{name}.lora_B", axes_b, (path_b,), row.only))
+    return rows
 
 
 # PEFT 0.21.2 on transformers 5.23.0, with the names module.lora_A and module.lora_B. The names in

@@ -40,6 +40,7 @@ from diffusiongemma.formats.weights import (
     layout,
     weights_of_stored,
 )
+from diffusiongemma.lora import NAMES
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.quantized_model import EMBEDDING
 
@@ -58,7 +59,9 @@ class Description:
       init: the checkpoint that the training run started from; "" if it started at random.
       rank: the rank of LoRA factors; 0 if the checkpoint holds a whole model.
       alpha: the product of LoRA factors is scaled by alpha / rank.
-      pattern: a regular expression, searched in the path of a linear map that may have factors.
+      pattern: a regular expression that is searched in the paths of linear maps. Those that match
+        have a pair of factors.
+      factors: the paths of all factors; None if the pattern says where they are.
       base_fingerprint: fingerprint of the base that the factors were trained on; "" if it is not
         known, as in old checkpoints.
       quantized: how the matrices are quantized; None if they are not.
@@ -70,8 +73,16 @@ class Description:
     rank: int
     alpha: float
     pattern: str
+    factors: tuple[str, ...] | None
     base_fingerprint: str
     quantized: Quantization | None
+
+    def has_factor(self, path: str) -> bool:
+        """Whether the checkpoint has the factor of a path, if the model has its linear map."""
+        if self.factors is not None:
+            return path in self.factors
+        map_path, _, name = path.rpartition(".")
+        return name in NAMES[None] and re.search(self.pattern, map_path) is not None
 
 
 def is_run(folder: Path) -> bool:
@@ -112,6 +123,7 @@ def description(folder: Path) -> Description:
             rank=lora["rank"],
             alpha=lora["alpha"] if lora["rank"] else 0,
             pattern=lora["pattern"] if lora["rank"] else "",
+            factors=tuple(lora["factors"]) if "factors" in lora else None,
             base_fingerprint=content.get("base_fingerprint", ""),
             quantized=quantized,
         )
@@ -142,11 +154,8 @@ def run_factors(folder: Path) -> StoredFactors | None:
     def open_factors(base: Path, stored: Stored) -> Adapter:
         check_base(folder, about.base_fingerprint, base, stored)
         config = dataclasses.replace(stored.config, canvas_size=about.config.canvas_size)
-        expected = {
-            path: tensor
-            for path, tensor in factor_tensors(config, RUN, about.rank).items()
-            if re.search(about.pattern, path.rpartition(".")[0])
-        }
+        known = factor_tensors(config, RUN, about.rank)
+        expected = {path: tensor for path, tensor in known.items() if about.has_factor(path)}
         weights = weights_of_stored(_open_params(folder, config, expected))
         return Adapter(weights, about.rank, about.alpha, base, about.base_fingerprint, about.dtype)
 

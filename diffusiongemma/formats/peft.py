@@ -2,10 +2,11 @@
 
 A folder has adapter_config.json and adapter_model.safetensors. PEFT puts factors beside each module
 that the config targets, in the encoder and in the decoder, although the two share their weights.
-Here the two are one, so the config must target both, with equal factors. (PEFT's own
-merge_and_unload adds the factors of both to the shared weights, which is once too often: merge with
-scripts.convert.) The metadata of the safetensors file holds what PEFT has no place for: the
-fingerprint of the base, and the canvas size of the training.
+Factors that are equal in both are one pair here, and both modes use it. Others are kept apart:
+encode uses the encoder's, and denoise the decoder's. (PEFT's own merge_and_unload adds the factors
+of both to the shared weights. Merge equal ones with scripts.convert.) The metadata of the
+safetensors file holds what PEFT has no place for: the fingerprint of the base, and the canvas size
+of the training.
 """
 
 import dataclasses
@@ -17,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.formats.adapter import Adapter, check_base
-from diffusiongemma.formats.checks import CheckpointError, raise_faults
+from diffusiongemma.formats.checks import CheckpointError, warn
 from diffusiongemma.formats.config_file import json_text, read_json
 from diffusiongemma.formats.format import Format, StoredFactors
-from diffusiongemma.formats.lora_tables import PEFT, encoders, factor_tensors
+from diffusiongemma.formats.lora_tables import PEFT, factor_tensors, pair_paths
 from diffusiongemma.formats.safetensors_file import (
+    new_tensor,
     open_safetensors,
-    read_metadata,
+    read_headers,
     write_safetensors,
 )
 from diffusiongemma.formats.tensor_tables import HF_SKIPPED_PREFIXES, FileTensor
@@ -93,10 +95,10 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
       stored: the opened base.
 
     Raises:
-      CheckpointError: the factors were trained on another base, do not fit the base, or differ
-        between encoder and decoder.
+      CheckpointError: the factors were trained on another base, or do not fit the base.
     """
-    metadata = read_metadata(folder / ADAPTER_WEIGHTS)
+    headers = read_headers(folder, [ADAPTER_WEIGHTS])
+    metadata = headers.metadata
     check_base(folder, metadata.get(FINGERPRINT, ""), base, stored)
     config = stored.config
     if metadata.get(CANVAS, "").isdecimal():
@@ -109,19 +111,16 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
             f"{folder}: its target_modules and target_parameters name no linear map of the text "
             "model"
         )
-    pairs = [{m, encoders(m)} & targeted for m in modules if encoders(m) != m]
-    alone = sorted(pair.pop() for pair in pairs if len(pair) == 1)
-    raise_faults(folder, {"targets in only one of encoder and decoder, which share them": alone})
     expected = _stored_tensors(table, targeted)
-    skipped = tuple(PREFIX + prefix for prefix in HF_SKIPPED_PREFIXES)
-    opened = open_safetensors(folder, [ADAPTER_WEIGHTS], config, expected, skipped)
-    differ = [
-        name
-        for name in expected
-        if opened.read(name).tobytes() != opened.read(encoders(name)).tobytes()
-    ]
-    raise_faults(folder, {"factors that differ between decoder and encoder": differ})
-    weights, recorded = weights_of_stored(opened), metadata.get(FINGERPRINT, "")
+    vision = tuple(PREFIX + prefix for prefix in HF_SKIPPED_PREFIXES)
+    text = [header for header in headers.tensors if not header.name.startswith(vision)]
+    if skipped := len(headers.tensors) - len(text):
+        warn(
+            f"{folder}: {skipped} tensors belong to the vision tower and are left out, because "
+            "this is the text model"
+        )
+    opened = open_safetensors(folder, headers._replace(tensors=text), config, expected)
+    weights, recorded = weights_of_stored(_shared(opened)), metadata.get(FINGERPRINT, "")
     return Adapter(weights, options["r"], options["lora_alpha"], base, recorded)
 
 
@@ -133,15 +132,19 @@ def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
       adapter: the factors.
       final: where the folder will be. The path of the base is written relative to it.
     """
-    table = factor_tensors(adapter.weights.config, PEFT, adapter.rank)
-    written = {name: t for name, t in table.items() if set(t.params) <= set(adapter.weights.dtypes)}
+    written = {}
+    for name, tensor in factor_tensors(adapter.weights.config, PEFT, adapter.rank).items():
+        ((path, axes),) = tensor.params.items()
+        own = path if path in adapter.weights.dtypes else _of_both(path)
+        if own in adapter.weights.dtypes:
+            written[name] = dataclasses.replace(tensor, params={own: axes})
     modules = {name.rpartition(".")[0] for name in written}
-    tensors = _stored_tensors(table, modules)
-    dtypes = dict.fromkeys(tensors, np.dtype(np.float32))
+    tensors = _stored_tensors(written, modules)
+    made = {n: new_tensor(t, np.dtype(np.float32), adapter.weights) for n, t in tensors.items()}
     metadata = {CANVAS: str(adapter.weights.config.canvas_size)}
     if adapter.fingerprint:
         metadata[FINGERPRINT] = adapter.fingerprint
-    write_safetensors(folder / ADAPTER_WEIGHTS, tensors, dtypes, adapter.weights, metadata)
+    write_safetensors(folder / ADAPTER_WEIGHTS, made, metadata)
     base = os.path.relpath(os.path.realpath(adapter.base), os.path.realpath(final))
     config = {
         "peft_type": "LORA",
@@ -155,6 +158,32 @@ def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
         "inference_mode": True,
     }
     (folder / ADAPTER_CONFIG).write_text(json_text(config))
+
+
+def _shared(opened: Stored) -> Stored:
+    """Makes one pair, for both modes, of the factors that are equal in decoder and encoder."""
+    names = {path: name for name, tensor in opened.tensors.items() for path in tensor.params}
+    tensors = dict(opened.tensors)
+
+    def equal(one: str | None, other: str | None) -> bool:
+        return bool(one and other) and opened.read(one).tobytes() == opened.read(other).tobytes()
+
+    for map_path in {path.rpartition(".")[0] for path in names}:
+        paths = (pair_paths(map_path, mode) for mode in ("denoise", "encode"))
+        pairs = [tuple(map(names.get, both)) for both in zip(*paths, strict=True)]
+        if all(equal(*pair) for pair in pairs):
+            for decoders, encoders in pairs:
+                del tensors[encoders]
+                tensor = tensors[decoders]
+                params = {_of_both(path): axes for path, axes in tensor.params.items()}
+                tensors[decoders] = dataclasses.replace(tensor, params=params)
+    return dataclasses.replace(opened, tensors=tensors)
+
+
+def _of_both(path: str) -> str:
+    """The path that a factor of one mode has if it is the factor of both."""
+    map_path, _, name = path.rpartition(".")
+    return f"{map_path}.{name.removeprefix('encode_').removeprefix('denoise_')}"
 
 
 def _options(folder: Path) -> dict[str, Any]:

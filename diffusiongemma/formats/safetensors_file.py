@@ -14,8 +14,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats.checks import EXPONENTS, raise_faults, tensor_faults
+from diffusiongemma.formats.checks import EXPONENTS, CheckpointError, raise_faults, tensor_faults
 from diffusiongemma.formats.tensor_tables import FileTensor
+from diffusiongemma.formats.untouched import RawTensor
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
 
 NAMES = dict(zip(EXPONENTS, ("F32", "F16", "BF16"), strict=True))  # dtype -> safetensors' name
@@ -32,6 +33,7 @@ class TensorHeader(NamedTuple):
       shape: the tensor's shape.
       dtype: the tensor's dtype; safetensors' name for it if it is none of ours.
       offset: the tensor's first byte in the file.
+      nbytes: the tensor's size in bytes.
     """
 
     name: str
@@ -39,35 +41,58 @@ class TensorHeader(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype | str
     offset: int
+    nbytes: int
+
+    def raw(self, folder: Path) -> RawTensor:
+        """The tensor as bytes. It is read from its file in `folder` when it is written."""
+
+        def write(target: BinaryIO) -> None:
+            with (folder / self.file).open("rb") as source:
+                source.seek(self.offset)
+                for start in range(0, self.nbytes, SLICE_BYTES):
+                    part = source.read(min(SLICE_BYTES, self.nbytes - start))
+                    if not part:
+                        raise CheckpointError(f"{folder / self.file}: became shorter while read")
+                    target.write(part)
+
+        return RawTensor(NAMES.get(self.dtype, self.dtype), self.shape, self.nbytes, write)
+
+
+class Headers(NamedTuple):
+    """The headers of the tensors in some safetensors files.
+
+    Attributes:
+      tensors: one header for each tensor, file by file, in the order of the file.
+      unreadable: what is wrong with the files that cannot be read.
+      metadata: the entries in the files' own metadata.
+    """
+
+    tensors: list[TensorHeader]
+    unreadable: list[str]
+    metadata: dict[str, str]
 
 
 def open_safetensors(
-    folder: Path,
-    files: list[str],
-    config: ModelConfig,
-    expected: Mapping[str, FileTensor],
-    skipped: tuple[str, ...],
+    folder: Path, headers: Headers, config: ModelConfig, expected: Mapping[str, FileTensor]
 ) -> Stored:
-    """Opens the expected tensors in safetensors files: reads and checks the headers only.
+    """Opens the expected tensors in safetensors files: checks their headers.
 
     Args:
       folder: where the files are.
-      files: their names.
+      headers: the headers of all tensors that are to be read.
       config: the shape of the model.
-      expected: name -> tensor. Any other tensor in the files is a fault, unless it is skipped.
-      skipped: beginnings of the names of tensors that are ignored.
+      expected: name -> tensor. Any other tensor in the headers is a fault.
 
     Raises:
       CheckpointError: everything that is missing, superfluous, misshapen, of an unknown dtype or
         cut short, together.
     """
-    headers, unreadable = _read_headers(folder, files, skipped)
-    faults = tensor_faults(expected, ((h.name, h.shape, h.dtype) for h in headers))
-    if unreadable:  # the tensors of those files are not worth listing too
+    faults = tensor_faults(expected, ((h.name, h.shape, h.dtype) for h in headers.tensors))
+    if headers.unreadable:  # the tensors of those files are not worth listing too
         faults["missing"] = []
-    raise_faults(folder, {"cannot be read": unreadable} | faults)
-    places = {h.name: (folder / h.file, h.offset) for h in headers}
-    dtypes = {h.name: h.dtype for h in headers}
+    raise_faults(folder, {"cannot be read": headers.unreadable} | faults)
+    places = {h.name: (folder / h.file, h.offset) for h in headers.tensors}
+    dtypes = {h.name: h.dtype for h in headers.tensors}
 
     def read(name: str, part: Part = ...) -> np.ndarray:
         file, offset = places[name]
@@ -77,52 +102,44 @@ def open_safetensors(
     return Stored(folder, config, {name: expected[name] for name in places}, dtypes, read)
 
 
-def read_metadata(file: Path) -> dict[str, str]:
-    """The metadata of a safetensors file; nothing if the file cannot be read.
+def new_tensor(tensor: FileTensor, dtype: np.dtype, weights: Weights) -> RawTensor:
+    """A tensor that is made of weights, in a dtype, when it is written."""
 
-    open_safetensors says what is wrong with such a file.
-    """
-    from safetensors import SafetensorError, safe_open
+    def write(target: BinaryIO) -> None:
+        _write_array(target, assembled(tensor, weights), dtype)
 
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            return opened.metadata() or {}
-    except (OSError, SafetensorError):
-        return {}
+    nbytes = math.prod(tensor.shape) * dtype.itemsize
+    return RawTensor(NAMES[dtype], tensor.shape, nbytes, write)
 
 
 def write_safetensors(
-    file: Path,
-    tensors: Mapping[str, FileTensor],
-    dtypes: Mapping[str, np.dtype],
-    weights: Weights,
-    metadata: Mapping[str, str] | None = None,
+    file: Path, tensors: Mapping[str, RawTensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes one safetensors file. Each tensor is made of the weights when its turn comes.
+    """Writes one safetensors file. Each tensor is read or made when its turn comes.
 
     Args:
       file: the file to write.
       tensors: name -> tensor, in the order of the file.
-      dtypes: name -> dtype to be written.
-      weights: the weights that the tensors are made of.
       metadata: entries for the file's header.
     """
-    header = {name: (tensor.shape, dtypes[name]) for name, tensor in tensors.items()}
     with file.open("wb") as opened:
-        opened.write(_header(header, metadata or {}))
-        for name, tensor in tensors.items():
-            _write_array(opened, assembled(tensor, weights), dtypes[name])
+        opened.write(_header(tensors, metadata or {}))
+        for tensor in tensors.values():
+            tensor.write(opened)
         opened.flush()
         os.fsync(opened.fileno())
 
 
-def _read_headers(
-    folder: Path, files: list[str], skipped: tuple[str, ...]
-) -> tuple[list[TensorHeader], list[str]]:
-    """The header of every tensor that is not skipped, and what cannot be read."""
+def read_headers(folder: Path, files: list[str]) -> Headers:
+    """Reads the headers of safetensors files.
+
+    Args:
+      folder: where the files are.
+      files: their names.
+    """
     from safetensors import SafetensorError, safe_open
 
-    headers, unreadable = [], []
+    headers, unreadable, metadata = [], [], {}
     for file in files:
         try:
             # safe_open checks the header but does not give the offsets of the tensors.
@@ -135,24 +152,26 @@ def _read_headers(
         except (OSError, SafetensorError) as error:
             unreadable.append(f"{file} is cut short or damaged ({error})")
             continue
-        entries.pop("__metadata__", None)
+        metadata |= entries.pop("__metadata__", {})
         for name, entry in sorted(entries.items(), key=lambda e: e[1]["data_offsets"]):
-            if not name.startswith(skipped):
-                dtype = DTYPES.get(entry["dtype"], entry["dtype"])
-                offset = 8 + size + entry["data_offsets"][0]
-                headers.append(TensorHeader(name, file, tuple(entry["shape"]), dtype, offset))
-    return headers, unreadable
+            start, end = entry["data_offsets"]
+            dtype = DTYPES.get(entry["dtype"], entry["dtype"])
+            place = (8 + size + start, end - start)
+            headers.append(TensorHeader(name, file, tuple(entry["shape"]), dtype, *place))
+    return Headers(headers, unreadable, metadata)
 
 
-def _header(
-    tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], metadata: Mapping[str, str]
-) -> bytes:
-    """The start of a safetensors file whose tensors (name -> shape, dtype) follow in this order."""
+def _header(tensors: Mapping[str, RawTensor], metadata: Mapping[str, str]) -> bytes:
+    """The start of a safetensors file whose tensors follow in this order."""
     entries: dict = {"__metadata__": {"format": "pt", **metadata}}
     offset = 0
-    for name, (shape, dtype) in tensors.items():
-        end = offset + math.prod(shape) * dtype.itemsize
-        entries[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": [offset, end]}
+    for name, tensor in tensors.items():
+        end = offset + tensor.nbytes
+        entries[name] = {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": [offset, end],
+        }
         offset = end
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)

@@ -18,6 +18,7 @@ from flax import nnx
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.checks import is_finite, known_dtype, raise_faults
 from diffusiongemma.formats.tensor_tables import FileTensor
+from diffusiongemma.formats.untouched import Untouched
 from diffusiongemma.ops.quantized import Precision, QuantizedParam
 from diffusiongemma.quantized_model import abstract_model, quantized_precision
 from diffusiongemma.transformer import DiffusionGemma
@@ -57,6 +58,8 @@ class Stored:
         it by default). The array may be a view of the file, which stays mapped for as long as the
         array lives.
       quantized: how the matrices are quantized; None if they are not.
+      untouched: what the checkpoint holds beside the text model; None if it is of no format that
+        holds more.
     """
 
     folder: Path
@@ -65,6 +68,7 @@ class Stored:
     dtypes: Mapping[str, np.dtype]
     read: Callable[..., np.ndarray]
     quantized: Quantization | None = None
+    untouched: Untouched | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Weights:
       broken: names of tensors with an inf or a nan, which must not be published. `read` fills the
         list.
       quantized: how the matrices are quantized; None if they are not.
+      untouched: what goes along with the weights if the format can hold it; None: nothing.
     """
 
     source: str
@@ -87,6 +92,7 @@ class Weights:
     read: Callable[[str], np.ndarray]
     broken: list[str] = dataclasses.field(default_factory=list)
     quantized: Quantization | None = None
+    untouched: Untouched | None = None
 
 
 def load_model(stored: Stored, dtype: np.dtype | None, sharding: Sharding | None) -> DiffusionGemma:
@@ -174,7 +180,8 @@ def weights_of_stored(stored: Stored, dtype: np.dtype | None = None) -> Weights:
             last.update(stored.tensors[name].to_params(array))
         return last[path]
 
-    return Weights(str(stored.folder), stored.config, dtypes, read, broken, quantized)
+    source, untouched = str(stored.folder), stored.untouched
+    return Weights(source, stored.config, dtypes, read, broken, quantized, untouched)
 
 
 def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.dtype]:

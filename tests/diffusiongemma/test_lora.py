@@ -1,12 +1,14 @@
 """LoRA factors change nothing at first, can be trained alone, and are merged exactly."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
-from diffusiongemma.lora import add_lora, merge_lora
+from diffusiongemma.layers import Linear
+from diffusiongemma.lora import NAMES, add_lora, in_mode, merge_lora
 from tests.conftest import Compiled
 
 TOKENS = np.random.default_rng(0).integers(3, 64, (2, 9)).astype(np.int32)
@@ -50,3 +52,27 @@ def test_the_pattern_chooses():
         add_lora(make(), 1, 1.0, rngs=nnx.Rngs(0), pattern="nothing")
     with pytest.raises(ValueError, match="rank"):
         add_lora(make(), 0, 1.0, rngs=nnx.Rngs(0))
+
+
+def test_each_mode_has_its_own_factors_and_their_gradients():
+    linear = Linear(3, 2, rngs=nnx.Rngs(0))
+    linear.lora_scale = 0.5
+    for mode, value in (("encode", 2.0), ("denoise", 3.0)):
+        for name, shape in zip(NAMES[mode], ((3, 1), (1, 2)), strict=True):
+            setattr(linear, name, nnx.LoRAParam(jnp.full(shape, value)))
+    x = jnp.ones((1, 3))
+    plain = x @ linear.kernel[...]
+    graph, trained, frozen = nnx.split(linear, nnx.LoRAParam, ...)
+
+    def output(trained, mode):
+        return in_mode(nnx.merge(graph, trained, frozen), mode)(x)
+
+    for mode, value in (("encode", 2.0), ("denoise", 3.0)):
+        np.testing.assert_allclose(output(trained, mode), plain + 3 * value**2 * 0.5, rtol=1e-6)
+        gradients = jax.grad(lambda t, m: output(t, m).sum())(trained, mode)
+        moved = {path[-1] for path, g in nnx.to_flat_state(gradients) if np.any(g[...])}
+        assert moved == set(NAMES[mode])
+    del linear.encode_lora_a, linear.encode_lora_b
+    np.testing.assert_array_equal(in_mode(linear, "encode")(x), plain)
+    with pytest.raises(ValueError, match="not the same for encode and denoise"):
+        merge_lora(linear)

@@ -43,13 +43,37 @@ def test_every_field_of_the_released_file(tmp_path):
 
 def test_only_what_is_set(tmp_path):
     assert sampler_defaults(tmp_path) == {}
-    nothing = dict.fromkeys(RELEASED) | {"return_dict_in_generate": True, "top_k": 64}
+    nothing = dict.fromkeys(RELEASED) | {"return_dict_in_generate": True, "top_k": 50}
     assert defaults(tmp_path, nothing) == {}
     assert defaults(tmp_path, {"eos_token_id": 7, "t_max": 1}) == {
         "stop_ids": (7,),
         "max_temperature": 1.0,
     }
     assert defaults(tmp_path, {"sampler_config": {"_cls_name": "EntropyBoundSamplerConfig"}}) == {}
+
+
+def test_settings_of_other_ways_to_decode_are_named_unless_they_change_nothing(tmp_path, capsys):
+    neutral = {
+        "_from_model_config": True,
+        "do_sample": True,
+        "max_length": 20,
+        "num_beams": 1,
+        "repetition_penalty": 1.0,
+        "stop_strings": [],
+        "temperature": 1.0,
+        "top_p": 1,
+        "unsloth_version": "1",
+        "use_cache": True,
+    }
+    assert defaults(tmp_path, neutral) == {}
+    assert capsys.readouterr().err == ""
+    heard = {"max_length": 4096, "repetition_penalty": 1.1, "top_k": 64, "stop_strings": ["END"]}
+    for _ in range(2):  # said once
+        assert defaults(tmp_path, neutral | heard | {"t_max": 0.9}) == {"max_temperature": 0.9}
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path / 'generation_config.json'}: has no effect here: max_length 4096, "
+        "repetition_penalty 1.1, stop_strings ['END'], top_k 64; flags say how to answer\n"
+    )
 
 
 def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
@@ -69,7 +93,7 @@ def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
     [
         ("{", "Expecting property name"),
         ("[]", "expected an object"),
-        ({"num_beams": 4, "t_mid": 1}, "num_beams: unknown field; t_mid: unknown field"),
+        ({"t_mid": 1, "num_beams": 4, "beams": 4}, "t_mid: unknown field; beams: unknown field"),
         ({"stability_threshold": 2}, "stability_threshold: 2 is not supported, only 1"),
         ({"max_denoising_steps": 4.5}, r"max_denoising_steps: expected int, got 4\.5"),
         ({"t_max": True}, "t_max: expected float, got True"),

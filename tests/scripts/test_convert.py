@@ -24,6 +24,8 @@ COMPANIONS = (
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",
+    "processor_config.json",
+    "LICENSE",
 )
 
 
@@ -56,7 +58,7 @@ def refusal(capsys, source: Path, target: Path, format: str = "google", *flags: 
 def test_a_folder_goes_there_and_back_with_its_companions(folder, tmp_path, capsys, format):
     for name in COMPANIONS:
         (folder / name).write_text(f"the {name}")
-    (folder / "README.md").write_text("not a part of the model")
+    (folder / "answers.jsonl").write_text("not a part of the model")
     assert convert(folder, tmp_path / "there", format, "--shard_bytes=10000") == 0
     assert convert(tmp_path / "there", tmp_path / "back", "hf") == 0
     assert capsys.readouterr().out == f"wrote {tmp_path / 'there'}\nwrote {tmp_path / 'back'}\n"

@@ -12,7 +12,7 @@ from flax import nnx
 from data.text.conversations import parse_conversation, split_of
 from data.text.tokenizer import DEFAULT_PATH
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
-from diffusiongemma.formats.load_save import COMPANIONS
+from diffusiongemma.formats.companions import KNOWN as COMPANIONS
 from sample import main as sample_main
 from sample.generation_config import sampler_defaults
 from tests.data.text.templates import RELEASE

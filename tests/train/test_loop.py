@@ -6,20 +6,25 @@ import re
 import shutil
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from configs.base import get_config
-from diffusiongemma import load_checkpoint
+from diffusiongemma import ModelConfig, load_checkpoint
 from diffusiongemma.lora import merge_lora
 from sample.checkpoint import Checkpoint
+from tests.diffusiongemma.formats.folders import make_adapter, write_random
 from tests.train.runs import environment_for, finish, start
+from train.checkpointer import Checkpointer
 from train.config import ConfigError, RunConfig
-from train.loop import build_model
+from train.loop import build_model, describe, export, train
+from train.optimizer import make_optimizer
+from train.step import init_state
 
 STEPS = 24
 CONFIG = f"""
@@ -109,18 +114,57 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
         if trained:
             assert np.linalg.matrix_rank(tensor - exported[name], tol=1e-6) <= 2
 
-    # A run cannot start from factors, and cannot go on on another base.
-    config = get_config()
-    config.preset, config.init = "", str(workdir / "adapter")
-    config = RunConfig.from_dict(config.to_dict())
-    with pytest.raises(ConfigError, match="adapter has LoRA factors beside its base: merge them"):
-        build_model(config, Checkpoint.open(config.init), config.mesh.make())
+    # A run cannot go on on another base.
     tensors = load_file(base / "model.safetensors")
     tensors["model.decoder.norm.weight"] *= 2
     save_file(tensors, base / "model.safetensors")
     status, line = finish(start(workdir, environment, *flags))
     assert status == 2
     assert re.fullmatch(rf"error: .* trained on another base than {base}: name .*", line), line
+
+
+def test_a_run_trains_the_factors_of_its_adapter(tmp_path):
+    """Here one pair for each mode. They cannot be merged, so the run ends with an adapter."""
+    shape = ModelConfig.preset("tiny", vocab_size=1024, layer_types=("full",))
+    write_random(tmp_path / "base", shape)
+    adapter = make_adapter(tmp_path / "adapter", shape, "../base")
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    for name in tensors:
+        tensors[name] += "encoder" in name
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    fields = {
+        "seed": 0,
+        "steps": 1,
+        "batch_size": 1,
+        "preset": "",
+        "init": str(adapter),
+        "data": {"task": "sudoku", "prompt_length": 40, "box": 2, "clues": "6-8"},
+        "loss": {"canvas_size": 24, "noise_draws": 1},
+        "optimizer": {"name": "adam", "peak_lr": 1e-3, "end_lr": 1e-4, "warmup": 0},
+        "eval": {"every": 0},
+    }
+    said = "of rank 2 and alpha 3, which the run trains, and config.lora asks for others"
+    with pytest.raises(ConfigError, match=said):
+        train(RunConfig.from_dict(fields | {"lora": {"rank": 3}}), tmp_path / "run")
+    config = RunConfig.from_dict(fields | {"lora": {"rank": 2, "alpha": 3.0}})
+    start, mesh, workdir = Checkpoint.open(adapter), config.mesh.make(), tmp_path / "run"
+    model = build_model(config, start, mesh)
+    description = describe(config, model.config, start)
+    graphdef, state, frozen = init_state(model, make_optimizer(config.optimizer, 1), mesh)
+    state = state._replace(params=jax.tree.map(lambda x: 2 * x, state.params))
+    with closing(Checkpointer(workdir, 1, description)) as checkpointer:
+        checkpointer.save(state, {})
+    model = nnx.merge(graphdef, state.params, frozen)
+    assert export(config, workdir, start, model) == workdir / "adapter"
+    assert not (workdir / "model").exists()
+    before, *after = (
+        nnx.to_flat_state(nnx.state(load_checkpoint(folder), nnx.LoRAParam))
+        for folder in (adapter, workdir, workdir / "adapter")
+    )
+    assert len(before) == 2 + 3 * 4
+    for found in after:
+        for (path, old), (_, new) in zip(before, found, strict=True):
+            np.testing.assert_array_equal(2 * old[...], new[...], err_msg=str(path))
 
 
 def test_another_config_and_a_foreign_folder_are_refused(undisturbed, environment, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
+from numpy.typing import DTypeLike
 from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.config import ModelConfig
@@ -63,12 +64,29 @@ DTYPES = {
 
 
 def make_folder(folder: Path, name: str) -> Path:
-    """Writes a random model of CONFIGS in the released layout, and returns the folder.
+    """Writes a random model of CONFIGS in the released layout, and returns the folder."""
+    return write_random(folder, CONFIGS[name], *DTYPES[name], seed=len(name))
+
+
+def write_random(
+    folder: Path,
+    config: ModelConfig,
+    matrix: DTypeLike = np.float32,
+    vector: DTypeLike = np.float32,
+    seed: int = 0,
+) -> Path:
+    """Writes a random model in the released layout, and returns the folder.
 
     Encode and denoise have the same layer scalars.
+
+    Args:
+      folder: a new folder.
+      config: the shape of the model.
+      matrix: dtype of matrices.
+      vector: dtype of vectors.
+      seed: random seed.
     """
-    config, (matrix, vector) = CONFIGS[name], DTYPES[name]
-    rng = np.random.default_rng(len(name))
+    rng = np.random.default_rng(seed)
     tensors = {}
     for key, tensor in file_tensors(config, HF).items():
         dtype = matrix if len(tensor.shape) > 1 else vector

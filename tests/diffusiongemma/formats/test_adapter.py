@@ -18,6 +18,7 @@ from diffusiongemma.lora import add_lora
 from tests.diffusiongemma.formats.folders import (
     CONFIGS,
     assert_same,
+    assert_same_tensors,
     edit_config,
     make_adapter,
     make_folder,
@@ -74,6 +75,28 @@ def test_a_runs_factors_alone_are_the_same_model(run, tmp_path):
     assert_same(model, ours)
     assert model.config == ours.config and model.config.canvas_size == 5
     assert model.layers[1].moe.down.lora_scale == ours.layers[1].moe.down.lora_scale == 1.75
+
+
+def test_a_run_may_have_factors_of_one_mode_alone(two, tmp_path):
+    """The checkpoint of a run that began with such an adapter names its factors."""
+    adapter = make_adapter(tmp_path / "adapter", CONFIGS["two"], str(two))
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    q = "base_model.model.model.encoder.language_model.layers.0.self_attn.q_proj.lora_A.weight"
+    tensors[q] = tensors[q] + 1
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    model = load_checkpoint(adapter)
+    factors = sorted(path for path in weights(model) if "lora_" in path)
+    assert "layers.0.attention.q.encode_lora_a" in factors and len(factors) == 10
+    lora = {"rank": 2, "alpha": 3, "pattern": ".*", "factors": factors}
+    save_run(tmp_path / "run", model, nnx.LoRAParam, lora, init=str(two))
+    loaded = load_checkpoint(tmp_path / "run")
+    assert_same(loaded, model)
+    assert loaded.separate_lora and loaded.layers[0].attention.q.lora_scale == 1.5
+    convert_checkpoint(tmp_path / "run", tmp_path / "again", "peft")
+    assert_same_tensors(tmp_path / "again", adapter)
+    lora["factors"] = factors[1:]
+    save_run(tmp_path / "other", model, nnx.LoRAParam, lora, init=str(two))
+    assert refusal(tmp_path / "other").endswith("extra (1): layers.0.attention.q.denoise_lora_a")
 
 
 def test_factors_on_another_base_are_refused(two, run, tmp_path):

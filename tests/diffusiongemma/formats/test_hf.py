@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -12,13 +13,18 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.config import ModelConfig
+from diffusiongemma.formats import safetensors_file
 from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.config_file import CONFIG
 from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint, save_checkpoint
 from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
+    CONFIGS,
     GOLDEN,
     assert_same,
     assert_same_tensors,
+    make_adapter,
+    make_folder,
     read_all,
     refusal,
     text_tensors,
@@ -62,6 +68,87 @@ def test_half_precision_files_keep_their_dtype_or_are_cast(folder, dtype):
         assert value.tobytes() == halves[key].tobytes(), key
     wider = weights(load_checkpoint(folder, jnp.float32))
     assert {v.dtype for v in wider.values()} == {np.dtype("f4")}
+
+
+def add_vision(folder: Path) -> dict[str, np.ndarray]:
+    """Gives a folder a vision tower with odd tensors, and returns them by name."""
+    tower = "model.encoder.vision_tower."
+    vision = {
+        f"{tower}encoder.layers.0.mlp.up_proj.input_max": np.array(np.inf, np.float32),
+        f"{tower}encoder.layers.0.mlp.up_proj.linear.weight": np.full((3, 5), -0.0, np.float32),
+        f"{tower}patch_embedder.position_ids": np.arange(7, dtype=np.int64),
+        f"{tower}std_scale": np.array([np.nan, 1], ml_dtypes.bfloat16),
+        f"{tower}unused": np.zeros((0, 4), np.float16),
+        "model.encoder.embed_vision.embedding_projection.weight": np.ones((24, 3), np.float64),
+    }
+    write_tensors(folder, text_tensors(folder) | vision)
+    file = folder / "config.json"
+    about = {"vision_config": {"hidden_size": 3, "novelty": 1}, "image_token_id": 7}
+    file.write_text(json.dumps(json.loads(file.read_text()) | about | {"torch_dtype": "bfloat16"}))
+    return vision
+
+
+def test_the_vision_tower_goes_along_to_the_bit(two, tmp_path, monkeypatch):
+    source = Path(shutil.copytree(two, tmp_path / "source"))
+    vision = add_vision(source)
+    monkeypatch.setattr(safetensors_file, "SLICE_BYTES", 16)
+    convert_checkpoint(source, tmp_path / "same", "hf")
+    assert_same_tensors(source, tmp_path / "same")
+    before, after = (json.loads((f / CONFIG).read_text()) for f in (source, tmp_path / "same"))
+    assert after.pop("dtype") == before.pop("torch_dtype") == "bfloat16"
+    before.pop("dtype", None)
+    assert before == after
+
+    convert_checkpoint(source, tmp_path / "shards", "hf", shard_bytes=3_000)
+    assert_same_tensors(source, tmp_path / "shards")
+    index = json.loads((tmp_path / "shards" / "model.safetensors.index.json").read_text())
+    assert set(vision) < set(index["weight_map"])
+    sizes = [value.nbytes for value in read_all(source).values()]
+    assert index["metadata"]["total_size"] == sum(sizes)
+
+    # Neither a cast nor a merged adapter changes it.
+    adapter = make_adapter(tmp_path / "adapter", CONFIGS["two"], str(source))
+    convert_checkpoint(source, tmp_path / "cast", "hf", dtype="float32")
+    convert_checkpoint(adapter, tmp_path / "merged", "hf")
+    for name in ("cast", "merged"):
+        found = read_all(tmp_path / name)
+        for key, value in vision.items():
+            assert found[key].dtype == value.dtype and found[key].shape == value.shape
+            assert found[key].tobytes() == value.tobytes()
+        config = json.loads((tmp_path / name / CONFIG).read_text())
+        assert config["vision_config"] == {"hidden_size": 3, "novelty": 1}
+        assert config["dtype"] == ("float32" if name == "cast" else "bfloat16")
+    for name, dtype in (("cast", "float32"), ("merged", "bfloat16")):
+        text = text_tensors(tmp_path / name).values()
+        assert {value.dtype.name for value in text} == {dtype}
+
+
+def test_a_model_in_memory_or_from_another_format_has_no_vision(two, tmp_path):
+    source = Path(shutil.copytree(two, tmp_path / "source"))
+    add_vision(source)
+    save_checkpoint(load_checkpoint(source), tmp_path / "saved")
+    convert_checkpoint(source, tmp_path / "orbax", "orbax")
+    convert_checkpoint(tmp_path / "orbax", tmp_path / "back", "hf")
+    for name in ("saved", "back"):
+        assert_same_tensors(two, tmp_path / name)
+        config = json.loads((tmp_path / name / CONFIG).read_text())
+        assert config["vision_config"]["num_hidden_layers"] == 0
+
+    # It gets one if it is asked for.
+    convert_checkpoint(tmp_path / "orbax", tmp_path / "seeing", "hf", vision=source)
+    assert_same_tensors(source, tmp_path / "seeing")
+    config = json.loads((tmp_path / "seeing" / CONFIG).read_text())
+    assert config["vision_config"] == {"hidden_size": 3, "novelty": 1}
+    six = make_folder(tmp_path / "six", "six")
+    for folder, format, said in (
+        (two, "hf", f"{two}: has no vision tower: name the released folder"),
+        (source, "google", "vision: the format google holds no vision tower: leave it out"),
+        (source, "peft", "vision: the format peft holds no vision tower: leave it out"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            convert_checkpoint(tmp_path / "orbax", tmp_path / "out", format, vision=folder)
+    with pytest.raises(CheckpointError, match=f"{source}: its text model is not that of {six}"):
+        convert_checkpoint(six, tmp_path / "out", "hf", vision=source)
 
 
 def test_large_weights_are_written_in_shards(two, tmp_path):

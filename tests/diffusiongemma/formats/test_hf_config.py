@@ -104,6 +104,9 @@ def test_config_reads_full_layer_heads_from_either_place():
         ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention: 'all'"),
         ({"attention_k_eq_v": False}, "attention_k_eq_v: False"),
         ({"novelty": 1}, "text_config.novelty: unknown field"),
+        ({"is_encoder_decoder": True}, "text_config.is_encoder_decoder: True is not supported"),
+        ({"tie_word_embeddings": False}, "text_config.tie_word_embeddings: False is not"),
+        ({"quantization_config": {"bits": 4}}, "text_config.quantization_config: unknown field"),
         ({"hidden_size": "big"}, "hidden_size: expected a number, got 'big'"),
         ({"hidden_size": None}, "hidden_size: missing"),
         ({"num_experts": 0}, "num_experts: 0 is out of range"),
@@ -129,6 +132,31 @@ def test_unsupported_config_is_refused_by_name(text, said):
     with pytest.raises(ValueError) as caught:
         config_from_hf(config)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_bookkeeping_of_other_tools_is_ignored():
+    both = {
+        "_attn_implementation": "sdpa",
+        "_commit_hash": "0a1b",
+        "_name_or_path": "unsloth/model",
+        "architectures": ["Any"],
+        "dtype": "bfloat16",
+        "eoa_token_index": 258883,
+        "id2label": {"0": "LABEL_0"},
+        "is_encoder_decoder": False,
+        "model_name": "unsloth/model",
+        "output_hidden_states": False,
+        "quantization_config": None,
+        "return_dict": True,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "5.24.0",
+        "unsloth_fixed": True,
+        "unsloth_version": "2026.5.1",
+        "use_cache": False,
+    }
+    config = RELEASED | both | {"video_token_id": None, "audio_config": None}
+    config["text_config"] = RELEASED["text_config"] | both
+    assert config_from_hf(config) == ModelConfig.preset("26b_a4b")
 
 
 def test_config_faults_are_reported_together():

@@ -1,7 +1,8 @@
 """Adapters as PEFT has them.
 
 tests/golden/peft_six was saved by PEFT itself (scripts/make_golden.py). Its factors are on all
-linear maps, but layers 4 and 5 lack those of one of the experts' two stacks.
+linear maps, but layers 4 and 5 lack those of one of the experts' two stacks. PEFT also saved
+peft_apart: encoder and decoder have factors of their own there, and some maps in one of them only.
 """
 
 import json
@@ -28,7 +29,7 @@ from tests.diffusiongemma.formats.folders import (
 from tests.diffusiongemma.test_parity import MISTAKE, TEMPERATURES, TOLERANCE, Runner, error
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-PEFT_SIX = GOLDEN / "peft_six"
+PEFT_SIX, PEFT_APART = GOLDEN / "peft_six", GOLDEN / "peft_apart"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -48,10 +49,14 @@ def factors(model: DiffusionGemma) -> dict[str, np.ndarray]:
     return {path: value for path, value in weights(model).items() if "lora_" in path}
 
 
-def test_every_output_matches_peft():
-    run = Runner(load_checkpoint(PEFT_SIX))
-    with np.load(PEFT_SIX / "outputs.npz") as file:
-        want = {k.removeprefix("p5_"): file[k] for k in file.files}
+def outputs(folder: Path) -> dict[str, np.ndarray]:
+    """What PEFT's model computes for the prompt of five tokens."""
+    with np.load(folder / "outputs.npz") as file:
+        return {k.removeprefix("p5_"): file[k] for k in file.files}
+
+
+def errors_of(run: Runner, want: dict[str, np.ndarray]) -> dict[str, float]:
+    """How far a model is from what PEFT's computes."""
     errors = {}
     logits, cache = run.encode(want["prompt"], run.init_cache())
     errors["encode"] = error(logits, want["encode_logits"])
@@ -61,7 +66,14 @@ def test_every_output_matches_peft():
         soft = run.model.soft_embed(want["logits"][i] / temperature)
         logits = run.denoise(want["canvas"][i + 1], cache, soft)
         errors[f"self-conditioned {i}"] = error(logits, want["logits"][i + 1])
+    return errors
+
+
+def test_every_output_matches_peft():
+    run, want = Runner(load_checkpoint(PEFT_SIX)), outputs(PEFT_SIX)
+    errors = errors_of(run, want)
     assert max(errors.values()) < TOLERANCE, errors
+    assert not run.model.separate_lora
     # The factors of a single map matter.
     run.model.layers[4].moe.gate_up.lora_b[...] *= 0
     bare = nnx.state(run.model)
@@ -69,23 +81,43 @@ def test_every_output_matches_peft():
     assert error(logits, want["encode_logits"]) > MISTAKE
 
 
-def test_written_again_it_has_the_tensors_and_targets_of_peft(tmp_path):
-    convert_checkpoint(PEFT_SIX, tmp_path / "new" / "again", "peft")
+def test_factors_of_one_mode_alone_match_peft_too():
+    run, want = Runner(load_checkpoint(PEFT_APART)), outputs(PEFT_APART)
+    errors = errors_of(run, want)
+    assert max(errors.values()) < TOLERANCE, errors
+    # Each mode has factors that the other one does not use.
+    _, cache = run.encode(want["prompt"], run.init_cache())
+    before = run.denoise(want["canvas"][0], cache, np.zeros_like(want["soft"][0]))
+    run.model.layers[4].moe.down.encode_lora_b[...] *= 0
+    run.model.layers[2].attention.v.encode_lora_b[...] *= 0
+    bare = nnx.state(run.model)
+    logits, _ = run.encode(want["prompt"], run.init_cache(), state=bare)
+    assert error(logits, want["encode_logits"]) > MISTAKE
+    after = run.denoise(want["canvas"][0], cache, np.zeros_like(want["soft"][0]), state=bare)
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("folder", [PEFT_SIX, PEFT_APART], ids=lambda folder: folder.name)
+def test_written_again_it_has_the_tensors_and_targets_of_peft(folder, tmp_path):
+    convert_checkpoint(folder, tmp_path / "new" / "again", "peft")
     again = tmp_path / "new" / "again"
     assert sorted(f.name for f in again.iterdir()) == [CONFIG, WEIGHTS]
-    before, after = load_file(PEFT_SIX / WEIGHTS), load_file(again / WEIGHTS)
+    before, after = load_file(folder / WEIGHTS), load_file(again / WEIGHTS)
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert value.dtype == after[name].dtype and value.tobytes() == after[name].tobytes(), name
-    theirs, ours = (json.loads((f / CONFIG).read_text()) for f in (PEFT_SIX, again))
+    theirs, ours = (json.loads((f / CONFIG).read_text()) for f in (folder, again))
     assert (ours["r"], ours["lora_alpha"]) == (theirs["r"], theirs["lora_alpha"]) == (2, 3)
-    assert sorted(ours["target_parameters"]) == sorted(theirs["target_parameters"])
+    parts, is_six = set(ours["target_parameters"]), folder == PEFT_SIX
+    assert all(any(p.endswith(t) for p in parts) for t in theirs["target_parameters"])
+    assert len(parts) == (len(theirs["target_parameters"]) if is_six else 6)
     modules = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in before}
     modules = {name for name in modules if ".experts" not in name}
     assert set(ours["target_modules"]) == modules
-    assert all(re.fullmatch(theirs["target_modules"], name) for name in modules)
+    if is_six:
+        assert all(re.fullmatch(theirs["target_modules"], name) for name in modules)
     assert (again / ours["base_model_name_or_path"]).samefile(GOLDEN / "hf_six")
-    assert_same(load_checkpoint(again), load_checkpoint(PEFT_SIX))
+    assert_same(load_checkpoint(again), load_checkpoint(folder))
 
 
 @pytest.mark.parametrize("format", ["hf", "google", "orbax"])
@@ -146,16 +178,46 @@ def test_missing_extra_and_misshapen_factors_are_reported_together(adapter):
     assert "vision" not in said
 
 
-def test_encoder_and_decoder_must_share_their_factors(adapter):
+@pytest.fixture
+def apart(adapter) -> Path:
+    """The adapter with two pairs on one stack of experts, and on q a pair for denoise alone."""
     name = "model__encoder__language_model__layers__0__experts__lora_B"
     retouch(adapter, **{name: np.ones((24, 10), np.float32)})
-    said = refusal(adapter)
-    assert "factors that differ between decoder and encoder (1): base_model.model." in said
-    assert "model.decoder.layers.0.experts.lora_B.weight" in said
-    edit_config(adapter, target_modules=["decoder.layers.0.self_attn.q_proj", "down_proj"])
-    said = refusal(adapter)
-    assert "targets in only one of encoder and decoder, which share them (1): " in said
-    assert said.endswith("model.decoder.layers.0.self_attn.q_proj")
+    targets = ["decoder.layers.0.self_attn.q_proj", "self_conditioning.down_proj"]
+    edit_config(adapter, target_modules=targets)
+    q = "model__encoder__language_model__layers__0__self_attn__q_proj__"
+    retouch(adapter, **{f"{q}lora_A": None, f"{q}lora_B": None})
+    return adapter
+
+
+def test_only_factors_that_are_equal_become_one_pair(apart):
+    model = load_checkpoint(apart)
+    paths = {path.removeprefix("layers.0.") for path in factors(model)}
+    pairs = {path.removesuffix("_a") for path in paths if path.endswith("_a")}
+    assert paths == {f"{pair}_{part}" for pair in pairs for part in "ab"}
+    assert pairs == {
+        "attention.q.denoise_lora",
+        "moe.gate_up.lora",
+        "moe.down.encode_lora",
+        "moe.down.denoise_lora",
+        "self_conditioner.mlp.down.lora",
+    }
+    down = model.layers[0].moe.down
+    assert down.lora_scale == 1.5 and np.all(down.encode_lora_b[...] == 1)
+    assert np.any(down.denoise_lora_b[...] != 1)
+    np.testing.assert_array_equal(down.encode_lora_a[...], down.denoise_lora_a[...])
+
+
+@pytest.mark.parametrize("format", ["hf", "google", "orbax"])
+def test_factors_of_one_mode_alone_cannot_be_merged(apart, tmp_path, format):
+    with pytest.raises(CheckpointError) as caught:
+        convert_checkpoint(apart, tmp_path / "out", format)
+    assert str(caught.value) == (
+        f"{apart}: its LoRA factors are not the same for encode and denoise, which share the "
+        "weights, so they cannot be merged into them: keep the adapter beside its base, and load "
+        "it as it is, or export it with --format=peft"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_factors_that_are_not_finite_are_named(adapter, tmp_path):

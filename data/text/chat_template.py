@@ -71,6 +71,10 @@ class ChatTemplate:
                 raise ValueError(line) from None
             self._refuse_pieces()
 
+    def __reduce__(self) -> tuple[type["ChatTemplate"], tuple]:
+        """How to pickle it, for worker processes: jinja2's compiled templates cannot be pickled."""
+        return ChatTemplate, (self.tokenizer, self._source, self._name, self._variables)
+
     @classmethod
     def load(cls, folder: str | Path, tokenizer: Tokenizer) -> "ChatTemplate":
         """Loads the template of a folder.

@@ -100,7 +100,9 @@ def test_resume(tok, done):
 
 def test_worker_processes_make_the_same_batches(tok):
     """The order and the state are those of one process, so a run may go on with either."""
-    task, packer = BaseMixtureTask(), Packer(ChatTemplate(tok), 116, 90, 1)
+    template = "<bos><|turn>user\n{{ messages[0].content }}<turn|>\n<|turn>model\n"
+    template += "{% if not add_generation_prompt %}{{ messages[1].content }}<turn|>{% endif %}"
+    task, packer = BaseMixtureTask(), Packer(ChatTemplate(tok, template), 116, 91, 1)
 
     def opened(workers):
         source = MixtureSource(0, size=50)

@@ -23,7 +23,6 @@ from data.text.chat import turns
 from data.text.marked_text import MarkedText, mark, unmark
 from data.text.messages import Message, checked
 from data.text.template_sandbox import END_NAME, START_NAME, compile_template, one_line
-from data.text.thoughts import with_reasoning
 from data.text.tokenizer import Tokenizer
 
 SPECIAL_TOKENS = {
@@ -208,7 +207,7 @@ class ChatTemplate:
         self, messages: list[Message], tools: list[dict[str, Any]] | None
     ) -> list[Message]:
         """The messages as templates get them."""
-        messages = [with_reasoning(message) for message in checked(messages)]
+        messages = checked(messages)
         parts = {f"message {number}": message for number, message in enumerate(messages, 1)}
         for where, part in (parts | {"tools": tools}).items():
             for text in _texts(part):

@@ -8,11 +8,14 @@ to know only one form:
 - A call of a tool is {"function": {"name": text, "arguments": object}}. The arguments may be given
   as a JSON text, as OpenAI does, and the function without the dict around it. The older field
   "function_call" becomes a list with one call.
-- The content of a tool's message is a text, or an object that a template writes field by field.
+- The result of a tool may be given as an object. It becomes a JSON text.
+- A thought at the beginning of the model's content becomes its "reasoning" (thoughts.py).
 """
 
 import json
 from typing import Any
+
+from data.text.thoughts import with_reasoning
 
 Message = dict[str, Any]
 
@@ -58,13 +61,15 @@ def _checked(message: Message) -> Message:
     content = message.get("content")
     if isinstance(content, list | tuple):
         content = message["content"] = joined(content, role)
+    elif role == "tool" and isinstance(content, dict):
+        content = message["content"] = json.dumps(content, ensure_ascii=False)
     if content is None and role == "assistant" and message.get("tool_calls"):
         return message
-    if not isinstance(content, str) and not (role == "tool" and isinstance(content, dict)):
+    if not isinstance(content, str):
         raise ValueError(f"content must be text, got {type(content).__name__}")
     if role == "user" and not content.strip():
         raise ValueError("the user says nothing")
-    return message
+    return with_reasoning(message)
 
 
 def joined(parts: list[Any], role: str) -> str:

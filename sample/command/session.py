@@ -156,13 +156,12 @@ class Session:
     def as_message(self, turn: ModelTurn) -> Message:
         """The model's turn as a message of the next prompt.
 
-        It has no thoughts and no special tokens, and of the tool calls those that can be parsed.
+        It has no thoughts, and of the tool calls those that can be parsed.
         """
-        text = turn.answer
-        while found := self.tokenizer.special_tokens_in(text):
-            text = text.replace(found[0], "")
         calls = [call.record() for call in turn.tool_calls if call.function]
-        return {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
+        return {"role": "assistant", "content": turn.answer} | (
+            {"tool_calls": calls} if calls else {}
+        )
 
     def _keys(self, tokens: np.ndarray, mask: np.ndarray, samples: list[int]) -> jax.Array:
         """One key for all rows, or one for each if they are not all the first sample."""

@@ -72,6 +72,12 @@ def test_a_call_without_arguments(arguments):
     assert checked([message])[0]["tool_calls"][0]["function"]["arguments"] == {}
 
 
+@pytest.mark.parametrize("opening", ["<think>hm</think>\n\n", "<|channel>thought\nhm<channel|>"])
+def test_a_thought_in_a_content_is_reasoning(opening):
+    found = checked([MODEL | {"content": f"{opening}4"}])
+    assert found == [MODEL | {"content": "4", "reasoning": "hm", "reasoning_content": "hm"}]
+
+
 def test_other_forms_of_a_call():
     [_, usual] = called(ARGUMENTS)
     bare = {"role": "model", "content": None, "tool_calls": [{"name": "rain", "arguments": TEXT}]}
@@ -89,7 +95,8 @@ def test_other_forms_of_a_call():
     assert checked([plain]) == [MODEL | {"tool_calls": []}]
     # The next request's history: what a model said and called before, and what came back.
     history = [USER, bare, {"role": "function", "name": "rain", "content": {"mm": 3}}]
-    assert checked(history) == [USER, usual, {**history[2], "role": "tool"}]
+    result = {"role": "tool", "name": "rain", "content": '{"mm": 3}'}
+    assert checked(history) == [USER, usual, result]
 
 
 @pytest.mark.parametrize(

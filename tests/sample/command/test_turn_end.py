@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import tokenizers
 
-from data.text.tokenizer import Tokenizer
+from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from sample.command.turn_end import has_stop_text, read_turn
 
-TOKENIZER = Tokenizer.load()
+BACKEND = tokenizers.Tokenizer.from_file(str(DEFAULT_PATH))
+BACKEND.add_special_tokens(["<|tool_call>", "<tool_call|>"])
+TOKENIZER = Tokenizer(BACKEND)
 
 
 def tokens(text: str) -> np.ndarray:

@@ -9,7 +9,7 @@
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
-if a line of --prompts could not be asked, and 2 if nothing could be done.
+if a record of --prompts could not be asked, and 2 if nothing could be done.
 """
 
 import sys

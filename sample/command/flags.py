@@ -34,8 +34,8 @@ def define_flags() -> flags.FlagValues:
     text("prompt", "One prompt. Default, without --prompts too: what is piped in, else a chat.")
     text(
         "prompts",
-        "File of prompts: FILE.jsonl with a prompt or messages in each line, or a text file with "
-        "one prompt in each line.",
+        "File of prompts: JSON records with a prompt or messages, one in each line or in an array, "
+        "or a text with one prompt in each line. The content decides, not the file's name.",
     )
     text("system", "System turn for prompts that have none.")
     switch("thinking", False, "Ask the model to think before it answers.")
@@ -45,7 +45,7 @@ def define_flags() -> flags.FlagValues:
         "FILE.jsonl to which answers are appended. Prompts whose answers by this checkpoint it "
         "holds are not asked again.",
     )
-    help = "Text before which an answer ends. May be given several times. Thoughts do not count."
+    help = "Text before which an answer ends. It does not count in thoughts and tool calls"
     flags.DEFINE_multi_string("stop", [], help, flag_values=values)
     help = "Number of answers to each prompt, each drawn with noise of its own."
     number("num_samples", 1, help, least=1)

@@ -7,10 +7,13 @@ from typing import NamedTuple
 from safetensors.numpy import load_file, save_file
 
 from data.text.chat import ModelTurn, split_turn
+from data.text.chat_template import ChatTemplate
+from data.text.tokenizer import Tokenizer
 from sample.command import session as sessions
 from sample.command.answer import Answer, Request
 from sample.command.answer_file import AnswerFile
 from sample.command.checkpoint_id import CheckpointId
+from sample.command.prompt_rows import read_rows
 from sample.command.session import Session
 from tests.sample.asking import NEW, PROMPTS, lines, run
 
@@ -129,6 +132,19 @@ def test_tool_calls_are_written_as_openai_has_them(tmp_path):
     assert record["finish_reason"] == "tool_calls"
     again = AnswerFile(tmp_path / "answers.jsonl")
     assert request in again and request._replace(sample=1) not in again
+
+    # They are accepted as the history of the next request.
+    said = {"role": "assistant", "content": record["answer"], "tool_calls": record["tool_calls"]}
+    history = [{"role": "user", "content": "Late?"}, said, {"role": "tool", "content": "noon"}]
+    file = tmp_path / "next.jsonl"
+    file.write_text(json.dumps({"messages": history}))
+    source = (
+        "{% for call in messages[1].tool_calls %}{{ call.function.name }} in "
+        "{{ call.function.arguments.zone }}: {{ messages[2].content }}{% endfor %}"
+    )
+    tokenizer, [row] = Tokenizer.load(), read_rows(file)
+    asked = tokenizer.encode(ChatTemplate(tokenizer, source).render(row.messages))
+    assert tokenizer.decode(asked) == "clock in Köln: noon"
 
 
 def test_answers_are_written_as_they_come(folder, tmp_path, monkeypatch):

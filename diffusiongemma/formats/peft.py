@@ -190,6 +190,11 @@ def _options(folder: Path) -> dict[str, Any]:
     """The fields READ of the config. CheckpointError names every field that is not supported."""
     file = folder / ADAPTER_CONFIG
     given = read_json(file)
+    if "peft_type" not in given:
+        raise CheckpointError(
+            f"{file}: has no peft_type, so PEFT did not save this adapter; adapters of other tools "
+            "(MLX, for example) are not read"
+        )
     problems = []
     for name, value in given.items():
         if name in CONSTANTS:

@@ -155,6 +155,15 @@ def test_factors_go_where_the_sharding_says(adapter):
     assert model.layers[0].attention.q.lora_a[...].sharding == where
 
 
+def test_factors_of_the_vision_tower_are_left_out_with_a_warning(adapter, capsys):
+    tower = "model__encoder__vision_tower__encoder__layers__0__mlp__up_proj__linear__lora_"
+    retouch(adapter, **{f"{tower}{part}": np.ones((2, 2), np.float32) for part in "AB"})
+    for _ in range(2):  # said once
+        assert load_checkpoint(adapter).layers[0].attention.q.lora_a is not None
+    said = "2 tensors belong to the vision tower and are left out, because this is the text model"
+    assert capsys.readouterr().err == f"warning: {adapter}: {said}\n"
+
+
 # Faults, each in one report.
 
 
@@ -266,6 +275,8 @@ def test_a_config_of_nonsense_is_refused_in_one_line(adapter):
     assert "eva_config" not in said and "\n" not in said
     (adapter / CONFIG).write_text("[]")
     assert refusal(adapter) == f"{adapter / CONFIG}: not a JSON object"
+    (adapter / CONFIG).write_text('{"fine_tune_type": "lora", "lora_parameters": {"rank": 8}}')
+    assert refusal(adapter).startswith(f"{adapter / CONFIG}: has no peft_type, so PEFT did not")
 
 
 def test_an_adapter_of_nothing_or_without_its_file_is_refused(adapter):

@@ -63,6 +63,7 @@ FORMATS = {
     "Markdown, first row as header": "|1|2|3|4|\n|-|-|-|-|\n|3|4|1|2|\n|2|1|4|3|\n|4|3|2|1|",
     "LaTeX": "$$\\begin{array}{cc}\n" + " \\\\\n".join(map(" & ".join, FULL)) + "\n\\end{array}$$",
     "after the puzzle": f"1 0 3 4\n0 4 1 2\n2 1 0 3\n4 3 2 0\n\n{JOINED}",
+    "right after a puzzle with dots": f"1 . 3 4\n. 4 1 2\n2 1 . 3\n4 3 2 .\n\n{JOINED}",
     "after a puzzle with dots": f"12|..\n34|1.\n21|43\n43|21\nis solved:\n{JOINED}",
     "after another grid": f"{'4' * 16}\nNo, I was wrong. It is\n{JOINED}",
 }

@@ -2,8 +2,8 @@
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku
 
-To train on your own puzzles, give a CSV file with the columns puzzle and solution. A grid is
-written as 81 digits, with 0 for an empty cell.
+To train on your own puzzles, give a file of them: a table with a column puzzle, a puzzle in each
+line, or drawn grids (data/sudoku/puzzle_text.py). The solver finds solutions that the file lacks.
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/mine \
         --config.data.path=FILE.csv

@@ -92,8 +92,8 @@ def make_dataset(
         CPUs. Processes need a source and a to_row that cloudpickle can pickle.
 
     Returns:
-      a dataset of {"tokens": [B / n, T] int32, "prompt_len": [B / n] int32, "num_canvases": [B / n]
-      int32}, with T = prompt_length + num_canvases * canvas_size.
+      a dataset of {"tokens": [B / n, T] int32; "prompt_len", "answer_len" and "num_canvases",
+      [B / n] int32 each}, with T = prompt_length + num_canvases * canvas_size.
 
     Raises:
       ValueError: the hosts do not divide the batch. While the dataset is read: an item does not

@@ -35,15 +35,19 @@ from sample.config_flags import define_fields, given_fields
 from sample.statistics import peak_memory
 from sample.step import SamplerConfig
 from train import plots
+from train.markdown import document, shell, table
 
 SAMPLER_FLAGS = [name for name in SAMPLER if name not in ("max_new_tokens", "trajectory")]
 PEAK, FULL, SLIDING = "peak memory", "KV cache, full layers", "KV cache, sliding layers"
-NOTE = """\
-- The prompts are drawn for this measurement. The number stands at their start and the question at
-  their end; in between, one word in 25 has a number of its own. Brackets: 95 % Wilson intervals.
-- Prefill and generation are times without compilation, means over prompts answered one at a time.
-- Peak memory is that of the process for this length, with Python, compiler and weights; on a GPU,
-  that of the device. KV cache is the memory of the cache's arrays, which prefill fills."""
+NOTES = (
+    "The prompts are drawn for this measurement. The number stands at their start and the question "
+    "at their end; in between, one word in 25 has a number of its own. Brackets: 95 % Wilson "
+    "intervals.",
+    "Prefill and generation are times without compilation, means over prompts answered one at a "
+    "time.",
+    "Peak memory is that of the process for this length, with Python, compiler and weights; on a "
+    "GPU, that of the device. KV cache is the memory of the cache's arrays, which prefill fills.",
+)
 
 
 def measure(
@@ -159,7 +163,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> int:
     files = {
         "long_context.png": plots.length_plot(rows),
         "results.json": (json.dumps(results, indent=2) + "\n").encode(),
-        "REPORT.md": _report(results).encode(),
+        "REPORT.md": _report(results),
     }
     write_files(out, files)
     print(f"{_table(rows)}\nwrote {out / 'REPORT.md'}")
@@ -202,27 +206,25 @@ def _measure_only(
     return measure(model, template, items, sampler, values.seed) | {"device": cli.device_line()}
 
 
-def _report(results: dict[str, Any]) -> str:
+def _report(results: dict[str, Any]) -> bytes:
     rows = results["rows"]
-    return f"""\
-# A number at the start of a long prompt
-
-{_table(rows)}
-
-![Share of prompts answered right, and memory, against the prompt's length](long_context.png)
-
-Sliding layers see {results["window"]} tokens. {rows[0]["device"]}.
-
-    {results["command"]}
-
-{NOTE}
-"""
+    return document(
+        [
+            "# A number at the start of a long prompt",
+            _table(rows),
+            "![Share of prompts answered right, and memory, against the prompt's length]"
+            "(long_context.png)",
+            f"Sliding layers see {results['window']} tokens. {rows[0]['device']}.",
+            shell(results["command"]),
+            "\n".join(f"- {note}" for note in NOTES),
+        ]
+    )
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     header = ["prompt tokens", "found exactly", "prefill", "prefill tokens/s"]
     header += ["generation tokens/s", *rows[0]["bytes"]]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines = []
     for row in rows:
         exact, seconds = row["exact"], row["prefill_seconds"]
         share, low, high = (100 * exact[name] for name in ("rate", "low", "high"))
@@ -234,8 +236,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
             f"{row['tokens_per_second']:.1f}",
             *(f"{size / 1e6:,.2f} MB" for size in row["bytes"].values()),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return table(header, lines)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ quick=(
   tests/sample/test_statistics.py
   tests/sample/test_step.py
   tests/sample/test_stopping.py
-  tests/scripts/test_demo_view.py
+  tests/sample/command/test_grid_view.py
   tests/test_house.py
 )
 selected=()

@@ -6,6 +6,7 @@ row has room for, M noise draws, D width, V vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import jax
@@ -20,6 +21,7 @@ from diffusiongemma.ops.reductions import argmax
 Targets = Literal["all", "answer"]
 # Name -> float32 scalar: the figures of a training step.
 Figures = dict[str, jax.Array]
+SHARES = ("answer_tokens", "answer_right", "fill_tokens", "fill_right")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +101,22 @@ def sft_loss(
     Args:
       model: a model of any dtype.
       batch: "tokens" [B, P + K C] int32, each row a prompt, then canvases, then padding;
-        "prompt_len" [B] int32, tokens of each prompt; "num_canvases" [B] int32, canvases of each
-        row.
+        "prompt_len" [B] int32, tokens of each prompt; "answer_len" [B] int32, tokens of each answer
+        without the fill; "num_canvases" [B] int32, canvases of each row.
       key: random key of the choice of canvases, the noise levels and the noise.
       config: the settings of the losses.
 
     Returns:
       (loss, figures), float32 scalars. Losses are in nats per token. The figures are
-      "denoise_loss"; "denoise_accuracy", the share of the noisy canvases' tokens for which the most
-      probable token is the right one; and "encoder_loss", if encoder_weight is not 0.
+        denoise_loss: the denoising loss.
+        encoder_loss: the encoder's loss, if encoder_weight is not 0.
+        denoise_accuracy: the share of the noisy canvases' tokens for which the most probable token
+          is the right one.
+        answer_tokens, fill_tokens: the share of these tokens that belong to the answer, and the
+          share that belong to the eos fill behind it.
+        answer_right, fill_right: the share of all tokens that belong there and are right.
+      Means of these figures over batches are those of all the batches' tokens. `accuracies` turns
+      the last four into accuracies.
     """
     tokens, size = batch["tokens"], config.canvas_size
     which_key, level_key, noise_key = jax.random.split(key, 3)
@@ -128,12 +137,36 @@ def sft_loss(
     logits = model.denoise(noisy, context, soft)
     denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()
 
-    accuracy = jnp.mean(argmax(logits) == clean)
-    figures = {"denoise_loss": denoise_loss, "denoise_accuracy": accuracy}
+    right = argmax(logits) == clean
+    answer = which[:, None] * size + jnp.arange(size) < batch["answer_len"][:, None]
+    answer = jnp.repeat(answer, config.noise_draws, axis=0)
+    figures = {
+        "denoise_loss": denoise_loss,
+        "denoise_accuracy": jnp.mean(right),
+        "answer_tokens": jnp.mean(answer),
+        "answer_right": jnp.mean(answer & right),
+        "fill_tokens": jnp.mean(~answer),
+        "fill_right": jnp.mean(~answer & right),
+    }
     if encoder_loss is None:
         return denoise_loss, figures
     figures["encoder_loss"] = encoder_loss
     return denoise_loss + config.encoder_weight * encoder_loss, figures
+
+
+def accuracies(figures: Mapping[str, float]) -> dict[str, float]:
+    """Turns means of sft_loss's figures into what a log shows.
+
+    Returns:
+      the figures, with "answer_accuracy" and "fill_accuracy" in the place of the shares that they
+      are made of. Of the tokens of a kind, they are the share for which the most probable token is
+      the right one. If there is no such token, the figure is missing.
+    """
+    shown = {name: value for name, value in figures.items() if name not in SHARES}
+    for kind in ("answer", "fill"):
+        if figures[f"{kind}_tokens"]:
+            shown[f"{kind}_accuracy"] = figures[f"{kind}_right"] / figures[f"{kind}_tokens"]
+    return shown
 
 
 def _encoded(

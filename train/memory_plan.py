@@ -258,7 +258,8 @@ def _training_activations(setup: TrainingSetup, mesh: Mesh, target: CompileTarge
     rows = config.batch_size
     length = config.data.prompt_length + config.loss.num_canvases * config.loss.canvas_size
     where = NamedSharding(mesh, PartitionSpec(BATCH))
-    shapes = {"tokens": (rows, length), "prompt_len": (rows,), "num_canvases": (rows,)}
+    shapes = dict.fromkeys(("prompt_len", "answer_len", "num_canvases"), (rows,))
+    shapes["tokens"] = (rows, length)
     batch = {k: jax.ShapeDtypeStruct(v, np.int32, sharding=where) for k, v in shapes.items()}
     with jax.set_mesh(mesh):
         step = make_train_step(

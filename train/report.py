@@ -19,6 +19,7 @@ from data.measures import wilson
 from diffusiongemma.formats.atomic_folder import write_files
 from sample.cli import check_out, run
 from train import plots
+from train.markdown import document, shell, table
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"
 EARLY, ALL = "early_stop", "all_steps"
@@ -68,7 +69,7 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
         text += ["## Step budgets", _budgets(results["budgets"], task)]
     text += [*_images(files, task), "## How it was measured", _setting(results), _notes(task)]
     contents = {RESULTS: (json.dumps(results, indent=2) + "\n").encode(), **files}
-    write_files(out, {**contents, REPORT: _join(text)})
+    write_files(out, {**contents, REPORT: document(text)})
 
 
 def comparison_report(
@@ -122,17 +123,21 @@ def comparison_report(
     text += [*_images(images, task), "## The training", _training(training)]
     text += ["## How it was measured", "The base model:", _setting(base)]
     text += ["The tuned model:", _setting(tuned), _notes(task)]
-    write_files(out, {**images, REPORT: _join(text)})
+    write_files(out, {**images, REPORT: document(text)})
 
 
 def headline(results: dict[str, Any]) -> str:
-    """One sentence that says how many answers are right, in how many steps."""
+    """How many answers are right, in how many steps, and how many are right in another format."""
     mode, task = results["modes"][EARLY], results["task"]
-    return (
+    sentence = (
         f"Of {results['count']} {task['noun']}s {_percent(mode['exact'])} are "
         f"{task['measures']['exact']}, in {mode['steps']['effective']:.1f} effective denoising "
         "steps."
     )
+    other = mode.get("other_format")
+    if other and other["rate"]:
+        sentence += f" Another {_percent(other)} are right, but in another format."
+    return sentence
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
@@ -185,7 +190,9 @@ def read_training(workdir: Path) -> dict[str, Any]:
 def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
     """The table of all figures, a column for each mode."""
     forms = {f"{task['noun']}s": lambda m: str(m["count"])}
-    forms |= {name: lambda m, key=key: _percent(m[key]) for key, name in task["measures"].items()}
+    forms |= {
+        name: lambda m, key=key: _percent(m.get(key)) for key, name in task["measures"].items()
+    }
     forms |= {
         "denoising steps, mean": lambda m: f"{m['steps']['mean']:.2f}",
         "denoising steps, quartiles": lambda m: " / ".join(
@@ -197,7 +204,7 @@ def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
         "seconds of compilation": lambda m: f"{m['compile_seconds']:.3g}",
     }
     rows = [[name, *(form(mode) for mode in modes.values())] for name, form in forms.items()]
-    return _table(["", *modes], rows)
+    return table(["", *modes], rows)
 
 
 def _bins(modes: dict[str, Any], task: dict[str, Any]) -> list[str]:
@@ -209,10 +216,10 @@ def _bins(modes: dict[str, Any], task: dict[str, Any]) -> list[str]:
             for label, mode in modes.items():
                 if name in mode["bins"][title]:
                     part = mode["bins"][title][name]
-                    shares = [_percent(part[measure]) for measure in measures]
+                    shares = [_percent(part.get(measure)) for measure in measures]
                     rows.append([name, label, part["count"], *shares, f"{part['mean_steps']:.1f}"])
         header = ["", "", f"{task['noun']}s", *measures.values(), "mean steps"]
-        text += [f"## By {title}", _table(header, rows)]
+        text += [f"## By {title}", table(header, rows)]
     return text
 
 
@@ -230,7 +237,7 @@ def _budgets(budgets: list[dict[str, Any]], task: dict[str, Any]) -> str:
     header = ["steps", *(f"{name} ({count} {task['noun']}s)" for name, count in bins.items())]
     rows = [[b["steps"], *(_percent(b["bins"][n]["exact"]) for n in bins)] for b in budgets]
     title = f"{_measure(task).capitalize()}, without early stopping."
-    return f"{title}\n\n{_table(header, rows)}"
+    return f"{title}\n\n{table(header, rows)}"
 
 
 def _measure(task: dict[str, Any]) -> str:
@@ -268,21 +275,37 @@ def _training(training: dict[str, Any]) -> str:
         last = losses[-1]
         minutes = f" after {last['seconds'] / 60:.1f} minutes" if "seconds" in last else ""
         lines.append(f"- loss {last['loss']:.4f} at step {last['step']}{minutes}")
+        if told := _accuracies(last):
+            lines.append(f"- {told}")
     if evals:
         last = evals[-1]
         lines.append(f"- {100 * last['eval/exact']:.1f} % of held-out answers exact at the end")
     return "\n".join(lines)
 
 
+def _accuracies(figures: dict[str, float]) -> str:
+    """How often the most probable token was right, by a line of the log; empty without figures.
+
+    Logs of earlier versions tell answers and fill not apart.
+    """
+    names = {
+        "answer_accuracy": "the tokens of answers",
+        "fill_accuracy": "the fill",
+        "denoise_accuracy": "all tokens, the fill included",
+    }
+    parts = [f"{100 * figures[k]:.1f} % of {name}" for k, name in names.items() if k in figures]
+    return f"the most probable token is the right one for {', '.join(parts)}" if parts else ""
+
+
 def _setting(results: dict[str, Any]) -> str:
-    """How an evaluation was made, as a list."""
+    """How an evaluation was made: the command line, and a list."""
     sampler = ", ".join(f"{k} {v}" for k, v in results["sampler"].items() if v is not None)
     task = results["task"]
     told = "".join(f", {k} {v}" for k, v in task["settings"].items() if v != "")
     return (
-        f"- `{results['command']}`\n- checkpoint `{results['checkpoint']}`; {results['count']} "
-        f"{task['noun']}s, {results['items']}{told}; seed {results['seed']}; batches of "
-        f"{results['batch_size']}\n- sampler: {sampler}\n- {results['device']}"
+        f"{shell(results['command'])}\n\n- checkpoint `{results['checkpoint']}`; "
+        f"{results['count']} {task['noun']}s, {results['items']}{told}; seed {results['seed']}; "
+        f"batches of {results['batch_size']}\n- sampler: {sampler}\n- {results['device']}"
     )
 
 
@@ -292,27 +315,18 @@ def _share(total: int, count: int) -> dict[str, float]:
     return {"rate": total / count, "low": low, "high": high}
 
 
-def _percent(share: dict[str, float]) -> str:
-    """A fraction and its interval in percent."""
+def _percent(share: dict[str, float] | None) -> str:
+    """A fraction and its interval in percent. None stands for what was not measured."""
+    if share is None:
+        return "not measured"
     rate, low, high = (100 * share[k] for k in ("rate", "low", "high"))
     return f"{rate:.1f} % [{low:.1f}, {high:.1f}]"
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def _images(files: dict[str, bytes], task: dict[str, Any]) -> list[str]:
     """A heading and an image for each file that IMAGES names, in the order of IMAGES."""
     titles = {n: title.format(noun=task["noun"]) for n, title in IMAGES.items() if n in files}
     return [part for n, title in titles.items() for part in (f"## {title}", f"![{title}]({n})")]
-
-
-def _join(parts: list[str]) -> bytes:
-    """The paragraphs that are not empty, as the bytes of a file."""
-    return ("\n\n".join(part for part in parts if part) + "\n").encode()
 
 
 def main(argv: list[str]) -> int:

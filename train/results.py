@@ -121,17 +121,19 @@ def _bins(evaluation: Evaluation) -> Bins:
 def _answers(evaluation: Evaluation, outcomes: dict[str, Outcome]) -> bytes:
     """The contents of answers.csv, one row for each item.
 
-    The task's columns come first. Then come three columns for each mode: the answer, whether it is
-    right (0 or 1), and the number of denoising steps.
+    The task's columns come first. Then come columns for each mode: the answer, its measures from 0
+    to 1, and the number of denoising steps.
     """
     task, text = evaluation.task, io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    modes = [f"{field}_{mode}" for mode in outcomes for field in ("answer", "exact", "steps")]
+    fields = ("answer", *task.measures, "steps")
+    modes = [f"{field}_{mode}" for mode in outcomes for field in fields]
     rows.writerow([*task.columns(evaluation.items[0]), *modes])
     for i, item in enumerate(evaluation.items):
         row = list(task.columns(item).values())
         for outcome in outcomes.values():
-            row += [task.shown(outcome.answers[i]), int(outcome.exact[i])]
+            row.append(task.shown(outcome.answers[i]))
+            row += [f"{outcome.scores[name][i]:g}" for name in task.measures]
             row.append(int(outcome.steps[i].sum()))
         rows.writerow(row)
     return text.getvalue().encode()

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from train.config import RunConfig
+from train.loss import accuracies
 from train.metrics_writer import MetricsWriter, progress_bar
 
 
@@ -66,9 +67,11 @@ class RunLog:
                     "optimizer.peak_lr in a new --workdir"
                 )
         means = {k: float(np.mean([f[k] for _, f in read])) for k in read[0][1]}
+        means = accuracies(means)
         self._metrics.write(read[-1][0], means | {"seconds": self._seconds()})
         rate = (self._bar.format_dict["rate"] or 0.0) * self._batch_size
-        self._bar.set_postfix_str(f"loss {means['loss']:.4f}, {rate:.0f} examples/s")
+        right = f"{100 * means.get('answer_accuracy', 0):.1f} % of answer tokens right"
+        self._bar.set_postfix_str(f"loss {means['loss']:.4f}, {right}, {rate:.0f} examples/s")
 
     def evaluated(self, step: int, figures: dict[str, float], answer: str) -> None:
         """Writes and prints the figures of an evaluation, and prints one of its answers."""

@@ -19,7 +19,7 @@ from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather
 from sample.sampler import generate
 from train.config import RunConfig
-from train.loss import Figures, LossConfig, sft_loss
+from train.loss import Figures, LossConfig, accuracies, sft_loss
 
 SHOWN = 200  # the number of characters of an answer that are printed
 
@@ -56,11 +56,14 @@ class HeldOut:
             eval/denoise_loss, eval/encoder_loss: the losses of sft_loss in nats per token, as far
               as it computes them. They have the same noise in every evaluation. Items that do not
               fill a whole batch are left out.
+            eval/denoise_accuracy, eval/answer_accuracy, eval/fill_accuracy: with the same noise,
+              the share of tokens that are most probably the right ones: of all tokens, of those of
+              answers, and of the fill, if there is any (`accuracies`).
             eval/steps: effective denoising steps (docs/MODEL.md, Measures).
             eval/exact: the share of right answers; only for a task that is scored.
             eval/tokens: the mean number of tokens of an answer; only for a task that is not.
         """
-        figures = self._losses(model)
+        figures = {f"eval/{name}": value for name, value in self._figures(model).items()}
         right, steps, valid, first = [], [], [], ""
         scored = self.task.scored
         for start in range(0, self.num if scored else self.batch_size, self.batch_size):
@@ -87,8 +90,8 @@ class HeldOut:
             figures["eval/tokens"] = float(np.mean([tokens.sum() for tokens in valid]))
         return figures, first
 
-    def _losses(self, model: DiffusionGemma) -> dict[str, float]:
-        """The mean losses over whole batches."""
+    def _figures(self, model: DiffusionGemma) -> dict[str, float]:
+        """The mean losses and accuracies over whole batches."""
         graphdef, state = nnx.split(model)
         sums = collections.Counter()
         batches = self.num // self.batch_size
@@ -98,9 +101,8 @@ class HeldOut:
             key = jax.random.fold_in(jax.random.key(self.config.seed), i)
             found = jax.device_get(_losses(graphdef, state, batch, key, self.config.loss))
             for name, value in found.items():
-                if name.endswith("_loss"):
-                    sums[f"eval/{name}"] += float(value) / batches
-        return dict(sums)
+                sums[name] += float(value) / batches
+        return accuracies(sums)
 
 
 @functools.partial(jax.jit, static_argnames=("graphdef", "config"))

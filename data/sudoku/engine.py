@@ -184,7 +184,8 @@ def _count(grids: np.ndarray, units: np.ndarray, limit: int, found: np.ndarray) 
     Args:
       grids: int8 [N, n*n].
       units: the table of unit_table.
-      found: int8 [n*n], receives a solution of the last grid that has one.
+      limit: the number of solutions at which the search stops.
+      found: int8 [N, n*n], receives the first solution of each grid that has one.
 
     Returns:
       int64 [N].
@@ -193,7 +194,7 @@ def _count(grids: np.ndarray, units: np.ndarray, limit: int, found: np.ndarray) 
     counts = np.empty(len(grids), np.int64)
     none = np.int64(-1)
     for i in range(len(grids)):
-        counts[i] = _search(grids[i], units, none, none, limit, state, found)
+        counts[i] = _search(grids[i], units, none, none, limit, state, found[i])
     return counts
 
 
@@ -287,8 +288,8 @@ def _rate(grid: np.ndarray, units: np.ndarray) -> int:
     return level
 
 
-def count_many(puzzles: ArrayLike, box: int, limit: int = 2) -> np.ndarray:
-    """Counts the solutions of each puzzle up to a limit.
+def solve_many(puzzles: ArrayLike, box: int, limit: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Solves puzzles, and counts the solutions of each of them up to a limit.
 
     Args:
       puzzles: integers 0..n, [N, n*n].
@@ -296,13 +297,21 @@ def count_many(puzzles: ArrayLike, box: int, limit: int = 2) -> np.ndarray:
       limit: the count at which the search for more solutions stops.
 
     Returns:
-      int64 [N], at most `limit`. The count is 0 if two clues contradict each other.
+      (counts, solutions): int64 [N], at most `limit`, and int8 [N, n*n], any solution of each
+      puzzle, with zeros for a puzzle that has none. A puzzle has none if two clues contradict each
+      other.
 
     Raises:
       SudokuError: as in as_grids.
     """
     puzzles = as_grids(puzzles, box, ndim=2)
-    return _count(puzzles, unit_table(box), int(limit), np.empty(puzzles.shape[1], np.int8))
+    found = np.zeros_like(puzzles)
+    return _count(puzzles, unit_table(box), int(limit), found), found
+
+
+def count_many(puzzles: ArrayLike, box: int, limit: int = 2) -> np.ndarray:
+    """The counts of solve_many."""
+    return solve_many(puzzles, box, limit)[0]
 
 
 def count_solutions(puzzle: ArrayLike, box: int, limit: int = 2) -> int:
@@ -312,9 +321,8 @@ def count_solutions(puzzle: ArrayLike, box: int, limit: int = 2) -> int:
 
 def solve(puzzle: ArrayLike, box: int) -> np.ndarray | None:
     """Any solution of a puzzle [n*n], as int8 [n*n], or None if there is no solution."""
-    puzzle = as_grids(puzzle, box)
-    found = np.empty_like(puzzle)
-    return found if _count(puzzle[None], unit_table(box), 1, found)[0] else None
+    counts, found = solve_many(np.asarray(puzzle)[None], box, 1)
+    return found[0] if counts[0] else None
 
 
 def generate(rng: np.random.Generator, box: int, clues: int) -> tuple[np.ndarray, np.ndarray]:

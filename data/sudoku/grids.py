@@ -5,6 +5,8 @@ is 3 for 9x9 grids and 2 for 4x4 grids.
 """
 
 import math
+import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,14 +49,57 @@ def parse(text: str, box: int) -> np.ndarray | None:
     return np.array([int(token) for token in tokens], np.int8)
 
 
+def find_grid(text: str, box: int) -> np.ndarray | None:
+    """Finds the grid in a model's answer, in whatever format the answer is. No text is an error.
+
+    The answer is cut into lines at line feeds, at colons, and around n*n digits in a row. A line
+    counts if it holds digits 1..n and signs, but no letter, no 0 and none of the signs . _ and ?,
+    with which people draw empty cells. Lines that count stand together if there is nothing between
+    them, or only lines of signs, such as rules. They are a grid if they hold n*n digits together.
+    So a part of a grid is no grid, nor is a grid with an empty cell. If there are several grids,
+    the last one is the answer.
+
+    Args:
+      text: the answer.
+      box: the box size.
+
+    Returns:
+      the last grid, [n*n] int8; None if there is none.
+    """
+    n = box * box
+    digits = frozenset("123456789"[:n])
+    found, block = None, ""
+    text = re.sub(rf"(?<!\d)[1-{n}]{{{n * n}}}(?!\d)", r"\n\g<0>\n", text.replace(":", "\n"))
+    # The last line does not count, so it ends the last block.
+    for line in [*text.splitlines(), "end"]:
+        said = [c for c in line if c.isalnum() or c in "._?"]
+        if digits.issuperset(said):
+            block += "".join(said)
+            continue
+        if len(block) == n * n:
+            found = block
+        block = ""
+    return None if found is None else np.array([int(digit) for digit in found], np.int8)
+
+
 def pretty(grid: ArrayLike) -> str:
     """A grid as text for people, with lines between the boxes and a dot for an empty cell."""
-    box = round(np.size(grid) ** 0.25)
-    symbols = np.reshape([str(d) if d > 0 else "." for d in np.ravel(grid)], (-1, box, box, box))
-    lines = [" | ".join(" ".join(part) for part in row) for band in symbols for row in band]
+    return "\n".join(grid_lines([str(d) if d > 0 else "." for d in np.ravel(grid)]))
+
+
+def grid_lines(cells: Sequence[str]) -> list[str]:
+    """The lines of a grid with rules between its boxes.
+
+    Args:
+      cells: n*n texts, row by row.
+    """
+    box = round(len(cells) ** 0.25)
+    n = box * box
+    rows = [cells[at : at + n] for at in range(0, n * n, n)]
+    lines = [" | ".join(" ".join(row[at : at + box]) for at in range(0, n, box)) for row in rows]
     for band in range(box - 1, 0, -1):
         lines.insert(band * box, "+".join(["-" * (2 * box + 1)] * box)[1:-1])
-    return "\n".join(lines)
+    return lines
 
 
 def valid_solutions(grids: ArrayLike, box: int) -> np.ndarray:

@@ -1,12 +1,12 @@
-"""Sudoku puzzles with random access, in two splits. They are generated or read from a CSV file."""
+"""Sudoku puzzles with random access, in two splits. They are generated or read from a file."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from data.sudoku.csv_file import read_csv
 from data.sudoku.engine import SudokuError, generate, unit_table
+from data.sudoku.puzzle_file import Puzzles
 from data.sudoku.symmetry import is_heldout, split_key, split_keys
 
 SPLITS = ("train", "test")
@@ -17,12 +17,6 @@ REDRAWS = 1000
 
 # An item of a source: {"puzzle", "solution"}, [n*n] int8 each.
 Puzzle = dict[str, np.ndarray]
-
-
-def _check_split(split: str) -> None:
-    """Raises SudokuError unless there is a split of this name."""
-    if split not in SPLITS:
-        raise SudokuError(f"split {split!r} does not exist: use one of {', '.join(SPLITS)}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,10 @@ class SudokuSource:
     split: str = "train"
 
     def __post_init__(self) -> None:
-        _check_split(self.split)
+        if self.split not in SPLITS:
+            raise SudokuError(
+                f"split {self.split!r} does not exist: use one of {', '.join(SPLITS)}"
+            )
         cells = len(unit_table(self.box))
         low, high = self.clues
         fewest = FEWEST_GENERATED[self.box]
@@ -82,56 +79,22 @@ class SudokuSource:
         )
 
 
-class CsvSource:
-    """The puzzles of a CSV file with random access.
-
-    The split "train" is the first part of the file. The split "test" is the rest, without the
-    puzzles whose split key (data/sudoku/symmetry.py) occurs in the first part.
-
-    Args:
-      path: the file.
-      split: "train" or "test".
-      box: box size, 3 for 9x9 puzzles and 2 for 4x4.
-      train_fraction: the share of the file's rows in the first part.
-      limit: the number of rows to read from the start of the file; None for all.
-      check_unique: whether to check that no puzzle has a second solution.
+@dataclass(frozen=True, repr=False)
+class FileSource:
+    """Puzzles of a file with random access.
 
     Attributes:
+      name: the file and the split.
       puzzles: [N, n*n] int8.
       solutions: [N, n*n] int8.
-      removed: the number of puzzles that were left out of the split "test"; 0 for "train".
-
-    Raises:
-      SudokuError: the file or a row of it cannot be used, or the split has no puzzle.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        split: str,
-        box: int = 3,
-        train_fraction: float = 0.9,
-        limit: int | None = None,
-        check_unique: bool = True,
-    ) -> None:
-        _check_split(split)
-        puzzles, solutions = read_csv(path, box, limit, check_unique)
-        cut = int(len(puzzles) * train_fraction)
-        self.removed = 0
-        if split == "train":
-            keep = slice(cut)
-        else:
-            keys = split_keys(puzzles, solutions, box)
-            fresh = ~np.isin(keys[cut:], keys[:cut])
-            self.removed = int(np.sum(~fresh))
-            keep = cut + np.flatnonzero(fresh)
-        self.puzzles, self.solutions = puzzles[keep], solutions[keep]
-        self._name = f"CsvSource({path!r}, {split!r}, {box}, {train_fraction}, {limit})"
-        if len(self) == 0:
-            raise SudokuError(f"{path}: split {split} has no puzzle: use a larger file")
+    name: str
+    puzzles: np.ndarray
+    solutions: np.ndarray
 
     def __repr__(self) -> str:
-        return self._name
+        return f"FileSource({self.name!r}, {len(self)})"
 
     def __len__(self) -> int:
         return len(self.puzzles)
@@ -141,3 +104,49 @@ class CsvSource:
         if not 0 <= i < len(self):
             raise IndexError(i)
         return {"puzzle": self.puzzles[i], "solution": self.solutions[i]}
+
+
+class FileSplits(NamedTuple):
+    """The puzzles of a file in two splits.
+
+    Attributes:
+      train: the first part of the file.
+      test: the rest, without the puzzles whose split key (data/sudoku/symmetry.py) occurs in the
+        first part; None if it was not asked for.
+      removed: the number of puzzles that were left out of `test`.
+    """
+
+    train: FileSource
+    test: FileSource | None
+    removed: int
+
+
+def split_puzzles(
+    found: Puzzles, name: str, test: bool = True, train_fraction: float = 0.9
+) -> FileSplits:
+    """Divides the puzzles of a file.
+
+    Args:
+      found: the puzzles, with one solution each.
+      name: what errors call the file.
+      test: whether the split "test" is wanted.
+      train_fraction: the share of the puzzles in the first part.
+
+    Raises:
+      SudokuError: a split has no puzzle.
+    """
+    puzzles, solutions = found.puzzles, found.solutions
+    cut = int(len(puzzles) * train_fraction)
+
+    def source(split: str, rows: slice | np.ndarray) -> FileSource:
+        taken = FileSource(f"{name}, split {split}", puzzles[rows], solutions[rows])
+        if not len(taken):
+            raise SudokuError(f"{name}: split {split} has no puzzle: use a larger file")
+        return taken
+
+    train = source("train", slice(cut))
+    if not test:
+        return FileSplits(train, None, 0)
+    keys = split_keys(puzzles, solutions, found.box)
+    rest = cut + np.flatnonzero(~np.isin(keys[cut:], keys[:cut]))
+    return FileSplits(train, source("test", rest), len(puzzles) - cut - len(rest))

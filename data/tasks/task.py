@@ -64,7 +64,9 @@ class Task(abc.ABC):
       title: the task's name in reports.
       noun: what reports call one item, such as "puzzle".
       measures: the measures that `score` gives, in the order of reports: name -> title. "exact",
-        "valid" and "parts" must be among them.
+        "valid" and "parts" must be among them. "exact" is what reports count as right.
+        "other_format", if a task has it, counts answers that are right but not written as the task
+        asks.
       scored: whether a training run scores the answers to its held-out items. If not, it answers
         one batch of them, so that an answer can be looked at.
       notes: lines at the end of reports, such as the meaning of the measures.

@@ -42,8 +42,9 @@ def pack(
       eos_id, pad_id: ids of <eos> and <pad>.
 
     Returns:
-      {"tokens": int32 [T], "prompt_len": int32 [], "num_canvases": int32 []}. The last of them is
-      the number of canvases that the answer uses, at least 1.
+      {"tokens": int32 [T], "prompt_len": int32 [], "answer_len": int32 [], "num_canvases": int32
+      []}. "answer_len" is the length of the answer without the fill. "num_canvases" is the number
+      of canvases that the answer uses, at least 1.
 
     Raises:
       TooLong: the prompt or the answer does not fit.
@@ -66,5 +67,6 @@ def pack(
     return {
         "tokens": tokens,
         "prompt_len": np.int32(prompt),
+        "answer_len": np.int32(answer),
         "num_canvases": np.int32(used),
     }

@@ -52,6 +52,7 @@ class Trainer:
         self._batch = {
             "tokens": jnp.concatenate([inputs.tokens, inputs.canvas], axis=1),
             "prompt_len": jnp.full((rows,), length, jnp.int32),
+            "answer_len": jnp.full((rows,), inputs.canvas.shape[1], jnp.int32),
             "num_canvases": jnp.ones((rows,), jnp.int32),
         }
 

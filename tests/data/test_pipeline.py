@@ -64,6 +64,7 @@ def test_batches(tok):
         assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
             "tokens": ((5, 206), np.int32),
             "prompt_len": ((5,), np.int32),
+            "answer_len": ((5,), np.int32),
             "num_canvases": ((5,), np.int32),
         }
     tokens, length = batches[3]["tokens"][2], batches[3]["prompt_len"][2]

@@ -8,29 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.sudoku.csv_file import read_csv, write_csv
 from data.sudoku.grids import digits
+from data.sudoku.puzzle_file import read_puzzles, write_csv
 from data.sudoku.sources import SudokuSource
 from data.tasks.sudoku import SudokuTask
-from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
+from diffusiongemma import DiffusionGemma, save_checkpoint
 from sample import SamplerConfig
 from sample.generation_config import save_sampler_defaults
 from tests.diffusiongemma.formats.folders import make_adapter
+from tests.train.outcomes import BOX, CONFIG, small_puzzles
 from train import evaluate as command
-
-BOX, CANVAS = 2, 24
-CONFIG = ModelConfig.preset(
-    "tiny",
-    vocab_size=1024,
-    canvas_size=CANVAS,
-    layer_types=("full",),
-    stop_ids=(1, 106, 50),
-)
-
-
-@pytest.fixture(scope="module")
-def puzzles():
-    return [SudokuSource(0, 5, BOX, (7, 9), "test")[i] for i in range(5)]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +39,8 @@ def checkpoint(tmp_path_factory):
     return workdir
 
 
-def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
+def test_command_writes_everything(checkpoint, tmp_path, capsys):
+    puzzles = small_puzzles()
     grids = [np.stack([item[name] for item in puzzles]) for name in ("puzzle", "solution")]
     write_csv(tmp_path / "mine.csv", *grids)
     out = tmp_path / "new" / "report"
@@ -71,7 +59,9 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
         "--replay=1",
     ]
     assert command.main(arguments) == 0
-    assert str(out / "REPORT.md") in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert str(out / "REPORT.md") in said.out
+    assert "mine.csv: the first 4 puzzles, columns puzzle and solution, solutions" in said.err
     names = ["REPORT.md", "answers.csv", "budget.png", "replay.png", "results.json", "steps.png"]
     assert sorted(os.listdir(out)) == names
 
@@ -101,8 +91,9 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys, puzzles):
     exact = [row["exact_early_stop"] == "1" for row in rows]
     assert np.mean(exact) == results["modes"]["early_stop"]["exact"]["rate"]
     assert exact == [row["answer_early_stop"] == row["solution"] for row in rows]
+    assert {row["other_format_early_stop"] for row in rows} == {"0"}
     # The answers are puzzles that can be given again.
-    np.testing.assert_array_equal(read_csv(out / "answers.csv", BOX)[0], grids[0][:4])
+    np.testing.assert_array_equal(read_puzzles(out / "answers.csv", BOX)[0], grids[0][:4])
 
 
 @pytest.mark.parametrize(("counts", "second"), [("3", 3), ("3,2", 2)])

@@ -11,25 +11,14 @@ from flax import nnx
 from data.measures import wilson
 from data.sudoku import replay_strip
 from data.sudoku.grids import prompt, render
-from data.sudoku.sources import SudokuSource
 from data.tasks.sudoku import SudokuTask
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
-from diffusiongemma import ModelConfig
 from diffusiongemma.head import Prediction
 from sample import SamplerConfig
 from tests.data.text.messages import chat_answer, chat_prompt
-from tests.train.outcomes import five_puzzles, outcome
+from tests.train.outcomes import BOX, CANVAS, CONFIG, five_puzzles, outcome, small_puzzles
 from train.evaluation import Evaluation, paired, summarize, typical
-
-BOX, CANVAS = 2, 24
-CONFIG = ModelConfig.preset(
-    "tiny",
-    vocab_size=1024,
-    canvas_size=CANVAS,
-    layer_types=("full",),
-    stop_ids=(1, 106, 50),
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +33,7 @@ def template(tokenizer):
 
 @pytest.fixture(scope="module")
 def puzzles():
-    return [SudokuSource(0, 5, BOX, (7, 9), "test")[i] for i in range(5)]
+    return small_puzzles()
 
 
 class Oracle(nnx.Module):

@@ -11,7 +11,7 @@ from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from tests.conftest import Compiled
-from train.loss import LossConfig, first_passes, mean_loss, sft_loss
+from train.loss import SHARES, LossConfig, accuracies, first_passes, mean_loss, sft_loss
 
 CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
 P, C, K = 10, 6, 3
@@ -28,7 +28,9 @@ def make_batch(canvases=(1, 3, 2, 3)) -> dict[str, np.ndarray]:
     tokens = np.zeros((4, P + K * C), np.int32)
     for row, (prompt, used) in enumerate(zip(LENGTHS, canvases, strict=True)):
         tokens[row, : prompt + used * C] = rng.integers(3, 64, prompt + used * C)
-    return {"tokens": tokens, "prompt_len": LENGTHS, "num_canvases": np.array(canvases, np.int32)}
+    canvases = np.array(canvases, np.int32)
+    lengths = {"prompt_len": LENGTHS, "answer_len": canvases * C, "num_canvases": canvases}
+    return {"tokens": tokens, **lengths}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +176,7 @@ def test_without_weight_the_encoders_loss_is_not_computed(split, loss_fn):
     batch = make_batch()
     _, parts = loss_fn(state, batch, 0)
     loss, figures = loss_fn(state, batch, 0, encoder_weight=0.0)
-    assert set(figures) == {"denoise_loss", "denoise_accuracy"}
+    assert set(figures) == {"denoise_loss", "denoise_accuracy", *SHARES}
     np.testing.assert_allclose(loss, parts["denoise_loss"], rtol=1e-6)
 
 
@@ -193,6 +195,40 @@ def test_the_fill_and_the_turns_end_are_denoised_too():
         wrong[place] = 50
         # Its logits are 3 at one token and 0 elsewhere.
         np.testing.assert_allclose(denoise_loss(wrong) - right, 3 / C, rtol=1e-5)
+
+
+def test_the_accuracy_of_answers_does_not_count_the_fill():
+    """A model that knows that the fill follows, and nothing of the answer."""
+    prompt, answer = 4, 8  # in two canvases of 6, the second with four eos
+    row = pack(range(3, 3 + prompt), [20] * answer, P, C, K, eos_id=1, pad_id=0)
+    batch = {name: jnp.array(value)[None] for name, value in row.items()}
+    guessed = np.where(row["tokens"] == 20, 30, row["tokens"])
+    guessed[prompt + C] = 20  # one token of the second canvas is right
+    config = LossConfig(C, K, noise_draws=2, self_conditioning=0.0)
+    model = Scripted(jnp.array(guessed))
+
+    def figures(key):
+        return sft_loss(model, batch, key, config)[1]
+
+    found = jax.jit(jax.vmap(figures))(jax.random.split(jax.random.key(0), 20))
+    second = np.array(found["fill_tokens"]) > 0
+    assert 0 < second.sum() < 20  # both canvases were chosen
+    expected = {"answer_tokens": 2 / 6, "answer_right": 1 / 6, "fill_tokens": 4 / 6}
+    expected |= {"fill_right": 4 / 6, "denoise_accuracy": 5 / 6}
+    for name, share in expected.items():
+        np.testing.assert_allclose(found[name][second], share, rtol=1e-6)
+    assert not np.any(found["answer_right"][~second]) and np.all(found["answer_tokens"][~second])
+
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    shown = accuracies(means)
+    rest = means.keys() - set(SHARES)
+    assert shown.keys() == rest | {"answer_accuracy", "fill_accuracy"}
+    right, tokens = second.sum(), 2 * second.sum() + 6 * np.sum(~second)
+    np.testing.assert_allclose(shown["answer_accuracy"], right / tokens, rtol=1e-5)
+    assert shown["fill_accuracy"] == 1
+    # Without a fill there is no figure of it.
+    alone = {name: float(values[~second][0]) for name, values in found.items()}
+    assert accuracies(alone).keys() == rest | {"answer_accuracy"}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ MESH = MeshConfig(2, 2, 2)
 BATCH = {
     "tokens": np.random.default_rng(0).integers(0, 64, (8, 32)).astype(np.int32),
     "prompt_len": np.random.default_rng(1).integers(10, 20, 8).astype(np.int32),
+    "answer_len": np.full(8, 9, np.int32),
     "num_canvases": np.ones(8, np.int32),
 }
 

@@ -20,6 +20,7 @@ SHAPE = ModelConfig.preset("tiny", vocab_size=1024, layer_types=("full",))
 BATCH = {
     "tokens": np.random.default_rng(0).integers(0, 64, (2, 32)).astype(np.int32),
     "prompt_len": np.array([10, 19], np.int32),
+    "answer_len": np.full(2, 9, np.int32),
     "num_canvases": np.ones(2, np.int32),
 }
 

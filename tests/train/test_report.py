@@ -1,5 +1,6 @@
 """The reports on hand-made outcomes: of one evaluation, and before and after fine-tuning."""
 
+import dataclasses
 import json
 
 import pytest
@@ -62,6 +63,7 @@ def folders(tmp_path, puzzles):
     workdir = tmp_path / "run"
     workdir.mkdir()
     rows = [{"step": s, "loss": 3 / s, "denoise_loss": 2 / s, "seconds": 6 * s} for s in (10, 20)]
+    rows[-1] |= {"denoise_accuracy": 0.9, "answer_accuracy": 0.5, "fill_accuracy": 1.0}
     rows.append({"step": 20, "eval/exact": 0.75, "eval/steps": 9.0, "seconds": 125.0})
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (workdir / "config.json").write_text(json.dumps({"steps": 20, "batch_size": 8, "seed": 1}))
@@ -88,14 +90,16 @@ def test_before_and_after(folders):
     out = folders["out"]
     text = (out / "REPORT.md").read_text()
     # The puzzles of both are the first three.
+    prose = " ".join(text.split())
     assert (
         "Of the 3 puzzles that both were asked, **0.0 % [0.0, 56.1]** are solved exactly by the "
-        "base model and **66.7 % [20.8, 93.9]** by the tuned one." in text
+        "base model and **66.7 % [20.8, 93.9]** by the tuned one." in prose
     )
     assert "do not count the same puzzles" in text
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     assert rows[0] == ["", "base", "tuned, early stopping", "tuned, all steps"]
-    cells = {row[0]: row[1:] for row in rows[:14]}
+    cells = {row[0]: row[1:] for row in rows[:15]}
+    assert [c.split()[0] for c in cells["right, other format"]] == ["0.0"] * 3
     assert cells["puzzles"] == ["3", "5", "5"]
     assert [c.split()[0] for c in cells["solved exactly"]] == ["0.0", "80.0", "80.0"]
     assert cells["tokens per forward"] == ["5.00", "5.00", "0.21"]
@@ -106,11 +110,17 @@ def test_before_and_after(folders):
     ]
     assert (
         "Both answers are right for 3 puzzles, only the one with early stopping for 1, only the "
-        "one without for 1, and neither for 0." in text
+        "one without for 1, and neither for 0." in prose
     )
     assert "- A note of the task." in text and "- Brackets hold 95 % Wilson intervals" in text
-    assert "puzzles, held out, box 3; seed 3" in text
+    assert "\n\n    python -m train.evaluate --out=x\n\n" in text
+    assert "puzzles, held out, box 3; seed 3" in prose
     assert "loss 0.1500 at step 20 after 2.0 minutes" in text
+    assert (
+        "- the most probable token is the right one for 50.0 % of the tokens of answers, 100.0 % "
+        "of the fill, 90.0 % of all tokens, the fill included - 75.0 %" in prose
+    )
+    assert all(len(line) <= 120 or line.startswith("|") for line in text.splitlines())
     assert "75.0 % of held-out" in text
     images = {"before_after.png", "training.png", "replay.png"}
     assert {p.name for p in out.iterdir()} == {"REPORT.md", *images}
@@ -126,6 +136,35 @@ def test_before_and_after(folders):
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert report.main(arguments(folders)) == 0
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_results_and_logs_of_earlier_versions_are_reported(folders):
+    path = folders["base"] / "results.json"
+    results = json.loads(path.read_text())
+    parts = [results["task"]["measures"], *results["modes"].values()]
+    parts += [part for bins in parts[1]["bins"].values() for part in bins.values()]
+    for part in parts:
+        del part["other_format"]
+    path.write_text(json.dumps(results))
+    log = folders["workdir"] / "metrics.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for row in rows:
+        row.pop("answer_accuracy", None), row.pop("fill_accuracy", None)
+    log.write_text("\n".join(map(json.dumps, rows)))
+    assert report.main(arguments(folders)) == 0
+    text = (folders["out"] / "REPORT.md").read_text()
+    assert "| right, other format | not measured | 0.0 %" in text
+    assert "right one for 90.0 % of all tokens, the fill included" in text
+
+
+def test_the_headline_names_right_answers_in_another_format():
+    found = dataclasses.replace(outcome([1, 0, 0, 0]))
+    found.scores["other_format"][1:3] = 1
+    results = {"count": 4, "modes": {"early_stop": summarize(found, {})}}
+    results["task"] = {"noun": "puzzle", "measures": TASK.measures}
+    said = report.headline(results)
+    assert said.startswith("Of 4 puzzles 25.0 % [4.6, 69.9] are solved exactly, in ")
+    assert said.endswith("Another 50.0 % [15.0, 85.0] are right, but in another format.")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,20 @@ from train.run_log import NonFiniteLoss, RunLog
 CONFIG = RunConfig.from_dict(base.get_config().to_dict())
 
 
-def figures(loss: float, accuracy: float = 0.5) -> dict[str, jnp.ndarray]:
-    return {"loss": jnp.float32(loss), "denoise_accuracy": jnp.float32(accuracy)}
+def figures(loss: float, accuracy: float = 0.5, answer: float = 1.0) -> dict[str, jnp.ndarray]:
+    """A share `answer` of the tokens belongs to answers. Of these, the share `accuracy` is right.
+
+    The tokens of the fill are all right.
+    """
+    found = {
+        "loss": loss,
+        "denoise_accuracy": answer * accuracy + 1 - answer,
+        "answer_tokens": answer,
+        "answer_right": answer * accuracy,
+        "fill_tokens": 1 - answer,
+        "fill_right": 1 - answer,
+    }
+    return {name: jnp.float32(value) for name, value in found.items()}
 
 
 def lines(workdir: Path) -> list[dict]:
@@ -30,19 +42,28 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def test_means_are_over_the_steps_since_the_last_line(tmp_path, clock):
+def test_means_are_over_the_steps_since_the_last_line(tmp_path, clock, capsys):
     log = RunLog(tmp_path, 0, CONFIG, lambda: None)
-    log.add(1, figures(4, 0.25))
-    log.add(2, figures(2, 0.75))
+    log.add(1, figures(4, 0.25, 0.25))
+    log.add(2, figures(2, 0.75, 0.75))
     clock[0] += 8
     log.write()
     log.add(3, figures(1))
     log.write()
     log.close()
     assert lines(tmp_path) == [
-        {"step": 2, "loss": 3, "denoise_accuracy": 0.5, "seconds": 8},
-        {"step": 3, "loss": 1, "denoise_accuracy": 0.5, "seconds": 8},
+        {
+            "step": 2,
+            "loss": 3,
+            "denoise_accuracy": 0.8125,
+            # The second step has three times as many tokens of answers as the first.
+            "answer_accuracy": 0.625,
+            "fill_accuracy": 1,
+            "seconds": 8,
+        },
+        {"step": 3, "loss": 1, "denoise_accuracy": 0.5, "answer_accuracy": 0.5, "seconds": 8},
     ]
+    assert "loss 1.0000, 50.0 % of answer tokens right" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

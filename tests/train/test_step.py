@@ -31,6 +31,7 @@ def test_a_step_of_the_chat_config_fits_together():
             for name, dims in {
                 "tokens": (rows, length),
                 "prompt_len": (rows,),
+                "answer_len": (rows,),
                 "num_canvases": (rows,),
             }.items()
         }

@@ -17,6 +17,8 @@ from train.config import RunConfig
 from train.validation import HeldOut
 
 P, C, K = 16, 4, 2
+MEASURED = ("denoise_loss", "encoder_loss")
+MEASURED += ("denoise_accuracy", "answer_accuracy", "fill_accuracy")
 ANSWERS = ["sun moon", "sun moon star sky", "sea", "lake", "hill"]
 
 
@@ -90,7 +92,9 @@ def measured(monkeypatch) -> list[tuple]:
     def losses(graphdef, state, batch, key, config):
         tokens, noise = float(batch["tokens"].sum()), float(jax.random.uniform(key))
         calls.append((tokens, noise, config))
-        return {"denoise_loss": tokens, "encoder_loss": noise, "denoise_accuracy": 0.5}
+        accuracies = {"denoise_accuracy": 0.85, "answer_tokens": 0.25, "answer_right": 0.1}
+        accuracies |= {"fill_tokens": 0.75, "fill_right": 0.75}
+        return {"denoise_loss": tokens, "encoder_loss": noise, **accuracies}
 
     monkeypatch.setattr(validation, "_losses", losses)
     return calls
@@ -98,7 +102,7 @@ def measured(monkeypatch) -> list[tuple]:
 
 def test_answers_are_scored_by_the_task(model, asked, measured):
     figures, first = held_out().evaluate(model)
-    assert set(figures) == {f"eval/{n}" for n in ("denoise_loss", "encoder_loss", "steps", "exact")}
+    assert set(figures) == {f"eval/{name}" for name in (*MEASURED, "steps", "exact")}
     # Five in three batches; the repeat that fills up the last one does not count.
     assert [len(tokens) for tokens in asked] == [2, 2, 2]
     assert figures["eval/exact"] == 4 / 5
@@ -119,12 +123,12 @@ def test_losses_are_of_whole_batches_with_the_same_noise(model, asked, measured)
     assert tokens + more_tokens == evaluation.rows["tokens"][:4].sum()
     np.testing.assert_allclose(figures["eval/denoise_loss"], (tokens + more_tokens) / 2)
     np.testing.assert_allclose(figures["eval/encoder_loss"], (noise + other_noise) / 2)
+    found = [figures[f"eval/{kind}_accuracy"] for kind in ("denoise", "answer", "fill")]
+    np.testing.assert_allclose(found, [0.85, 0.4, 1.0])
 
 
 def test_a_batch_of_a_task_that_is_not_scored_is_answered(model, asked, measured):
     figures, first = held_out(Unscored).evaluate(model)
     assert len(asked) == 1
-    assert set(figures) == {
-        f"eval/{n}" for n in ("denoise_loss", "encoder_loss", "steps", "tokens")
-    }
+    assert set(figures) == {f"eval/{name}" for name in (*MEASURED, "steps", "tokens")}
     assert figures["eval/tokens"] == 5.0 and first

@@ -1,6 +1,7 @@
 """Grids as text, the rules of Sudoku, and answers compared with solutions."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -40,6 +41,71 @@ def test_parse_refuses_everything_else():
     for _ in range(300):
         text = " ".join(chr(draw.choice((49, 50, draw.randrange(0x3000)))) for _ in range(16))
         assert grids.parse(text, 2) is None or set(text) <= set("1234 ")
+
+
+FULL = [list("1234"), list("3412"), list("2143"), list("4321")]
+JOINED = "1234341221434321"
+FORMATS = {
+    "as trained": "1 2 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1",
+    "in a row": JOINED,
+    "a line before it": f"The solution is:\n\n{JOINED}",
+    "in a sentence": f"The solution is {JOINED}.",
+    "behind a colon": "Solution: 1 2 3 4 3 4 1 2 2 1 4 3 4 3 2 1",
+    "bold": f"**{JOINED}**",
+    "rows": "\n".join(map("".join, FULL)),
+    "a fence": "Here it is.\n```text\n1 2 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1\n```\nIs it right?",
+    "rules": "1 2 | 3 4\n3 4 | 1 2\n----+----\n2 1 | 4 3\n4 3 | 2 1",
+    "a frame": "+-----+\n|12|34|\n|34|12|\n+--+--+\n|21|43|\n|43|21|\n+-----+",
+    "commas": "\n".join(map(", ".join, FULL)),
+    "a list": repr([[int(c) for c in row] for row in FULL]),
+    "JSON": '{"grid": [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]]}',
+    "Markdown": "| | | | |\n|:-:|:-:|:-:|:-:|\n" + "\n".join(f"| {' | '.join(r)} |" for r in FULL),
+    "Markdown, first row as header": "|1|2|3|4|\n|-|-|-|-|\n|3|4|1|2|\n|2|1|4|3|\n|4|3|2|1|",
+    "LaTeX": "$$\\begin{array}{cc}\n" + " \\\\\n".join(map(" & ".join, FULL)) + "\n\\end{array}$$",
+    "after the puzzle": f"1 0 3 4\n0 4 1 2\n2 1 0 3\n4 3 2 0\n\n{JOINED}",
+    "right after a puzzle with dots": f"1 . 3 4\n. 4 1 2\n2 1 . 3\n4 3 2 .\n\n{JOINED}",
+    "after a puzzle with dots": f"12|..\n34|1.\n21|43\n43|21\nis solved:\n{JOINED}",
+    "after another grid": f"{'4' * 16}\nNo, I was wrong. It is\n{JOINED}",
+}
+NO_GRIDS = {
+    "a puzzle": "1 0 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1",
+    "a puzzle with dots": "1 . 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1",
+    "a puzzle with dashes": "1 - 3 4\n3 4 1 2\n2 1 4 3\n4 3 2 1",
+    "a part": "1 2 3 4\n3 4 1 2\n2 1 4 3",
+    "two parts": "1 2 3 4\n3 4 1 2\nand then\n2 1 4 3\n4 3 2 1",
+    "one digit more": f"{JOINED}1",
+    "one row more": "1 2 3 4\n" * 5,
+    "row by row": "Row 1: 1 2 3 4\nRow 2: 3 4 1 2\nRow 3: 2 1 4 3\nRow 4: 4 3 2 1",
+    "numbers": "There are 12 to 34 ways.",
+    "a larger digit": JOINED.replace("4", "5"),
+    "other digits": "\u0661" * 16,
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_grid_is_found_in_any_format(name):
+    found = grids.find_grid(FORMATS[name], 2)
+    assert found.dtype == np.int8 and found.tolist() == SOLUTION
+    # A grid with a cell less is none.
+    without = re.sub("1(?=[^1]*$)", "", FORMATS[name])
+    assert grids.find_grid(without, 2) is None or name == "after another grid"
+
+
+@pytest.mark.parametrize("name", NO_GRIDS)
+def test_what_is_no_full_grid_is_not_found(name):
+    assert grids.find_grid(NO_GRIDS[name], 2) is None
+
+
+def test_what_is_parsed_strictly_is_also_found():
+    draw = random.Random(0)
+    for _ in range(200):
+        text = "".join(
+            draw.choice(" \n\t") * draw.randint(1, 3) + draw.choice("1234") for _ in range(16)
+        )
+        assert np.array_equal(grids.parse(text, 2), grids.find_grid(text, 2))
+    assert grids.find_grid(grids.pretty(grid(SOLVED)), 3).tolist() == grid(SOLVED).tolist()
+    assert grids.find_grid(SOLVED, 2) is None
 
 
 def test_validity_agrees_with_the_engine():

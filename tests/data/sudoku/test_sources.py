@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from data.sudoku.csv_file import write_csv
 from data.sudoku.engine import SudokuError
 from data.sudoku.grids import check, render
-from data.sudoku.sources import CsvSource, SudokuSource
+from data.sudoku.puzzle_file import Puzzles
+from data.sudoku.sources import SudokuSource, split_puzzles
 from data.sudoku.symmetry import is_heldout, random_symmetry, split_key
 from tests.data.sudoku.puzzles import canonical, draw, moves_4x4
 
@@ -77,25 +77,25 @@ def test_9x9_splits_share_no_grid():
     assert not keys["train"] & keys["test"]
 
 
-def test_csv_source(tmp_path):
+def test_the_splits_of_a_file():
     rng = np.random.default_rng(5)
     puzzles, solutions = draw(3, 40, 40, 50, seed=5)
     for row, origin in ((37, 2), (39, 35)):  # both become equivalent to a train puzzle
         symmetry = random_symmetry(rng, 3)
         puzzles[row], solutions[row] = symmetry(puzzles[origin]), symmetry(solutions[origin])
-    path = tmp_path / "a.csv"
-    write_csv(path, puzzles, solutions)
-    train, test = CsvSource(path, "train"), CsvSource(path, "test")
-    assert (len(train), train.removed, len(test), test.removed) == (36, 0, 2, 2)
+    found = Puzzles(puzzles, solutions, np.ones(40, int), 3, "")
+    train, test, removed = split_puzzles(found, "a.csv")
+    assert (len(train), len(test), removed) == (36, 2, 2)
     assert np.array_equal(train.puzzles, puzzles[:36])
     assert np.array_equal(test[1]["puzzle"], puzzles[38])
     assert np.array_equal(test[1]["solution"], solutions[38])
-    assert len(CsvSource(path, "test", train_fraction=0.5)) == 19
-    assert repr(test) == repr(CsvSource(path, "test")) != repr(train)
+    assert len(split_puzzles(found, "a.csv", train_fraction=0.5).test) == 19
+    assert repr(test) == "FileSource('a.csv, split test', 2)"
     for i in (-1, 2):
         with pytest.raises(IndexError):
             test[i]
-    with pytest.raises(SudokuError, match="split test has no puzzle"):
-        CsvSource(path, "test", train_fraction=1.0)
-    with pytest.raises(SudokuError, match="split 'eval'"):
-        CsvSource(path, "eval")
+    with pytest.raises(SudokuError, match=r"a\.csv: split test has no puzzle"):
+        split_puzzles(found, "a.csv", train_fraction=1.0)
+    assert split_puzzles(found, "a.csv", test=False, train_fraction=1.0)[1:] == (None, 0)
+    with pytest.raises(SudokuError, match="split train has no puzzle"):
+        split_puzzles(found, "a.csv", test=False, train_fraction=0.01)

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from data.sudoku.csv_file import write_csv
 from data.sudoku.engine import SudokuError, difficulty
-from data.sudoku.sources import CsvSource, SudokuSource
+from data.sudoku.grids import digits
+from data.sudoku.puzzle_file import write_csv
+from data.sudoku.sources import SudokuSource
 from data.sudoku.symmetry import split_key
+from data.tasks import sudoku
 from data.tasks.sudoku import SudokuTask
 from data.tasks.task import Replay, TaskError
 from tests.data.sudoku.puzzles import CLASSIC, SOLVED, draw, grid
@@ -132,25 +134,45 @@ def test_held_out_puzzles_are_those_of_the_sources():
         one.held_out(3, [1, 1, 1], None)
 
 
-def test_puzzles_of_a_file(tmp_path):
+def test_puzzles_of_a_file(tmp_path, capsys, monkeypatch):
     puzzles, solutions = draw(3, 40, 35, 50, seed=5)
     path = tmp_path / "a.csv"
     write_csv(path, puzzles, solutions)
-    task = SudokuTask(path=str(path))
+    every = [{"puzzle": p, "solution": s} for p, s in zip(puzzles, solutions, strict=True)]
+    task, opened = SudokuTask(path=str(path)), []
+    read = sudoku.read_puzzles
+    monkeypatch.setattr(sudoku, "read_puzzles", lambda *args: opened.append(args) or read(*args))
     splits = task.open(0, check=None)
-    assert same(list(splits.train), list(CsvSource(path, "train"))) and len(splits.train) == 36
-    assert same(list(splits.test), list(CsvSource(path, "test")))
+    assert same(list(splits.train), every[:36]) and same(list(splits.test), every[36:])
+    # The file is opened once for both splits, and one line says what was understood.
+    assert len(opened) == 1
+    assert capsys.readouterr().err == (
+        f"{path}: 40 puzzles, columns puzzle and solution, solutions given, all unique\n"
+    )
     assert task.open(0, None, test=False).test is None
     assert same(task.held_out(9, [3], None), [splits.test[i] for i in range(3)])
     with pytest.raises(TaskError, match=f"only {len(splits.test)} puzzles are held out, not 40"):
         task.held_out(0, [40], None)
-    every = [{"puzzle": p, "solution": s} for p, s in zip(puzzles, solutions, strict=True)]
+    assert len(opened) == 4
     assert same(SudokuTask().read(str(path), None, None), every)
     assert same(SudokuTask().read(str(path), 7, None), every[:7])
-    with pytest.raises(SudokuError, match="write all 16 cells"):
+    with pytest.raises(SudokuError, match="the puzzles are 9x9: set box to 3"):
         SudokuTask(box=2).read(str(path), None, None)
     with pytest.raises(SudokuError, match=r"none\.csv: cannot be read"):
         SudokuTask(path=str(tmp_path / "none.csv")).open(0, None)
+
+
+def test_a_file_without_solutions_and_with_twins(tmp_path, capsys):
+    puzzles, solutions = draw(3, 10, 40, 50)
+    path = tmp_path / "a.sdm"
+    lines = [digits(puzzle).replace("0", ".") for puzzle in [*puzzles, puzzles[0]]]
+    path.write_text("\n".join(lines))
+    train, test = SudokuTask(path=str(path)).open(0, None)
+    expected = [{"puzzle": p, "solution": s} for p, s in zip(puzzles, solutions, strict=True)]
+    assert same([*train, *test], expected)
+    story, twins = capsys.readouterr().err.splitlines()
+    assert "11 puzzles, one in each line, solutions found by the solver, all unique" in story
+    assert twins.startswith(f"{path}: 1 puzzles are not held out, because a symmetry")
 
 
 def test_text():
@@ -166,23 +188,28 @@ ONE_WRONG = [*SOLUTION[:-1], 2]  # in an empty cell of the puzzle
 
 
 @pytest.mark.parametrize(
-    ("answer", "exact", "valid", "clues_kept", "parts"),
+    ("answer", "exact", "other_format", "valid", "clues_kept", "parts"),
     [
-        (text(SOLUTION), 1, 1, 1, 1),
-        (f" {text(SOLUTION)} \n", 1, 1, 1, 1),
-        (" ".join(map(str, SOLUTION)), 1, 1, 1, 1),
-        (text(ONE_WRONG), 0, 0, 1, 3 / 4),
-        (text([2, *SOLUTION[1:]]), 0, 0, 0, 1),  # a wrong clue
-        (text(OTHER), 0, 1, 0, 2 / 4),
-        (text(PUZZLE), 0, 0, 0, 0),  # with empty cells it is no grid
-        (text(SOLUTION) + " 1", 0, 0, 0, 0),
-        ("I give up.", 0, 0, 0, 0),
-        ("", 0, 0, 0, 0),
+        (text(SOLUTION), 1, 0, 1, 1, 1),
+        (f" {text(SOLUTION)} \n", 1, 0, 1, 1, 1),
+        (" ".join(map(str, SOLUTION)), 1, 0, 1, 1, 1),
+        (digits(SOLUTION), 0, 1, 0, 0, 0),
+        (f"Here it is:\n{text(SOLUTION)}", 0, 1, 0, 0, 0),
+        (f"Here it is:\n{text(ONE_WRONG)}", 0, 0, 0, 0, 0),
+        (f"{text(PUZZLE)}\nis solved by {text(OTHER)}", 0, 0, 0, 0, 0),
+        (text(ONE_WRONG), 0, 0, 0, 1, 3 / 4),
+        (text([2, *SOLUTION[1:]]), 0, 0, 0, 0, 1),  # a wrong clue
+        (text(OTHER), 0, 0, 1, 0, 2 / 4),
+        (text(PUZZLE), 0, 0, 0, 0, 0),  # with empty cells it is no grid
+        (text(SOLUTION) + " 1", 0, 0, 0, 0, 0),
+        ("I give up.", 0, 0, 0, 0, 0),
+        ("", 0, 0, 0, 0, 0),
     ],
 )
-def test_scores(answer, exact, valid, clues_kept, parts):
+def test_scores(answer, exact, other_format, valid, clues_kept, parts):
     task = SudokuTask(box=2)
-    expected = {"exact": exact, "valid": valid, "clues_kept": clues_kept, "parts": parts}
+    expected = {"exact": exact, "other_format": other_format, "valid": valid}
+    expected |= {"clues_kept": clues_kept, "parts": parts}
     found = task.score(ITEM, answer)
     assert found == expected and list(found) == list(task.measures)
     assert all(type(value) is float for value in found.values())
@@ -237,6 +264,7 @@ def test_what_a_table_of_answers_shows():
     assert task.columns(ITEM) == {"puzzle": "1034041221034320", "solution": "1234341221434321"}
     assert next(iter(task.columns(ITEM))) == "puzzle"
     assert task.shown(text(OTHER)) == "1234341243212143"
+    assert task.shown(f"The answer is {digits(OTHER)}.") == "1234341243212143"
     assert task.shown("1 2 3") == task.shown(text(PUZZLE)) == ""
     classic = {"puzzle": grid(CLASSIC), "solution": grid(SOLVED)}
     assert SudokuTask().columns(classic) == {"puzzle": CLASSIC, "solution": SOLVED}

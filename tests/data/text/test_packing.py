@@ -27,7 +27,7 @@ def row(prompt, answer, p=4, c=3, k=3):
 def test_layout(prompt, answer, tokens, canvases):
     out = row(prompt, answer)
     assert out["tokens"].tolist() == tokens
-    assert out["prompt_len"] == len(prompt)
+    assert (out["prompt_len"], out["answer_len"]) == (len(prompt), len(answer))
     assert out["num_canvases"] == canvases
     assert all(np.asarray(value).dtype == np.int32 for value in out.values())
 

@@ -5,11 +5,10 @@ import io
 import numpy as np
 import pytest
 
-from data.sudoku.grids import render
+from data.sudoku.grids import grid_lines, render
 from data.sudoku.sources import SudokuSource
 from data.text.tokenizer import Tokenizer
-from sample.sampler import Snapshot
-from scripts.demo_view import (
+from sample.command.grid_view import (
     BOLD,
     CLEAR_BELOW,
     GREEN,
@@ -18,10 +17,10 @@ from scripts.demo_view import (
     RED,
     GridView,
     digit_places,
-    grid_lines,
     pale_style,
     read_digit,
 )
+from sample.sampler import Snapshot
 
 PUZZLE, SOLUTION = SudokuSource(0, 1, 3, (40, 45), "test")[0].values()
 EMPTY = np.flatnonzero(PUZZLE == 0)
@@ -82,8 +81,9 @@ def test_a_terminal_is_redrawn_in_place(tokenizer):
 
 
 def test_styles_grow_paler_with_entropy():
-    styles = [pale_style(share * np.log(9)) for share in (0.0, 0.3, 0.99, 1.5)]
-    assert styles == [PALE[0][1], PALE[1][1], PALE[2][1], PALE[2][1]]
+    for n in (4, 9):
+        styles = [pale_style(share * np.log(n), n * n) for share in (0.0, 0.3, 0.99, 1.5)]
+        assert styles == [PALE[0][1], PALE[1][1], PALE[2][1], PALE[2][1]]
 
 
 def test_digits_of_tokens(tokenizer):

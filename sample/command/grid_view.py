@@ -1,21 +1,22 @@
 """A Sudoku grid that is drawn at every denoising step, on a terminal or into a pipe."""
 
+import os
+import shutil
+import sys
 import time
 from typing import TextIO
 
 import numpy as np
 
-from data.sudoku.grids import render
+from data.sudoku.grids import grid_lines, render
 from data.text.tokenizer import Tokenizer
 from sample.sampler import Snapshot
 
-BOX = 3
-CELLS = BOX**4
+LINES = 16  # that a 9x9 grid takes on a terminal, with the texts around it
 PLAIN, BOLD, GREEN, RED = "\x1b[0m", "\x1b[1m", "\x1b[32m", "\x1b[1;31m"
-# Styles of a re-noised cell by its entropy, divided by that of nine equally probable digits.
+# Styles of a re-noised cell by its entropy, divided by that of n equally probable digits.
 PALE = ((0.2, ""), (0.6, "\x1b[2m"), (np.inf, "\x1b[2;90m"))
 CLEAR_BELOW = "\x1b[J"
-RULE = "------+-------+------"
 
 
 class GridView:
@@ -29,7 +30,7 @@ class GridView:
       waited: seconds that `draw` has waited, so that the eye can follow.
 
     Args:
-      puzzle: [81] int8, 0 for an empty cell.
+      puzzle: [n*n] int8, 0 for an empty cell.
       tokenizer: the model's.
       max_steps: the sampler's limit.
       stream: the terminal or the pipe.
@@ -74,7 +75,10 @@ class GridView:
         for given, digit, kept, nats in zip(self._puzzle, digits, accepted, entropy, strict=True):
             if not (kept or given or self._redraw):
                 digit = 0
-            style = BOLD if given else GREEN if kept else pale_style(float(nats))
+            if given or kept:
+                style = BOLD if given else GREEN
+            else:
+                style = pale_style(float(nats), len(digits))
             cells.append(self._cell(digit, style))
         empty = self._puzzle == 0
         status = (
@@ -90,7 +94,7 @@ class GridView:
         """Draws the answer with its wrong digits in red; without an answer the last step stays.
 
         Args:
-          answer, solution: [81] int8.
+          answer, solution: [n*n] int8.
         """
         if answer is None or not self._redraw:
             self._stream.write("\n")
@@ -116,21 +120,15 @@ class GridView:
         self._stream.flush()
 
 
-def grid_lines(cells: list[str]) -> list[str]:
-    """The lines of a grid with rules between its boxes; cells: 81 texts, row by row."""
-    lines = []
-    for row in range(BOX**2):
-        if row and row % BOX == 0:
-            lines.append(RULE)
-        line = cells[row * BOX**2 : (row + 1) * BOX**2]
-        parts = [" ".join(line[at : at + BOX]) for at in range(0, BOX**2, BOX)]
-        lines.append(" | ".join(parts))
-    return lines
+def can_redraw() -> bool:
+    """Whether stdout is a terminal that understands escape codes and has room for a grid."""
+    smart = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return smart and shutil.get_terminal_size().lines >= LINES
 
 
-def pale_style(entropy: float) -> str:
-    """The style of a re-noised cell with this entropy in nats."""
-    share = entropy / np.log(BOX**2)
+def pale_style(entropy: float, cells: int) -> str:
+    """The style of a re-noised cell with this entropy in nats, in a grid of n*n cells."""
+    share = entropy / np.log(cells**0.5)
     return next(style for limit, style in PALE if share < limit)
 
 

@@ -48,7 +48,7 @@ def parrot(monkeypatch) -> tuple[list[str], list[str]]:
     """Replaces the sampler: its texts, said in turn, and the prompts that it was given."""
     tok, texts, prompts = Tokenizer.load(), [], []
 
-    def generate(model, tokens, mask, key, config, *, watch, clock):
+    def generate(model, tokens, mask, key, config, *, clock, **options):
         for name in ("prefill", "denoise"):
             clock.lap(name)
         text = tok.encode(texts[len(prompts) % len(texts)])

@@ -31,6 +31,16 @@ def pad_prompts(
     return tokens, mask
 
 
+def bucket(longest: int, max_length: int) -> int:
+    """The width to which prompts of up to `longest` tokens are padded.
+
+    There are two widths in every power of two, from 64 up to max_length, so that a program serves
+    prompts of many lengths.
+    """
+    step = max(64, (1 << (longest - 1).bit_length()) // 4)
+    return max(longest, min(-(-longest // step) * step, max_length))
+
+
 def check_prompts(
     tokens: jax.Array, mask: jax.Array | None, new_tokens: int, max_length: int
 ) -> tuple[np.ndarray, np.ndarray]:

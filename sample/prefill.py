@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusiongemma.attention import KVCache
+from sample.batch import bucket
 from sample.split_model import SplitModel
 
 # Columns of a prompt that are read at a time. So many keep a GPU computing for longer than reading
 # the weights of the 26B takes (15 ms). More would only cost memory, as activations grow with them.
 CHUNK = 2048
-ALIGNED = 64  # new tokens of a kept conversation are read in multiples of this many columns
 
 
 def prefill(
@@ -115,8 +115,7 @@ class KeptPrompt:
     def _read(model: SplitModel, prompt: np.ndarray, cache: KVCache, chunk: int | None) -> KVCache:
         if not prompt.size:
             return cache
-        # Few widths, so that few programs are compiled.
-        width = -(-prompt.size // ALIGNED) * ALIGNED
+        width = bucket(prompt.size, model.config.max_length)
         tokens, mask = np.zeros((1, width), np.int32), np.zeros((1, width), bool)
         tokens[0, : prompt.size], mask[0, : prompt.size] = prompt, True
         return _read_chunks(model, tokens, mask, cache, chunk)

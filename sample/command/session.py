@@ -16,7 +16,7 @@ from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
-from sample.batch import pad_prompts, row_keys
+from sample.batch import bucket, pad_prompts, row_keys
 from sample.command.answer import Answer, Request
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.prompt_rows import PromptRow
@@ -217,13 +217,3 @@ class Session:
             for k, steps in enumerate(out.steps[row])
             if steps
         ]
-
-
-def bucket(longest: int, max_length: int) -> int:
-    """The width to which prompts of up to `longest` tokens are padded.
-
-    There are two widths in every power of two, from 64 up to max_length, so that a program serves
-    prompts of many lengths.
-    """
-    step = max(64, (1 << (longest - 1).bit_length()) // 4)
-    return max(longest, min(-(-longest // step) * step, max_length))

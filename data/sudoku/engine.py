@@ -84,21 +84,24 @@ def _search(
     units: np.ndarray,
     first: int,
     first_set: int,
+    enough: int,
     limit: int,
     state: np.ndarray,
     found: np.ndarray,
 ) -> int:
     """Counts the solutions of a grid up to a limit.
 
-    The search branches on a cell with the fewest candidates and tries these in random order. All
-    numbers among the arguments must be int64 variables, because numba compiles another copy for a
-    literal.
+    The search branches on a cell with few candidates and tries these in random order. All numbers
+    among the arguments must be int64 variables, because numba compiles another copy for a literal.
 
     Args:
       grid: int8 [n*n], not changed.
       units: the table of unit_table.
       first: the empty cell to branch on first; -1 for any cell.
       first_set: the digits to try in the cell `first`.
+      enough: the search branches on the first cell that has at most this many candidates; if there
+        is none, on a cell with the fewest. Solving is fast with 1. With 9, a grid is filled cell by
+        cell.
       limit: the number of solutions at which the search stops.
       state: uint64 [1], the random state of _next.
       found: int8 [n*n], receives the first solution.
@@ -150,7 +153,7 @@ def _search(
                     break
                 if SIZE[free] < fewest:
                     fewest, at, options = SIZE[free], j, free
-                    if fewest <= 1 and (depth > 0 or first < 0):
+                    if fewest <= enough and (depth > 0 or first < 0):
                         break
             todo[depth], todo[at] = todo[at], todo[depth]
             untried[depth] = options
@@ -192,10 +195,51 @@ def _count(grids: np.ndarray, units: np.ndarray, limit: int, found: np.ndarray) 
     """
     state = np.zeros(1, np.uint64)
     counts = np.empty(len(grids), np.int64)
-    none = np.int64(-1)
+    none, one = np.int64(-1), np.int64(1)
     for i in range(len(grids)):
-        counts[i] = _search(grids[i], units, none, none, limit, state, found[i])
+        counts[i] = _search(grids[i], units, none, none, one, limit, state, found[i])
     return counts
+
+
+@njit(cache=True)
+def _clear(
+    cell: int,
+    puzzle: np.ndarray,
+    solution: np.ndarray,
+    used: np.ndarray,
+    units: np.ndarray,
+    state: np.ndarray,
+    other: np.ndarray,
+) -> bool:
+    """Clears a cell of a puzzle with one solution, unless a second solution would be possible.
+
+    Args:
+      cell: int64, a cell with a clue.
+      puzzle: int8 [n*n], changed in place.
+      solution: int8 [n*n].
+      used: int64 [3n], the digits in each unit, changed in place.
+      units: the table of unit_table.
+      state: uint64 [1], the random state of _next.
+      other: int8 [n*n], overwritten.
+
+    Returns:
+      Whether the cell was cleared.
+    """
+    n = len(used) // 3
+    one = np.int64(1)
+    bit = 1 << (solution[cell] - 1)
+    puzzle[cell] = 0
+    for k in range(3):
+        used[units[cell, k]] ^= bit
+    # A second solution would have another digit in the cell.
+    taken = used[units[cell, 0]] | used[units[cell, 1]] | used[units[cell, 2]]
+    others = ((1 << n) - 1) & ~(taken | bit)
+    if others and _search(puzzle, units, cell, others, one, one, state, other):
+        puzzle[cell] = solution[cell]
+        for k in range(3):
+            used[units[cell, k]] ^= bit
+        return False
+    return True
 
 
 @njit(cache=True)
@@ -215,7 +259,7 @@ def _generate(
     order = np.arange(cells)
     for _ in range(tries):
         puzzle[:] = 0
-        _search(puzzle, units, none, none, one, state, solution)
+        _search(puzzle, units, none, none, one, one, state, solution)
         puzzle[:] = solution
         used = np.full(3 * n, (1 << n) - 1)
         for j in range(cells - 1, 0, -1):
@@ -225,21 +269,7 @@ def _generate(
         for j in range(cells):
             if left == clues or left - clues > cells - j:
                 break
-            # The puzzle has one solution with this clue. Without the clue it still has only this
-            # one, unless there is a solution with another digit in the cell.
-            c = order[j]
-            bit = 1 << (solution[c] - 1)
-            puzzle[c] = 0
-            for k in range(3):
-                used[units[c, k]] ^= bit
-            taken = used[units[c, 0]] | used[units[c, 1]] | used[units[c, 2]]
-            others = ((1 << n) - 1) & ~(taken | bit)
-            if others and _search(puzzle, units, c, others, one, state, other):
-                puzzle[c] = solution[c]
-                for k in range(3):
-                    used[units[c, k]] ^= bit
-            else:
-                left -= 1
+            left -= _clear(order[j], puzzle, solution, used, units, state, other)
         if left == clues:
             return True
     return False
@@ -286,6 +316,47 @@ def _rate(grid: np.ndarray, units: np.ndarray) -> int:
         options[cell] = 0
         left -= 1
     return level
+
+
+@njit(cache=True)
+def _generate_kaggle(
+    seed: int,
+    technique: int,
+    tries: int,
+    units: np.ndarray,
+    puzzle: np.ndarray,
+    solution: np.ndarray,
+) -> bool:
+    """Writes a puzzle of generate_kaggle and its one solution into int8 arrays [81].
+
+    Args:
+      technique: the level that the puzzle must have; -1 for any level.
+
+    Returns:
+      Whether one of `tries` puzzles has the level.
+    """
+    cells = len(puzzle)
+    none, one, any_number = np.int64(-1), np.int64(1), np.int64(9)
+    state = np.array([np.uint64(seed)])
+    other = np.empty_like(puzzle)
+    for _ in range(tries):
+        puzzle[:] = 0
+        _search(puzzle, units, none, none, any_number, one, state, solution)
+        puzzle[:] = solution
+        used = np.full(27, (1 << 9) - 1)
+        # The cells filled[:left] have a clue.
+        filled = np.arange(cells)
+        left, failed = cells, 0
+        while failed < 2:
+            k = _next(state) % left
+            if _clear(filled[k], puzzle, solution, used, units, state, other):
+                left -= 1
+                filled[k] = filled[left]
+            else:
+                failed += 1
+        if technique < 0 or _rate(puzzle, units) == technique:
+            return True
+    return False
 
 
 def solve_many(puzzles: ArrayLike, box: int, limit: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -352,6 +423,34 @@ def generate(rng: np.random.Generator, box: int, clues: int) -> tuple[np.ndarray
         raise SudokuError(
             f"no puzzle with {clues} clues found in {GENERATE_TRIES} grids: ask for more clues"
         )
+    return puzzle, solution
+
+
+def generate_kaggle(
+    rng: np.random.Generator, technique: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random 9x9 puzzle like those of Kaggle's `rohanrao/sudoku`, with exactly one solution.
+
+    A grid is filled row by row at random. Then the clue of a random cell is taken away again and
+    again. If a second solution becomes possible, the clue is put back, and it may be drawn once
+    more. At the second such failure the puzzle is ready. This was found by trying what gives the
+    published shares of clues and techniques of that file; docs/RESULTS.md (Generated puzzles)
+    compares them.
+
+    Args:
+      rng: one integer is drawn from it.
+      technique: the level of difficulty() that the puzzle must have; None for any level.
+
+    Returns:
+      (puzzle, solution), int8 [81] each.
+
+    Raises:
+      SudokuError: GENERATE_TRIES puzzles did not have the level.
+    """
+    puzzle, solution = np.empty((2, 81), np.int8)
+    seed, level = int(rng.integers(2**63)), -1 if technique is None else technique
+    if not _generate_kaggle(seed, level, GENERATE_TRIES, unit_table(3), puzzle, solution):
+        raise SudokuError(f"none of {GENERATE_TRIES} puzzles needs techniques of level {technique}")
     return puzzle, solution
 
 

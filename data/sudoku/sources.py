@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.sudoku.engine import SudokuError, generate, unit_table
+from data.sudoku.engine import SudokuError, generate, generate_kaggle, unit_table
 from data.sudoku.puzzle_file import Puzzles
 from data.sudoku.symmetry import is_heldout, split_key, split_keys
 
 SPLITS = ("train", "test")
 FEWEST_GENERATED = {2: 4, 3: 20}  # box size -> the smallest number of clues to generate
+# Names of 9x9 puzzles like those of Kaggle's rohanrao/sudoku -> the technique that they need, a
+# level of difficulty(); None for all of them.
+KAGGLE = {"kaggle": None, "kaggle-naked": 0, "kaggle-hidden": 1, "kaggle-more": 2}
 # One puzzle in eight belongs to the split "test". So if none of this many puzzles belongs to a
 # split, the split has no puzzle with such clues.
 REDRAWS = 1000
@@ -29,7 +32,8 @@ class SudokuSource:
       seed: random seed.
       size: the number of puzzles.
       box: box size, 3 for 9x9 puzzles and 2 for 4x4.
-      clues: (fewest, most) clues, both included. Each number is drawn equally often.
+      clues: (fewest, most) clues, both included. Each number is drawn equally often. Or a name in
+        KAGGLE, for 9x9 only.
       split: "train" or "test".
 
     Raises:
@@ -39,7 +43,7 @@ class SudokuSource:
     seed: int
     size: int
     box: int
-    clues: tuple[int, int]
+    clues: tuple[int, int] | str
     split: str = "train"
 
     def __post_init__(self) -> None:
@@ -48,6 +52,14 @@ class SudokuSource:
                 f"split {self.split!r} does not exist: use one of {', '.join(SPLITS)}"
             )
         cells = len(unit_table(self.box))
+        if isinstance(self.clues, str):
+            if self.clues not in KAGGLE:
+                raise SudokuError(f"clues {self.clues!r}: use one of {', '.join(KAGGLE)}")
+            if self.box != 3:
+                raise SudokuError(
+                    f"clues {self.clues}: such puzzles are 9x9 only: set box to 3, or give a range"
+                )
+            return
         low, high = self.clues
         fewest = FEWEST_GENERATED[self.box]
         if not fewest <= low <= high <= cells:
@@ -69,14 +81,21 @@ class SudokuSource:
         if not 0 <= i < self.size:
             raise IndexError(i)
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), i])
-        low, high = self.clues
         for _ in range(REDRAWS):
-            puzzle, solution = generate(rng, self.box, rng.integers(low, high + 1))
+            puzzle, solution = self._draw(rng)
             if is_heldout(split_key(puzzle, solution, self.box)) == (self.split == "test"):
                 return {"puzzle": puzzle, "solution": solution}
+        low, high = self.clues  # both splits have plenty of puzzles of KAGGLE
         raise SudokuError(
             f"split {self.split} has no puzzle with {low}..{high} clues: give a wider range"
         )
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A puzzle of any split, and its solution."""
+        if isinstance(self.clues, str):
+            return generate_kaggle(rng, KAGGLE[self.clues])
+        low, high = self.clues
+        return generate(rng, self.box, rng.integers(low, high + 1))
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ import numpy as np
 from data.sudoku.engine import SudokuError, difficulty
 from data.sudoku.grids import compare, digits, find_grid, parse, prompt, render
 from data.sudoku.puzzle_file import Puzzles, read_puzzles
-from data.sudoku.sources import FileSource, Puzzle, SudokuSource, split_puzzles
+from data.sudoku.sources import KAGGLE, FileSource, Puzzle, SudokuSource, split_puzzles
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
@@ -32,6 +32,9 @@ class SudokuTask(Task):
       box: box size, 3 for 9x9 puzzles and 2 for 4x4.
       clues: numbers of clues of generated puzzles: a range such as 40-50, or several ranges with
         commas between them. Each range gets equally many puzzles. Empty: 40-50, or 8-10 for 4x4.
+        A name may stand for a 9x9 range: kaggle for puzzles like those of Kaggle's rohanrao/sudoku,
+        and kaggle-naked, kaggle-hidden and kaggle-more for those of them that need naked singles
+        only, hidden singles too, and more than singles.
       path: a file of puzzles in any layout of data/sudoku/puzzle_text.py. If it is given, no
         puzzles are generated: the first 90 % of the file are trained on, and the rest is held out.
 
@@ -63,6 +66,9 @@ class SudokuTask(Task):
         "For the 26B-A4B model with LoRA of rank 8, on 4,096 other puzzles, the technical report "
         "(arXiv 2608.00146) gives: 0.00 % solved before and 84.40 % after, in 40.65 and 10.72 "
         "effective denoising steps.",
+        "Of the puzzles of Kaggle's rohanrao/sudoku, which that report used, 81.7 % need naked "
+        "singles only, 16.4 % hidden singles too, and 1.9 % more than singles. 40.7 % have 40 or "
+        "more clues, 57.3 % have 30 to 39, and 2.0 % have fewer.",
     )
 
     def __post_init__(self) -> None:
@@ -72,13 +78,23 @@ class SudokuTask(Task):
             SudokuSource(0, 1, self.box, clues)  # checks the range
 
     @property
-    def ranges(self) -> list[tuple[int, int]]:
-        """The ranges of clues, (fewest, most) each; raises SudokuError for a text that is none."""
+    def ranges(self) -> list[tuple[int, int] | str]:
+        """The ranges of clues, (fewest, most) each, or the name in KAGGLE that stands for one.
+
+        Raises:
+          SudokuError: a text is neither.
+        """
         ranges = []
         for part in (self.clues or DEFAULT_CLUES[self.box]).split(","):
+            if part.strip() in KAGGLE:
+                ranges.append(part.strip())
+                continue
             ends = part.strip().split("-")
             if len(ends) > 2 or not all(end.isdecimal() for end in ends):
-                raise SudokuError(f"clues={self.clues}: '{part}' is not a range such as 30-39")
+                raise SudokuError(
+                    f"clues={self.clues}: '{part}' is not a range such as 30-39, and not one of "
+                    f"{', '.join(KAGGLE)}"
+                )
             ranges.append((int(ends[0]), int(ends[-1])))
         return ranges
 

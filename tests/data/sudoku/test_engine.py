@@ -12,9 +12,10 @@ from data.sudoku.engine import (
     count_solutions,
     difficulty,
     generate,
+    generate_kaggle,
     solve,
 )
-from data.sudoku.grids import check
+from data.sudoku.grids import check, digits
 from data.sudoku.symmetry import split_keys
 from tests.data.sudoku.puzzles import CLASSIC, SOLVED, grid
 
@@ -156,6 +157,28 @@ def test_generating_errors(monkeypatch):
         for function in (solve, count_solutions, difficulty):
             with pytest.raises(SudokuError):
                 function(bad.astype(int), 3)
+
+
+def test_puzzles_like_those_of_kaggle():
+    rng = np.random.default_rng(5)
+    for technique in (None, None, 0, 1, 2):
+        puzzle, solution = generate_kaggle(rng, technique)
+        assert puzzle.dtype == solution.dtype == np.int8 and check(puzzle, solution, 3)
+        assert list(itertools.islice(brute(puzzle.tolist(), 3), 2)) == [solution.tolist()]
+        assert technique in (None, difficulty(puzzle, 3))
+        # The generator stops when a clue turns out to be needed.
+        cleared = np.where(np.eye(81, dtype=bool), 0, puzzle)[puzzle > 0]
+        assert (count_many(cleared, 3) == 2).any()
+    first, again = (generate_kaggle(np.random.default_rng(0)) for _ in range(2))
+    assert np.array_equal(first, again)
+    pinned = "000952700002000090069007230240086350003705400000003080325000900090624500010039802"
+    assert digits(first[0]) == pinned  # test sets must stay
+
+
+def test_a_technique_that_no_puzzle_needs(monkeypatch):
+    monkeypatch.setattr(engine, "GENERATE_TRIES", 3)
+    with pytest.raises(SudokuError, match="none of 3 puzzles needs techniques of level 3"):
+        generate_kaggle(np.random.default_rng(0), 3)
 
 
 def test_difficulty():

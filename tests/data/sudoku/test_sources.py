@@ -1,14 +1,15 @@
 """Sources of puzzles: items by index, splits that share no puzzle, and settings refused."""
 
+import hashlib
 import random
 
 import numpy as np
 import pytest
 
-from data.sudoku.engine import SudokuError
-from data.sudoku.grids import check, render
+from data.sudoku.engine import SudokuError, difficulty
+from data.sudoku.grids import check, digits, render
 from data.sudoku.puzzle_file import Puzzles
-from data.sudoku.sources import SudokuSource, split_puzzles
+from data.sudoku.sources import KAGGLE, SudokuSource, split_puzzles
 from data.sudoku.symmetry import is_heldout, random_symmetry, split_key
 from tests.data.sudoku.puzzles import canonical, draw, moves_4x4
 
@@ -45,12 +46,57 @@ def test_source():
         (2, (4, 17), "train", "4..16$"),
         (4, (40, 50), "train", "box size 4"),
         (2, (6, 8), "eval", "split 'eval'.* train, test"),
+        (3, "kagle", "train", "clues 'kagle': use one of kaggle, kaggle-naked, kaggle-hidden, "),
+        (2, "kaggle", "train", "clues kaggle: such puzzles are 9x9 only: set box to 3, or give a"),
+        (2, "kaggle-more", "test", "clues kaggle-more: such puzzles are 9x9 only"),
     ],
 )
 def test_source_errors(box, clues, split, match):
     with pytest.raises(SudokuError, match=match) as error:
         SudokuSource(0, 1, box, clues, split)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("box", "clues", "size", "digest"),
+    [
+        (3, (26, 50), 40, "948b7f13dac38a4d"),
+        (3, (24, 30), 20, "b89b6154b522a7b4"),
+        (3, (60, 81), 20, "87d3fa3e2e60f55b"),
+        (2, (4, 10), 60, "78ed5eeb2d3e82c1"),
+    ],
+)
+def test_the_puzzles_of_a_range_stay(box, clues, size, digest):
+    items = [x for split in ("train", "test") for x in SudokuSource(3, size, box, clues, split)]
+    text = "".join(digits(item["puzzle"]) + digits(item["solution"]) for item in items)
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(digest)
+
+
+def test_the_shares_of_kaggles_puzzles():
+    """Clues and techniques of Kaggle's rohanrao/sudoku (docs/MODEL.md, Sudoku)."""
+    puzzles = np.array([item["puzzle"] for item in SudokuSource(0, 4000, 3, "kaggle")])
+    clues = (puzzles > 0).sum(axis=1)
+    assert abs(clues.mean() - 38.9) < 0.4  # four standard errors
+    bins = np.histogram(clues, (0, 30, 35, 40, 45, 50, 55, 82))[0]
+    techniques = np.bincount([difficulty(puzzle, 3) for puzzle in puzzles], minlength=3)
+    published = np.array([2, 23.2, 34.1, 23.8, 11, 4.1, 1.8, 81.7, 16.4, 1.9]) / 100
+    found = np.array([*bins, *techniques]) / len(puzzles)
+    error = 4 * np.sqrt(published * (1 - published) / len(puzzles))
+    assert (np.abs(found - published) < 0.01 + error).all(), found
+
+
+@pytest.mark.parametrize("name", KAGGLE)
+def test_puzzles_by_the_name_of_their_technique(name):
+    splits = [SudokuSource(1, 12, 3, name, split) for split in ("train", "test")]
+    items = [[source[i] for i in reversed(range(12))][::-1] for source in splits]
+    for source, taken, heldout in zip(splits, items, (False, True), strict=True):
+        for item, again in zip(taken, source, strict=True):
+            assert all(np.array_equal(item[part], again[part]) for part in item)
+            assert check(item["puzzle"], item["solution"], 3)
+            assert is_heldout(split_key(item["puzzle"], item["solution"], 3)) == heldout
+    levels = {difficulty(item["puzzle"], 3) for taken in items for item in taken}
+    assert levels == {KAGGLE[name]} if KAGGLE[name] is not None else len(levels) > 1
+    assert len({render(item["puzzle"]) for taken in items for item in taken}) == 24
 
 
 def test_4x4_splits_share_no_puzzle():

@@ -46,6 +46,8 @@ def clues_of(items):
         ({"clues": "45"}, [(45, 45)]),
         ({"clues": "40-50, 30-39,25"}, [(40, 50), (30, 39), (25, 25)]),
         ({"box": 2, "clues": "4-16"}, [(4, 16)]),
+        ({"clues": "kaggle"}, ["kaggle"]),
+        ({"clues": "kaggle, 26-50,kaggle-hidden"}, ["kaggle", (26, 50), "kaggle-hidden"]),
     ],
 )
 def test_ranges_of_clues(settings, ranges):
@@ -58,6 +60,9 @@ def test_ranges_of_clues(settings, ranges):
         ({"box": 4}, "box 4: take 3 for 9x9 or 2 for 4x4"),
         ({"clues": "40-"}, "clues=40-: '40-' is not a range such as 30-39"),
         ({"clues": "many"}, "clues=many: 'many' is not a range"),
+        ({"clues": "kaggle-easy"}, "not a range such as 30-39, and not one of kaggle, kaggle-nake"),
+        ({"clues": "26-50,kaggle", "box": 2}, "clues 26..50: choose within 4..16"),
+        ({"clues": "kaggle", "box": 2}, "clues kaggle: such puzzles are 9x9 only: set box to 3"),
         ({"clues": "40-50,"}, "clues=40-50,: '' is not a range"),
         ({"clues": "-40"}, "'-40' is not a range"),
         ({"clues": "30-40-50"}, "'30-40-50' is not a range"),
@@ -97,8 +102,25 @@ def test_several_ranges_take_turns():
             source[len(source)]
 
 
+def test_puzzles_like_kaggles_take_turns_with_a_range():
+    names = ["kaggle", (26, 50)]
+    task = SudokuTask(clues="kaggle,26-50")
+    splits = task.open(4, check=None)
+    for split, source in zip(("train", "test"), splits, strict=True):
+        plain = [SudokuSource(4, 8, 3, name, split)[i] for i, name in enumerate(names * 4)]
+        assert same([source[i] for i in range(8)], plain)
+    held = task.held_out(4, [2, 3], None)
+    kaggle, others = (SudokuSource(4, 5, 3, name, "test") for name in names)
+    assert same(held, [kaggle[0], kaggle[1], others[2], others[3], others[4]])
+
+
 @pytest.mark.parametrize(
-    ("settings", "count"), [({"box": 2, "clues": "5-6,7-8"}, 400), ({"clues": "40-50,55"}, 60)]
+    ("settings", "count"),
+    [
+        ({"box": 2, "clues": "5-6,7-8"}, 400),
+        ({"clues": "40-50,55"}, 60),
+        ({"clues": "kaggle,26-50"}, 60),
+    ],
 )
 def test_train_and_test_share_no_puzzle_up_to_symmetry(settings, count):
     task = SudokuTask(**settings)

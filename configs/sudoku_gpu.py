@@ -3,9 +3,9 @@
     bash scripts/gpu_train.sh OUT sudoku
     python -m train.main --config=configs/sudoku_gpu.py --workdir=runs/sudoku_gpu
 
-The recipe is that of configs/sudoku.py, with larger batches. A third of the puzzles is like those of
-Kaggle's rohanrao/sudoku, a third is like the ones among them that need hidden singles, and a third
-has 26 to 50 clues.
+The recipe is that of configs/sudoku.py, with larger batches. A third of the puzzles is like those
+of Kaggle's rohanrao/sudoku, a third is like the ones among them that need hidden singles, and a
+third has 26 to 50 clues.
 scripts/gpu_train.sh measures the time of a step and then chooses the number of steps.
 """
 

@@ -156,8 +156,10 @@ def training(shared: Shared, then: Side, now: Side) -> Iterator[Row]:
             command = ("-m", "train.main", f"--config=configs/{config}.py", f"--workdir={workdir}")
             side.run(*command, *TRAINING, *flags)
             folders.append(workdir)
-        metrics = (contents.of_metrics(folder / "metrics.jsonl") for folder in folders)
-        yield Row(f"figures of 5 steps of {name}", *metrics)
+        metrics = [contents.of_metrics(folder / "metrics.jsonl") for folder in folders]
+        both = metrics[0].keys() & metrics[1].keys()  # one side may log figures of its own
+        shared = ({name: figures[name] for name in both} for figures in metrics)
+        yield Row(f"figures of 5 steps of {name}", *shared)
         models = (contents.of_folder(folder / "model") for folder in folders)
         yield Row(f"model after 5 steps of {name}", *models)
         if (folders[1] / "adapter").exists():

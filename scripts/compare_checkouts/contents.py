@@ -57,7 +57,8 @@ def of_metrics(file: Path) -> dict[str, bytes]:
         figures = json.loads(line)
         step = figures.pop("step")
         figures.pop("seconds", None)
-        found[f"step {step}: {', '.join(figures)}"] = json.dumps(figures).encode()
+        for name, value in figures.items():
+            found[f"step {step}: {name}"] = json.dumps(value).encode()
     return found
 
 

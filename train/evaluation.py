@@ -65,7 +65,9 @@ class Outcome:
         arrays = ("answers", "steps", "valid_tokens", "seconds")
         taken = {name: getattr(self, name)[rows] for name in arrays}
         scores = {name: values[rows] for name, values in self.scores.items()}
-        starts = self.starts and StartOutcome(*(values[rows] for values in self.starts))
+        starts = self.starts
+        if starts is not None:
+            starts = StartOutcome(*(values[rows] for values in starts))
         return dataclasses.replace(self, **taken, scores=scores, starts=starts)
 
 
@@ -153,7 +155,7 @@ class Evaluation:
                 values[real] = getattr(out, name)[: len(real)]
             for i, place in enumerate(real):
                 answers[place] = self._text(out.tokens[i], out.valid_tokens[i].sum())
-            if starts:
+            if starts is not None:
                 self._add_starts(starts, real, rows[real], out.starts)
             if progress:
                 progress(len(real))
@@ -267,8 +269,7 @@ def summarize(outcome: Outcome, bins: Bins) -> dict[str, Any]:
         "seconds_per_item": float(outcome.seconds.mean()),
         "compile_seconds": float(outcome.compile_seconds),
         "bins": {title: by_bin(outcome, parts) for title, parts in bins.items()},
-        **({"starts": summarize_starts(starts, outcome.exact)} if starts else {}),
-    }
+    } | ({} if starts is None else {"starts": summarize_starts(starts, outcome.exact)})
 
 
 def by_bin(outcome: Outcome, parts: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -34,6 +34,20 @@ def wilson(successes: float, n: int, z: float = 1.959964) -> tuple[float, float]
     return low, high
 
 
+def share(values: np.ndarray) -> dict[str, float]:
+    """The mean of N values from 0 to 1, with the 95 % Wilson interval of N trials.
+
+    Args:
+      values: [N], N > 0. If some lie between 0 and 1, the interval is wider than necessary.
+
+    Returns:
+      {"rate", "low", "high", "count"}: the mean, the ends of the interval, and N.
+    """
+    total, count = float(values.sum()), len(values)
+    low, high = wilson(min(total, count), count)
+    return {"rate": total / count, "low": low, "high": high, "count": count}
+
+
 def _steps_and_tokens(steps: ArrayLike, valid_tokens: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     steps, valid_tokens = np.asarray(steps, np.float64), np.asarray(valid_tokens, np.float64)
     if steps.ndim != 1 or steps.shape != valid_tokens.shape or not steps.size:

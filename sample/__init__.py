@@ -1,9 +1,11 @@
 """Sampling: generation canvas by canvas or left to right, and the rule of a denoising step."""
 
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
+from sample.generation import Generation, Snapshot
 from sample.prefill import KeptPrompt
-from sample.sampler import Generation, Snapshot, generate
+from sample.sampler import generate
 from sample.split_model import SplitModel
+from sample.starts import Starts
 from sample.step import Proposal, SamplerConfig, Start, Step, accept, entropy_bound_rule
 from sample.stopping import NonFiniteLogits
 
@@ -17,6 +19,7 @@ __all__ = [
     "Snapshot",
     "SplitModel",
     "Start",
+    "Starts",
     "Step",
     "accept",
     "entropy_bound_rule",

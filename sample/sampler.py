@@ -3,8 +3,9 @@
 `generate` goes from canvas to canvas. prefill() in prefill.py reads the prompt into a KV cache by
 the causal `model.encode`, in chunks. `denoise_canvas` is the compiled loop over the steps of one
 canvas; it only reads the cache, and step.py has one step. A row stops when step.settled() says so.
-Its clean canvas is cut after the first stop token (stopping.py). commit() appends the canvas to the
-cache by `model.encode` again, so that the next canvas sees it; the last canvas is not committed.
+Its clean canvas is cut after the first stop token (stopping.py); with several starts it is that of
+the surest one (starts.py). commit() appends the canvas to the cache by `model.encode` again, so
+that the next canvas sees it; the last canvas is not committed.
 
 Under `jax.disable_jit()` the loop is a Python loop: a print in it, or in a rule, shows the numbers
 of every step. Training is in train/loss.py.
@@ -25,60 +26,22 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
 from sample import stopping
 from sample.batch import check_data, check_prompts, fold_in, row_keys
+from sample.generation import NOT_TAKEN, Generation, Snapshot, blank, store
 from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
+from sample.starts import Starts, by_row, for_starts, start_keys, surest, take
 from sample.step import (
     Rule,
     SamplerConfig,
     StartFunction,
     Step,
     entropy_bound_rule,
+    mean_entropy,
     noise_start,
     propose,
     settled,
 )
 from sample.timing import Clock
-
-
-class Generation(NamedTuple):
-    """What generate returns, as NumPy arrays. K canvases of C tokens, N = config.max_steps.
-
-    Attributes:
-      tokens: [B, max_new_tokens] int32; the stop token is kept, pad follows it.
-      steps: [B, K] int32, denoising steps of each canvas; 0 for a canvas that was not begun.
-      valid_tokens: [B, K] int32, a canvas' tokens up to and with the first stop token, within
-        max_new_tokens.
-      best: [B, K, N, C] int32, the argmax canvas of every step; -1 in steps not taken.
-      accepted: [B, K, N, C] bool; False in steps not taken, and in the step that stopped early,
-        because its draw is not used.
-      entropy: [B, K, N, C] float32, nats; -1 in steps not taken.
-      best, accepted and entropy are None without config.trajectory.
-    """
-
-    tokens: np.ndarray
-    steps: np.ndarray
-    valid_tokens: np.ndarray
-    best: np.ndarray | None = None
-    accepted: np.ndarray | None = None
-    entropy: np.ndarray | None = None
-
-
-class Snapshot(NamedTuple):
-    """One step of the loop as a watcher sees it, in arrays on the host.
-
-    Attributes:
-      k: the canvas, from 0.
-      n: the step, from 1.
-      best, accepted, entropy: [B, C], as in Generation.
-      live: [B] bool, the rows that took this step; the arrays mean nothing for the other rows.
-    """
-
-    k: jax.Array
-    n: jax.Array
-    best: jax.Array
-    accepted: jax.Array
-    entropy: jax.Array
-    live: jax.Array
 
 
 def generate(
@@ -101,7 +64,7 @@ def generate(
     Each row gets what it would get alone: neither padding nor the other rows matter to it. Its
     random numbers come from its own key. With a single `key`, that is a fold of the key and a
     checksum of the row's prompt, so identical prompts draw identically. Give one key for each row
-    to have them differ.
+    to have them differ. With several starts, each start has a key of its own (starts.py).
 
     A program is compiled for each shape, model structure, config, rule, start and watch. In the
     config, max_new_tokens matters to shapes only. The weights are arguments of the programs.
@@ -155,7 +118,7 @@ def generate(
     cache = read(model, tokens, mask, cache_length, config.prefill_chunk)
     lap("prefill", cache)
 
-    out = _blank(len(tokens), num_canvases, loop_config, model.config.pad_id)
+    out = blank(len(tokens), num_canvases, loop_config, model.config.pad_id)
     done = np.zeros(len(tokens), bool)
     for k in range(num_canvases):
         room = new_tokens - k * canvas_size
@@ -172,51 +135,57 @@ def generate(
             start=start,
             data=_canvas_data(data, k),
         )
-        _store(out, k, canvas)
+        store(out, k, canvas.out)
         if watch:
             jax.effects_barrier()
         lap("denoise")
-        stopping.check_finite(canvas.finite, f"canvas {k + 1}, step", canvas.steps)
+        broken = np.asarray(canvas.broken)
+        stopping.check_finite(broken == 0, f"canvas {k + 1}, step", broken)
         done = np.array(canvas.done)
         if ended is not None:
             for row in np.flatnonzero(~done):
                 done[row] = ended(out.tokens[row, : k + 1].reshape(-1))
         if done.all() or k == num_canvases - 1:
             break
-        cache = commit(model, cache, canvas.tokens, done)
+        cache = commit(model, cache, canvas.out.tokens, done)
         lap("commit", cache)
     return out._replace(tokens=out.tokens.reshape(len(tokens), -1)[:, :new_tokens])
 
 
 class _Canvas(NamedTuple):
-    """A finished canvas: the fields of Generation without the axis K, and two of its own.
+    """A finished canvas of each row.
 
     Attributes:
+      out: a Generation without the axis K; its tokens are [B, C].
       done: [B] bool, rows that have ended.
-      finite: [B] bool, rows whose logits had no NaN.
+      broken: [B] int32, the step at which the logits had a NaN, in one of the starts; 0 if none.
     """
 
-    tokens: jax.Array
-    steps: jax.Array
-    valid_tokens: jax.Array
-    best: jax.Array | None
-    accepted: jax.Array | None
-    entropy: jax.Array | None
+    out: Generation
     done: jax.Array
-    finite: jax.Array
+    broken: jax.Array
+
+
+class _Seen(NamedTuple):
+    """What a step shows of each of R canvases: best, accepted and entropy [R, C]."""
+
+    best: jax.Array
+    accepted: jax.Array
+    entropy: jax.Array
 
 
 class _Loop(NamedTuple):
-    """The denoising loop after n steps."""
+    """The denoising loop after n steps. It has R = B S canvases, the starts of B rows."""
 
     n: jax.Array  # int32 scalar
-    canvas: jax.Array  # [B, C] int32
-    soft: jax.Array  # [B, C, D]
-    best: jax.Array  # [B, C] int32
-    steps: jax.Array  # [B] int32
-    stopped: jax.Array  # [B] bool
-    finite: jax.Array  # [B] bool
-    record: tuple[jax.Array, ...] | None  # best, accepted, entropy: [B, N, C]
+    canvas: jax.Array  # [R, C] int32
+    soft: jax.Array  # [R, C, D]
+    seen: _Seen  # [R, C], of each canvas' last step
+    mean: jax.Array  # [R] float32, nats, the mean entropy of that step; -1 before the first
+    steps: jax.Array  # [R] int32
+    stopped: jax.Array  # [R] bool
+    finite: jax.Array  # [R] bool
+    record: _Seen | None  # [R, N, C]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "watch", "rule", "start"))
@@ -234,11 +203,11 @@ def denoise_canvas(
     start: StartFunction | None = None,
     data: Any = None,
 ) -> _Canvas:
-    """Denoises canvas k of the rows that are not done, until the last of them has stopped.
+    """Denoises canvas k of the rows that are not done, until the last start of them has stopped.
 
     Args:
       model: the model, split.
-      cache: the context of each row; only read.
+      cache: the context of each row, which its starts share; only read.
       keys: [B] PRNG keys, the same for all canvases.
       done: [B] bool, rows that ended in an earlier canvas.
       k: the canvas, from 0.
@@ -247,20 +216,24 @@ def denoise_canvas(
       watch, rule, start: as in generate.
       data: arrays for rule and start, with leading axis B.
     """
-    module, keys = model.merge(), fold_in(keys, k)
+    module, starts = model.merge(), config.starts
+    keys = fold_in(start_keys(keys, starts), k)
+    not_begun, data = for_starts((done, data), starts)
 
     first = noise_start(module, fold_in(keys, 0), config)
     if start is not None:
         first = start(first, data)
+    nothing = _Seen(*(jnp.full(first.canvas.shape, fill) for fill in NOT_TAKEN))
     loop = _Loop(
         n=jnp.int32(0),
         canvas=first.canvas,
         soft=first.soft,
-        best=jnp.full_like(first.canvas, -1),  # none
-        steps=jnp.zeros_like(done, jnp.int32),
-        stopped=done,
-        finite=jnp.ones_like(done),
-        record=_empty_record(first.canvas.shape, config),
+        seen=nothing,
+        mean=jnp.full(not_begun.shape, -1.0, jnp.float32),
+        steps=jnp.zeros_like(not_begun, jnp.int32),
+        stopped=not_begun,
+        finite=jnp.ones_like(not_begun),
+        record=_empty_record(nothing, config),
     )
 
     def running(loop: _Loop) -> jax.Array:
@@ -270,32 +243,45 @@ def denoise_canvas(
         n = loop.n + 1
         proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
         step = rule(proposal, data)
-        stops = _stops(n, step, loop.best, config)
+        stops = _stops(n, step, loop.seen.best, config)
         # A NaN in the logits makes the entropy one. Such a row stops at once.
         finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
-        seen = step.best, step.accepted & ~stops[:, None], step.entropy
+        new = _Seen(step.best, step.accepted & ~stops[:, None], step.entropy)
+        keep = functools.partial(_where, loop.stopped)
+        seen = jax.tree.map(keep, loop.seen, new)
+        mean = keep(loop.mean, mean_entropy(step.entropy, step.counted))
         if watch:
-            stops |= _shown(watch, Snapshot(k, n, *seen, ~loop.stopped))
+            leading = surest(mean, starts)
+            live = by_row(~loop.stopped, starts).any(axis=1)
+            stops |= _shown(watch, Snapshot(k, n, *(take(x, leading) for x in seen), live))
         return _Loop(
             n=n,
-            canvas=_where(loop.stopped, loop.canvas, step.canvas),
-            soft=_where(loop.stopped, loop.soft, step.soft),
-            best=_where(loop.stopped, loop.best, step.best),
-            steps=_where(loop.stopped, loop.steps, loop.steps + 1),
+            canvas=keep(loop.canvas, step.canvas),
+            soft=keep(loop.soft, step.soft),
+            seen=seen,
+            mean=mean,
+            steps=keep(loop.steps, loop.steps + 1),
             stopped=loop.stopped | stops | ~finite,
             finite=finite,
-            record=_recorded(loop, seen),
+            record=_recorded(loop, new),
         )
 
     loop = jax.lax.while_loop(running, one_step, loop)
     # Emit the argmax canvas, never the re-noised one.
-    valid, ended = stopping.count_valid(loop.best, config.stop_ids, room)
-    valid = jnp.where(done, 0, valid)
-    tokens = stopping.cut(loop.best, valid, module.config.pad_id)
-    record = loop.record or (None, None, None)
-    return gather(
-        _Canvas(tokens, loop.steps, valid, *record, done=done | ended, finite=loop.finite)
+    valid, ended = stopping.count_valid(loop.seen.best, config.stop_ids, room)
+    valid = jnp.where(not_begun, 0, valid)
+    tokens = stopping.cut(loop.seen.best, valid, module.config.pad_id)
+    every = None
+    if starts > 1:
+        every = by_row(Starts(tokens, loop.steps, valid, loop.mean), starts)
+    chosen, record = surest(loop.mean, starts), loop.record or (None, None, None)
+    tokens, valid, ended, *record = jax.tree.map(
+        lambda x: take(x, chosen), (tokens, valid, ended, *record)
     )
+    steps = by_row(loop.steps, starts).sum(axis=1)
+    broken = by_row(jnp.where(loop.finite, 0, loop.steps), starts).max(axis=1)
+    out = Generation(tokens, steps, valid, *record, starts=every)
+    return gather(_Canvas(out, done | ended, broken))
 
 
 def _stops(n: jax.Array, step: Step, previous: jax.Array, config: SamplerConfig) -> jax.Array:
@@ -320,43 +306,23 @@ def _where(rows: jax.Array, these: jax.Array, others: jax.Array) -> jax.Array:
     return jnp.where(rows.reshape(-1, *[1] * (these.ndim - 1)), these, others)
 
 
-def _empty_record(shape: tuple[int, int], config: SamplerConfig) -> tuple[jax.Array, ...] | None:
+def _empty_record(nothing: _Seen, config: SamplerConfig) -> _Seen | None:
+    """A record of config.max_steps steps that were not taken; `nothing` is one of them."""
     if not config.trajectory:
         return None
-    batch_size, canvas_size = shape
-    shape = (batch_size, config.max_steps, canvas_size)
-    return tuple(jnp.full(shape, fill) for fill in (jnp.int32(-1), False, jnp.float32(-1)))
+    return jax.tree.map(lambda x: jnp.repeat(x[:, None], config.max_steps, axis=1), nothing)
 
 
-def _recorded(loop: _Loop, seen: tuple[jax.Array, ...]) -> tuple[jax.Array, ...] | None:
-    """The record with a step's best, accepted and entropy [B, C] in the rows that took it."""
+def _recorded(loop: _Loop, new: _Seen) -> _Seen | None:
+    """The record with what a step shows, in the rows that took it."""
     if loop.record is None:
         return None
-    return tuple(
-        old.at[:, loop.n].set(_where(loop.stopped, old[:, loop.n], new))
-        for old, new in zip(loop.record, seen, strict=True)
+    return jax.tree.map(
+        lambda old, new: old.at[:, loop.n].set(_where(loop.stopped, old[:, loop.n], new)),
+        loop.record,
+        new,
     )
 
 
 def _canvas_data(data: Any, k: int) -> Any:
     return jax.tree.map(lambda array: array[:, k], data)
-
-
-def _blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int) -> Generation:
-    """A Generation in which no canvas was begun; its tokens are [B, K, C]."""
-    shape = (batch_size, num_canvases)
-    record_shape = (*shape, config.max_steps, config.canvas_size)
-    return Generation(
-        tokens=np.full((*shape, config.canvas_size), pad_id, np.int32),
-        steps=np.zeros(shape, np.int32),
-        valid_tokens=np.zeros(shape, np.int32),
-        best=np.full(record_shape, -1, np.int32) if config.trajectory else None,
-        accepted=np.zeros(record_shape, bool) if config.trajectory else None,
-        entropy=np.full(record_shape, -1, np.float32) if config.trajectory else None,
-    )
-
-
-def _store(out: Generation, k: int, canvas: _Canvas) -> None:
-    for name, array in out._asdict().items():
-        if array is not None:
-            array[:, k] = np.asarray(getattr(canvas, name))

@@ -23,22 +23,24 @@ class Statistics:
         self.sequences = 0
         self._steps: list[int] = []  # for every canvas that was begun
         self._valid: list[int] = []
-        self._rounds = 0  # steps of the loops, each of which a whole batch takes together
+        self._rounds = 0
         self._clock = Clock()
 
-    def add(self, steps: np.ndarray, valid_tokens: np.ndarray, clock: Clock) -> None:
+    def add(self, steps: np.ndarray, valid_tokens: np.ndarray, rounds: int, clock: Clock) -> None:
         """Adds a batch.
 
         Args:
-          steps: [B, K] int, steps of each canvas; 0 for a canvas that was not begun.
+          steps: [B, K] int, steps of each canvas, those of all its starts together; 0 for a canvas
+            that was not begun.
           valid_tokens: [B, K] int, valid tokens of each canvas.
+          rounds: steps of the loops, each of which the whole batch took together.
           clock: has the laps of `generate` or `generate_autoregressive`.
         """
         begun = steps > 0
         self.sequences += len(steps)
         self._steps += steps[begun].tolist()
         self._valid += valid_tokens[begun].tolist()
-        self._rounds += int(steps.max(axis=0).sum())
+        self._rounds += rounds
         self._clock.seconds += clock.seconds
         self._clock.compile_seconds += clock.compile_seconds
 
@@ -48,7 +50,7 @@ class Statistics:
         Returns:
           "prompts": number of answers.
           "tokens": valid tokens.
-          "steps": steps of all canvases.
+          "steps": steps of all canvases and starts.
           "forward_passes": steps and commits.
           "effective_steps", "tokens_per_forward": see docs/MODEL.md, Measures.
           "seconds": time after prefill.

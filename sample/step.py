@@ -3,6 +3,8 @@
 `propose` asks the model about a noisy canvas. A rule turns the proposal into a step: what is kept
 and what becomes noise again. `settled` is the stop rule. The loop over steps is in sampler.py; read
 on there.
+
+B is the number of canvases in the loop. With several starts that is S for each row (starts.py).
 """
 
 import dataclasses
@@ -40,6 +42,8 @@ class SamplerConfig:
         means none.
       trajectory: record the best tokens, the accepted positions and the entropies of every step.
       prefill_chunk: largest number of prompt tokens that are read at a time. None: all at once.
+      starts: number of times that each canvas is denoised, each from noise of its own (S). The one
+        with the lowest mean entropy is taken. The steps of all of them count.
 
     Raises:
       ValueError: a field is out of range.
@@ -56,9 +60,10 @@ class SamplerConfig:
     stop_ids: tuple[int, ...] | None = None
     trajectory: bool = False
     prefill_chunk: int | None = CHUNK
+    starts: int = 1
 
     def __post_init__(self):
-        for name in ("max_steps", "max_new_tokens", "canvas_size", "prefill_chunk"):
+        for name in ("max_steps", "max_new_tokens", "canvas_size", "prefill_chunk", "starts"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -135,12 +140,13 @@ class Step(NamedTuple):
     Attributes:
       best: [B, C] int32, the clean canvas as this step sees it; that of the last step is emitted,
         cut after its first stop token.
-      entropy: [B, C] float32, nats; the mean over the counted positions decides on stopping.
+      entropy: [B, C] float32, nats; the mean over the counted positions decides on stopping, and
+        among several starts.
       accepted: [B, C] bool, where the next canvas keeps this step's draw. It is only recorded.
       canvas: [B, C] int32, the noisy canvas of the next step.
       soft: [B, C, D], the self-conditioning of the next step.
-      counted: [B, C] bool, the positions that decide on stopping; None for all. A row that has none
-        stops at its first step.
+      counted: [B, C] bool, the positions that decide on stopping and among several starts; None for
+        all. A row that has none stops at its first step.
     """
 
     best: jax.Array
@@ -152,7 +158,8 @@ class Step(NamedTuple):
 
 
 # Plain functions that are traced like the rest of the loop. The second argument is the caller's
-# arrays for this canvas, with leading axis B; rows must not depend on each other.
+# arrays for this canvas, with leading axis B; rows must not depend on each other. With several
+# starts, the caller's arrays are repeated for the starts of a row.
 StartFunction = Callable[[Start, Any], Start]
 Rule = Callable[[Proposal, Any], Step]
 
@@ -213,13 +220,27 @@ def settled(
     Returns:
       [B] bool.
     """
-    same = best == previous
+    same, sure = best == previous, mean_entropy(entropy, counted) <= threshold
     if counted is None:
-        return (n > 1) & jnp.all(same, axis=1) & (jnp.mean(entropy, axis=1) <= threshold)
-    total = jnp.sum(counted, axis=1)
-    mean = jnp.sum(jnp.where(counted, entropy, 0), axis=1) / jnp.maximum(total, 1)
+        return (n > 1) & jnp.all(same, axis=1) & sure
     unchanged = jnp.all(same | ~counted, axis=1)
-    return ((n > 1) | (total == 0)) & unchanged & (mean <= threshold)
+    return ((n > 1) | ~jnp.any(counted, axis=1)) & unchanged & sure
+
+
+def mean_entropy(entropy: jax.Array, counted: jax.Array | None = None) -> jax.Array:
+    """The mean entropy of each row over its counted positions.
+
+    Args:
+      entropy: [B, C] float32, nats.
+      counted: [B, C] bool; None for all positions.
+
+    Returns:
+      [B] float32, nats; 0 for a row without a counted position.
+    """
+    if counted is None:
+        return jnp.mean(entropy, axis=1)
+    total = jnp.sum(counted, axis=1)
+    return jnp.sum(jnp.where(counted, entropy, 0), axis=1) / jnp.maximum(total, 1)
 
 
 def noise_start(model: Any, keys: jax.Array, config: SamplerConfig) -> Start:

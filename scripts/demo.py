@@ -19,7 +19,7 @@ from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.command.grid_view import GridView, can_redraw
 from sample.command.puzzle_solver import CHECKPOINT, PuzzleSolver, effort, verdict
-from sample.sampler import Snapshot
+from sample.generation import Snapshot
 
 BOX = 3
 CLUES = (40, 45)

@@ -2,6 +2,7 @@
 
     python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --clues=40-50,30-39 --out=DIR
     python -m train.evaluate --checkpoint=runs/sudoku --puzzles=sudoku.csv --limit=512 --out=DIR
+    python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --starts=4 --out=DIR
     python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \\
         --generate=64 --out=DIR
 
@@ -38,6 +39,7 @@ SAMPLER_FLAGS = (
     "min_temperature",
     "max_temperature",
     "canvas_size",
+    "starts",
 )
 
 
@@ -151,7 +153,8 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     text("out", None, "Folder for the report. It is made if it does not exist.")
     number("batch_size", 64, "Number of items that are denoised together.")
     number("canvases", 1, "Number of canvases that an answer may take.")
-    text("budgets", "1,2,4,8,16,32,48", "Numbers of denoising steps to compare; empty: none.")
+    help = "Numbers of denoising steps of one start to compare; empty: none."
+    text("budgets", "1,2,4,8,16,32,48", help)
     number("budget_items", 128, "Number of items that are asked with each number of steps.")
     flags.DEFINE_alias("budget_puzzles", "budget_items", flag_values=values)
     number(

@@ -7,17 +7,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from data.measures import effective_steps, tokens_per_forward, wilson
+from data.measures import effective_steps, share, tokens_per_forward
 from data.tasks.task import Replay, Task
 from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from sample.batch import pad_prompts
 from sample.checkpoint import check_vocabulary
-from sample.sampler import Generation, generate
+from sample.generation import Generation
+from sample.sampler import generate
 from sample.split_model import SplitModel
+from sample.starts import Starts
 from sample.step import SamplerConfig
 from sample.timing import Clock
+from train.starts import StartOutcome, summarize_starts
 
 # Bins of a report: title -> name -> bool [N].
 Bins = dict[str, dict[str, np.ndarray]]
@@ -30,11 +33,14 @@ class Outcome:
     Attributes:
       answers: [N] object, the texts of the answers.
       scores: name of a measure -> [N] float64, the values that Task.score gives.
-      steps: [N, K] int32, denoising steps of each canvas; 0 for a canvas that was not begun.
+      steps: [N, K] int32, denoising steps of each canvas, those of all its starts together; 0 for a
+        canvas that was not begun.
       valid_tokens: [N, K] int32, tokens of each canvas up to the first stop token and with it.
       seconds: [N] float64, the time of an item's batch divided by the number of its items, without
         compilation.
       compile_seconds: seconds of tracing and compilation, all batches together.
+      starts: the answers of all starts. None if there is one start, or several canvases: the starts
+        of a canvas go on from the canvases that were taken, so none has an answer of its own.
     """
 
     answers: np.ndarray
@@ -43,6 +49,7 @@ class Outcome:
     valid_tokens: np.ndarray
     seconds: np.ndarray
     compile_seconds: float
+    starts: StartOutcome | None = None
 
     @property
     def exact(self) -> np.ndarray:
@@ -58,7 +65,10 @@ class Outcome:
         arrays = ("answers", "steps", "valid_tokens", "seconds")
         taken = {name: getattr(self, name)[rows] for name in arrays}
         scores = {name: values[rows] for name, values in self.scores.items()}
-        return dataclasses.replace(self, **taken, scores=scores)
+        starts = self.starts
+        if starts is not None:
+            starts = StartOutcome(*(values[rows] for values in starts))
+        return dataclasses.replace(self, **taken, scores=scores, starts=starts)
 
 
 class Evaluation:
@@ -127,8 +137,11 @@ class Evaluation:
         rows = np.arange(len(self.items)) if rows is None else np.asarray(rows)
         sampler = self._for_items(sampler)
         num, size = len(rows), min(self.batch_size, len(rows))
-        answers = np.empty(num, object)
+        answers, starts = np.empty(num, object), None
         counts = {n: np.zeros((num, self.canvases), np.int32) for n in ("steps", "valid_tokens")}
+        if sampler.starts > 1 and self.canvases == 1:
+            each = (num, sampler.starts)
+            starts = StartOutcome(np.zeros(each, bool), *np.zeros((2, *each), np.int32))
         seconds, compiling = np.zeros(num), 0.0
         for start in range(0, num, size):
             places = np.arange(start, start + size) % num
@@ -141,16 +154,35 @@ class Evaluation:
             for name, values in counts.items():
                 values[real] = getattr(out, name)[: len(real)]
             for i, place in enumerate(real):
-                tokens = out.tokens[i, : out.valid_tokens[i].sum()]
-                answers[place] = answer_text(self.template.tokenizer, tokens)
+                answers[place] = self._text(out.tokens[i], out.valid_tokens[i].sum())
+            if starts is not None:
+                self._add_starts(starts, real, rows[real], out.starts)
             if progress:
                 progress(len(real))
         scored = [self.task.score(self.items[r], a) for r, a in zip(rows, answers, strict=True)]
         scores = {name: np.array([s[name] for s in scored]) for name in self.task.measures}
-        return Outcome(answers, scores, **counts, seconds=seconds, compile_seconds=compiling)
+        return Outcome(
+            answers, scores, **counts, seconds=seconds, compile_seconds=compiling, starts=starts
+        )
+
+    def _add_starts(
+        self, outcome: StartOutcome, places: np.ndarray, rows: np.ndarray, starts: Starts
+    ) -> None:
+        """Writes the first rows of a batch, which are the items `rows`, to places of an outcome."""
+        outcome.steps[places] = starts.steps[: len(places), 0]
+        outcome.valid_tokens[places] = starts.valid_tokens[: len(places), 0]
+        for i, (place, row) in enumerate(zip(places, rows, strict=True)):
+            for s, valid in enumerate(starts.valid_tokens[i, 0]):
+                answer = self._text(starts.tokens[i, 0, s], valid)
+                outcome.exact[place, s] = self.task.score(self.items[row], answer)["exact"] == 1
+
+    def _text(self, tokens: np.ndarray, valid: int) -> str:
+        return answer_text(self.template.tokenizer, tokens[:valid])
 
     def replay(self, row: int, sampler: SamplerConfig) -> Replay:
         """Answers one item again, as `run` does, and keeps every step of its first canvas.
+
+        Of several starts, it keeps those of the one that is taken.
 
         Args:
           row: the number of the item.
@@ -161,7 +193,7 @@ class Evaluation:
         """
         sampler = dataclasses.replace(self._for_items(sampler), trajectory=True)
         out = self._generate(np.array([row]), sampler)
-        taken, tokenizer = out.steps[0, 0], self.template.tokenizer
+        taken, tokenizer = out.recorded_steps[0, 0], self.template.tokenizer
         best = out.best[0, 0, :taken]
         expected = self._answers[row]
         pieces = {id: tokenizer.decode([id]) for id in {*np.unique(best).tolist(), *expected}}
@@ -219,10 +251,11 @@ def summarize(outcome: Outcome, bins: Bins) -> dict[str, Any]:
         tokens_per_forward: also defined there.
         seconds_per_item, compile_seconds: seconds.
         bins: {title: {name: shares()}}, for bins that have items.
+        starts: summarize_starts(), if the outcome has the answers of several starts.
     """
     begun = outcome.steps > 0
     steps, valid = outcome.steps[begun], outcome.valid_tokens[begun]
-    total = outcome.steps.sum(axis=1)
+    total, starts = outcome.steps.sum(axis=1), outcome.starts
     return {
         **shares(outcome),
         "steps": {
@@ -236,7 +269,7 @@ def summarize(outcome: Outcome, bins: Bins) -> dict[str, Any]:
         "seconds_per_item": float(outcome.seconds.mean()),
         "compile_seconds": float(outcome.compile_seconds),
         "bins": {title: by_bin(outcome, parts) for title, parts in bins.items()},
-    }
+    } | ({} if starts is None else {"starts": summarize_starts(starts, outcome.exact)})
 
 
 def by_bin(outcome: Outcome, parts: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -254,18 +287,12 @@ def shares(outcome: Outcome) -> dict[str, Any]:
 
     Returns:
       {"count": N, "mean_steps": denoising steps of an answer, and for each measure its name ->
-      {"rate", "low", "high", "count"}}. "rate" is the mean; "low" and "high" are the ends of the
-      95 % Wilson interval of N trials. For a measure with values between 0 and 1, such as "parts",
-      this interval is wider than necessary.
+      {"rate", "low", "high", "count"}} (data.measures.share).
     """
     count = len(outcome.answers)
     figures: dict[str, Any] = {"count": count}
     figures["mean_steps"] = float(outcome.steps.sum(axis=1).mean())
-    for name, values in outcome.scores.items():
-        total = float(values.sum())
-        low, high = wilson(min(total, count), count)
-        figures[name] = {"rate": total / count, "low": low, "high": high, "count": count}
-    return figures
+    return figures | {name: share(values) for name, values in outcome.scores.items()}
 
 
 def paired(early: Outcome, full: Outcome) -> dict[str, int]:

@@ -48,3 +48,11 @@ def shell(command: str) -> str:
             lines.append(" " * 8)
         lines[-1] += word + " "
     return " \\\n".join(line.rstrip() for line in lines)
+
+
+def percent(share: dict[str, float] | None) -> str:
+    """A fraction and its interval in percent. None stands for what was not measured."""
+    if share is None:
+        return "not measured"
+    rate, low, high = (100 * share[k] for k in ("rate", "low", "high"))
+    return f"{rate:.1f} % [{low:.1f}, {high:.1f}]"

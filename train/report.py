@@ -19,7 +19,8 @@ from data.measures import wilson
 from diffusiongemma.formats.atomic_folder import write_files
 from sample.cli import check_out, run
 from train import plots
-from train.markdown import document, shell, table
+from train.markdown import document, percent, shell, table
+from train.starts import starts_section
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"
 EARLY, ALL = "early_stop", "all_steps"
@@ -56,7 +57,7 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
         modes: {mode: summarize()}, with the mode EARLY, and ALL if it was run.
         paired: paired(), or None if there is only one mode.
         budgets: [{"steps", fields of shares(), "bins": {name: shares()}}], a dict for each number
-          of steps.
+          of steps, which one start took.
       files: name -> contents of the other files. The report shows the images that IMAGES names.
 
     Raises:
@@ -64,9 +65,9 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
     """
     modes, task = {MODES[m]: summary for m, summary in results["modes"].items()}, results["task"]
     text = [f"# Evaluation: {task['title']}", headline(results), _overall(modes, task)]
-    text += [_paired(results), *_bins(modes, task)]
+    text += [_paired(results), *starts_section(modes, task), *_bins(modes, task)]
     if results["budgets"]:
-        text += ["## Step budgets", _budgets(results["budgets"], task)]
+        text += ["## Step budgets", _budgets(results, task)]
     text += [*_images(files, task), "## How it was measured", _setting(results), _notes(task)]
     contents = {RESULTS: (json.dumps(results, indent=2) + "\n").encode(), **files}
     write_files(out, {**contents, REPORT: document(text)})
@@ -101,14 +102,14 @@ def comparison_report(
     modes |= {f"tuned, {MODES[mode]}": summary for mode, summary in tuned["modes"].items()}
     text = [
         f"# Fine-tuning: {task['title']}, before and after",
-        f"Of the {len(both)} {noun}s that both were asked, **{_percent(before)}** are "
-        f"{task['measures']['exact']} by the base model and **{_percent(after)}** by the "
+        f"Of the {len(both)} {noun}s that both were asked, **{percent(before)}** are "
+        f"{task['measures']['exact']} by the base model and **{percent(after)}** by the "
         "tuned one.",
         _overall(modes, task),
     ]
     if not len(both) == base["count"] == tuned["count"]:
         text.append(f"The columns do not count the same {noun}s; the tables below compare better.")
-    text += [_paired(tuned), *_bins(modes, task)]
+    text += [_paired(tuned), *starts_section(modes, task), *_bins(modes, task)]
     images = {}
     if title := next(iter(tuned["modes"][EARLY]["bins"]), None):
         groups = list(_union(modes, title))
@@ -130,13 +131,18 @@ def headline(results: dict[str, Any]) -> str:
     """How many answers are right, in how many steps, and how many are right in another format."""
     mode, task = results["modes"][EARLY], results["task"]
     sentence = (
-        f"Of {results['count']} {task['noun']}s {_percent(mode['exact'])} are "
+        f"Of {results['count']} {task['noun']}s {percent(mode['exact'])} are "
         f"{task['measures']['exact']}, in {mode['steps']['effective']:.1f} effective denoising "
         "steps."
     )
+    if starts := mode.get("starts"):
+        sentence += (
+            f" Each answer is the surest of {starts['count']} starts. One start has "
+            f"{percent(starts['one'])} of them right, any start {percent(starts['any'])}."
+        )
     other = mode.get("other_format")
     if other and other["rate"]:
-        sentence += f" Another {_percent(other)} are right, but in another format."
+        sentence += f" Another {percent(other)} are right, but in another format."
     return sentence
 
 
@@ -191,7 +197,7 @@ def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:
     """The table of all figures, a column for each mode."""
     forms = {f"{task['noun']}s": lambda m: str(m["count"])}
     forms |= {
-        name: lambda m, key=key: _percent(m.get(key)) for key, name in task["measures"].items()
+        name: lambda m, key=key: percent(m.get(key)) for key, name in task["measures"].items()
     }
     forms |= {
         "denoising steps, mean": lambda m: f"{m['steps']['mean']:.2f}",
@@ -216,7 +222,7 @@ def _bins(modes: dict[str, Any], task: dict[str, Any]) -> list[str]:
             for label, mode in modes.items():
                 if name in mode["bins"][title]:
                     part = mode["bins"][title][name]
-                    shares = [_percent(part.get(measure)) for measure in measures]
+                    shares = [percent(part.get(measure)) for measure in measures]
                     rows.append([name, label, part["count"], *shares, f"{part['mean_steps']:.1f}"])
         header = ["", "", f"{task['noun']}s", *measures.values(), "mean steps"]
         text += [f"## By {title}", table(header, rows)]
@@ -231,12 +237,14 @@ def _union(modes: dict[str, Any], title: str) -> dict[str, None]:
     return {name: None for mode in reversed(modes.values()) for name in mode["bins"][title]}
 
 
-def _budgets(budgets: list[dict[str, Any]], task: dict[str, Any]) -> str:
+def _budgets(results: dict[str, Any], task: dict[str, Any]) -> str:
     """The table of right answers for each number of steps, a column for each bin."""
+    budgets = results["budgets"]
+    one = ", by one start" if results["sampler"].get("starts", 1) > 1 else ""
     bins = {name: part["count"] for name, part in budgets[0]["bins"].items()}
     header = ["steps", *(f"{name} ({count} {task['noun']}s)" for name, count in bins.items())]
-    rows = [[b["steps"], *(_percent(b["bins"][n]["exact"]) for n in bins)] for b in budgets]
-    title = f"{_measure(task).capitalize()}, without early stopping."
+    rows = [[b["steps"], *(percent(b["bins"][n]["exact"]) for n in bins)] for b in budgets]
+    title = f"{_measure(task).capitalize()}{one}, without early stopping."
     return f"{title}\n\n{table(header, rows)}"
 
 
@@ -313,14 +321,6 @@ def _share(total: int, count: int) -> dict[str, float]:
     """The fraction total / count with the ends of its 95 % Wilson interval."""
     low, high = wilson(total, count)
     return {"rate": total / count, "low": low, "high": high}
-
-
-def _percent(share: dict[str, float] | None) -> str:
-    """A fraction and its interval in percent. None stands for what was not measured."""
-    if share is None:
-        return "not measured"
-    rate, low, high = (100 * share[k] for k in ("rate", "low", "high"))
-    return f"{rate:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 def _images(files: dict[str, bytes], task: dict[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """Runs all parts of an evaluation and gathers their results for the report.
 
-The items are answered with early stopping, with all steps, and with several smaller numbers of
-steps. The results are plain numbers and files.
+The items are answered with early stopping, with all steps, and by one start with several smaller
+numbers of steps. The results are plain numbers and files.
 """
 
 import csv
@@ -25,7 +25,8 @@ class EvaluationPlan:
 
     Attributes:
       full_steps: whether to answer all items also with all steps, without early stopping.
-      budgets: step budgets, that is numbers of denoising steps to compare, ascending.
+      budgets: step budgets, that is numbers of denoising steps to compare, ascending. One start
+        takes them, whatever the sampler's starts are.
       budget_items: number of items that are asked with each step budget, spread over all items.
       replay: number of the item to show step by step; None for a typical one.
     """
@@ -73,15 +74,16 @@ def measure(
     part = {name: rows[some] for name, rows in divided.items()}
     curve = []
     for steps in plan.budgets:
-        if steps == sampler.max_steps and ALL in outcomes:
+        if steps == sampler.max_steps and ALL in outcomes and sampler.starts == 1:
             found = outcomes[ALL].take(some)
         else:
-            found = run(f"{steps} steps", some, max_steps=steps, early_stop=False)
+            found = run(f"{steps} steps", some, max_steps=steps, early_stop=False, starts=1)
         curve.append({"steps": steps, **shares(found), "bins": by_bin(found, part)})
 
     shown = typical(early) if plan.replay is None else plan.replay
     replay = evaluation.replay(shown, sampler)
-    steps, limit = early.steps.sum(axis=1), sampler.max_steps * evaluation.canvases
+    steps = early.steps.sum(axis=1)
+    limit = sampler.max_steps * evaluation.canvases * sampler.starts
     files = {
         "answers.csv": _answers(evaluation, outcomes),
         "steps.png": plots.steps_histogram(steps, early.exact, limit, task.noun),

@@ -31,12 +31,12 @@ class Answer(NamedTuple):
     Attributes:
       request: what was asked.
       turn: the text, split into answer, thoughts and tool calls.
-      steps: number of steps of each canvas that was begun. In the mode "ar", the answer is one
-        canvas.
+      steps: number of steps of each canvas that was begun, those of all its starts together. In the
+        mode "ar", the answer is one canvas.
       valid_tokens: number of valid tokens in each of these canvases.
       finish_reason: how the answer ended (turn_end.py).
-      drafts: for each canvas and step {"text", "entropy" (mean, nats), "accepted" (number of
-        tokens)}; None if the sampler did not record them.
+      drafts: for each canvas and each step of the start that was taken {"text", "entropy" (mean,
+        nats), "accepted" (number of tokens)}; None if the sampler did not record them.
     """
 
     request: Request

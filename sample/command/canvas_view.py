@@ -9,7 +9,7 @@ import numpy as np
 
 from data.text.printable import printable
 from data.text.tokenizer import Tokenizer
-from sample.sampler import Snapshot
+from sample.generation import Snapshot
 
 UNCERTAIN = 0.1  # nats; tokens of a larger entropy are dimmed
 DIM, UNDERLINED, PLAIN = "\x1b[2m", "\x1b[4m", "\x1b[0m"

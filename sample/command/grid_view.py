@@ -10,7 +10,7 @@ import numpy as np
 
 from data.sudoku.grids import grid_lines, render
 from data.text.tokenizer import Tokenizer
-from sample.sampler import Snapshot
+from sample.generation import Snapshot
 
 LINES = 16  # that a 9x9 grid takes on a terminal, with the texts around it
 PLAIN, BOLD, GREEN, RED = "\x1b[0m", "\x1b[1m", "\x1b[32m", "\x1b[1;31m"

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from sample.sampler import Snapshot
+from sample.generation import Snapshot
 
 
 class Interrupts:

@@ -9,7 +9,8 @@ import numpy as np
 from data.sudoku.grids import check, find_grid, parse, prompt
 from data.text.chat import answer_text
 from sample.checkpoint import Checkpoint
-from sample.sampler import Snapshot, generate
+from sample.generation import Snapshot
+from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.step import SamplerConfig
 from sample.timing import Clock

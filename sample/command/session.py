@@ -21,8 +21,9 @@ from sample.command.answer import Answer, Request
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
+from sample.generation import Generation, Snapshot
 from sample.prefill import KeptPrompt
-from sample.sampler import Generation, Snapshot, generate
+from sample.sampler import generate
 from sample.split_model import SplitModel, split
 from sample.statistics import Statistics
 from sample.step import SamplerConfig
@@ -115,7 +116,10 @@ class Session:
             )
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
-        asked += [self.checkpoint.fingerprint, dataclasses.asdict(self.config)]
+        settings = dataclasses.asdict(self.config)
+        if settings.get("starts") == 1:  # answers of older versions, which had no such field, count
+            del settings["starts"]
+        asked += [self.checkpoint.fingerprint, settings]
         checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
         return Request(row.number, tokens, checksum, self.checkpoint)
 
@@ -138,10 +142,11 @@ class Session:
         with Clock() as clock:
             out = self._generate(tokens, mask, keys, clock)
         if isinstance(out, Generation):
-            steps, valid = out.steps[:count], out.valid_tokens[:count]
+            steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
         else:
             steps = valid = out.valid_tokens[:count, None]
-        self.statistics[self.mode].add(steps, valid, clock)
+            rounds = int(steps.max())
+        self.statistics[self.mode].add(steps, valid, rounds, clock)
         stop_ids, answers = self.config.stop_ids, []
         if stop_ids is None:
             stop_ids = self.model.config.stop_ids
@@ -214,6 +219,6 @@ class Session:
                 }
                 for n in range(steps)
             ]
-            for k, steps in enumerate(out.steps[row])
+            for k, steps in enumerate(out.recorded_steps[row])
             if steps
         ]

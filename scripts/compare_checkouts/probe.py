@@ -73,9 +73,9 @@ class Probe:
         given = np.load(inputs)
         prompts = given["tokens"], given["mask"], jax.random.key(0)
         config = SamplerConfig(**(sampler | {"trajectory": True}))
-        found = {
-            f"diffusion {k}": v for k, v in generate(model, *prompts, config)._asdict().items()
-        }
+        out = generate(model, *prompts, config)._asdict()
+        # With one start there is no array of all starts.
+        found = {f"diffusion {k}": v for k, v in out.items() if v is not None}
         new = sampler.get("max_new_tokens") or 32
         for name, temperature in (("drawn", 1.0), ("greedy", 0.0)):
             config = AutoregressiveConfig(max_new_tokens=new, temperature=temperature)

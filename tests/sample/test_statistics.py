@@ -24,16 +24,17 @@ def diffusion() -> Statistics:
     statistics.add(
         np.array([[10, 0], [4, 6]]),
         np.array([[7, 0], [16, 4]]),
+        16,
         clock(prefill=0.5, denoise=1.5, commit=0.25),
     )
-    statistics.add(np.array([[4]]), np.array([[9]]), clock(prefill=0.25, denoise=0.5))
+    statistics.add(np.array([[4]]), np.array([[9]]), 4, clock(prefill=0.25, denoise=0.5))
     return statistics
 
 
 @pytest.fixture
 def autoregressive() -> Statistics:
     statistics = Statistics()
-    statistics.add(np.array([[20], [12]]), np.array([[20], [12]]), clock(prefill=1, decode=2))
+    statistics.add(np.array([[20], [12]]), np.array([[20], [12]]), 20, clock(prefill=1, decode=2))
     return statistics
 
 

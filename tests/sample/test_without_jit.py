@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.head import Prediction
 from sample import (
     AutoregressiveConfig,
     SamplerConfig,
@@ -56,16 +57,32 @@ def test_the_sampler(model, capsys):
 
 
 class Counting(nnx.Module):
-    """Continues 3 with 4, 5, 6."""
+    """Continues 3 with 4, 5, 6; and says of a canvas that it is right, but the less surely the
+    larger its tokens are."""
 
     def __init__(self):
-        self.config = ModelConfig.preset("tiny", stop_ids=())
+        self.config = ModelConfig.preset("tiny", canvas_size=3, stop_ids=())
+        self.dtype = jnp.float32
 
     def init_cache(self, batch_size, max_length):
         return jnp.zeros(batch_size)
 
     def encode(self, tokens, cache, mask, *, logits):
         return jax.nn.one_hot(tokens[:, -1] + 1, 64), cache
+
+    def predict(self, canvas, cache, soft, temperature, noise):
+        return Prediction(canvas, canvas, canvas / 1.0, soft)
+
+
+def test_several_starts():
+    config = SamplerConfig(max_steps=3, starts=2, max_new_tokens=6)
+    compiled = generate(Counting(), TOKENS[:1], None, KEY, config)
+    with jax.disable_jit():
+        found = generate(Counting(), TOKENS[:1], None, KEY, config)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(compiled), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert found.steps.tolist() == [[6, 6]]
+    assert found.starts.tokens[0].sum(axis=2).min(axis=1).sum() == found.tokens.sum()
 
 
 def test_left_to_right():

@@ -19,6 +19,8 @@ from sample import SamplerConfig
 from tests.data.text.messages import chat_answer, chat_prompt
 from tests.train.outcomes import BOX, CANVAS, CONFIG, five_puzzles, outcome, small_puzzles
 from train.evaluation import Evaluation, paired, summarize, typical
+from train.report import write_report
+from train.results import EvaluationPlan, measure
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,64 @@ def test_an_answer_of_two_canvases_has_no_picture(oracle, template, puzzles):
         entropy=got.entropy[:, :half],
     )
     assert SudokuTask(box=BOX).picture(puzzles[0], got) is None
+
+
+class Guesses(Oracle):
+    """As Oracle, but start 0 says answers[3]; of prompt i, the start sure[i] is the surest."""
+
+    def __init__(self, oracle: Oracle, sure: list[int]):
+        super().__init__(oracle.prompts[...], oracle.answers[...])
+        self.sure = nnx.Param(jnp.array(sure))
+
+    def predict(self, canvas, cache, soft, temperature, noise):
+        starts = len(canvas) // len(cache)
+        start = jnp.arange(len(canvas)) % starts
+        row = jnp.repeat(cache, starts)
+        answer = self.answers[...][jnp.where(start == 0, 3, row)]
+        entropy = jnp.where(start == self.sure[...][row], 0.001, 0.002)
+        return Prediction(answer, answer, jnp.broadcast_to(entropy[:, None], answer.shape), soft)
+
+
+def test_several_starts_are_counted_and_reported(oracle, template, puzzles, tmp_path):
+    """Start 1 alone is right, for items 0 and 4. It is taken for item 0, and start 0 for item 4."""
+    guesses = Guesses(oracle, [1, 0, 1, 1, 0])
+    evaluation = Evaluation(guesses, template, SudokuTask(box=BOX), puzzles, batch_size=2)
+    results, files = measure(evaluation, SamplerConfig(starts=2), EvaluationPlan(False, (2,)))
+    mode = results["modes"]["early_stop"]
+    low, high = wilson(1, 5)
+    assert mode["exact"] == {"rate": 0.2, "low": low, "high": high, "count": 5}
+    assert mode["steps"]["mean"] == mode["steps"]["effective"] == 4
+    assert mode["starts"] == {
+        "count": 2,
+        "each": [0, 0.4],
+        "one": {"rate": 0.2, "low": low, "high": high, "count": 5},
+        "any": {"rate": 0.4, **dict(zip(("low", "high"), wilson(2, 5), strict=True)), "count": 5},
+        "effective_steps": 2,
+        "only_taken": 1,
+        "only_first": 0,
+    }
+    # One start takes the budgets, and a replay has the steps of the start that was taken.
+    assert results["budgets"][0]["mean_steps"] == 2 and results["replay"]["steps"] == 2
+    results |= {"command": "x", "checkpoint": "x", "items": "held out", "device": "CPU"}
+    write_report(tmp_path, results, files)
+    text = " ".join((tmp_path / "REPORT.md").read_text().split())
+    assert "Each answer is the surest of 2 starts. One start has 20.0 % [3.6, 62.4]" in text
+    assert "| solved exactly, by any start | 40.0 % [11.8, 76.9] |" in text
+    assert "| puzzles that only the surest start gets right, not the first | 1 |" in text
+    assert "solved exactly, by one start, without early stopping" in text
+
+
+def test_outcomes_of_starts_are_taken_with_their_items(oracle, template, puzzles):
+    guesses = Guesses(oracle, [1, 0, 1, 1, 0])
+    sampler, task = SamplerConfig(starts=2), SudokuTask(box=BOX)
+    found = Evaluation(guesses, template, task, puzzles, batch_size=2).run(sampler)
+    assert found.starts.exact.tolist() == [[0, 1], [0, 0], [0, 0], [0, 0], [0, 1]]
+    some = found.take(np.array([4, 1]))
+    assert some.starts.exact.tolist() == [[0, 1], [0, 0]]
+    assert (some.starts.steps == 2).all() and (some.steps == 4).all()
+    # With two canvases no start has an answer of its own.
+    two = Evaluation(guesses, template, task, puzzles, canvases=2, batch_size=2)
+    assert two.run(sampler, np.array([0, 4])).starts is None
 
 
 def test_typical_puzzle(evaluation):

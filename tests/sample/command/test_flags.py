@@ -18,6 +18,7 @@ VALUES = {
     "stop_ids": (4, 5),
     "trajectory": True,
     "prefill_chunk": 2,
+    "starts": 3,
     "temperature": 0.75,
     "top_k": 6,
     "top_p": 0.125,

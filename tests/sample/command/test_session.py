@@ -9,12 +9,12 @@ from data.text.chat_template import ChatTemplate
 from data.text.marked_text import MarkedText
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import ModelConfig, load_checkpoint
-from sample import AutoregressiveConfig, SamplerConfig, generate_autoregressive
+from sample import AutoregressiveConfig, SamplerConfig, Starts, generate_autoregressive
 from sample import main as command
 from sample.command import session as sessions
 from sample.command.prompt_rows import from_text
 from sample.command.session import Session
-from sample.sampler import Generation
+from sample.generation import Generation
 from tests.sample.asking import NEW, PROMPTS, answer_text, lines, padded_prompt, run
 
 
@@ -49,17 +49,52 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
     assert table[-1].startswith("r = ")
 
 
+def session_that_gets(generation: Generation | None, monkeypatch, **sampler) -> Session:
+    """A session whose model generates this, in 12 seconds of denoising."""
+
+    def generate(*_, clock, **__):
+        clock.seconds["denoise"] += 12
+        return generation
+
+    monkeypatch.setattr("sample.command.session.generate", generate)
+    tokenizer = Tokenizer.load()
+    model = SimpleNamespace(config=ModelConfig.preset("tiny", max_length=120))
+    template, ar = ChatTemplate(tokenizer), AutoregressiveConfig(20)
+    return Session(model, tokenizer, template, SamplerConfig(**sampler), ar)
+
+
 def test_a_mention_of_a_token_in_an_answer_is_text(monkeypatch):
     tokenizer = Tokenizer.load()
     said = tokenizer.encode(MarkedText.read("<eos> ends it, <pad> fills it."))
     out = np.array([[*said, tokenizer.turn_end_id]])
     generation = Generation(out, np.array([[1]]), np.array([[out.size]]))
-    monkeypatch.setattr("sample.command.session.generate", lambda *_, **__: generation)
-    model = SimpleNamespace(config=ModelConfig.preset("tiny", max_length=120))
-    template, ar = ChatTemplate(tokenizer), AutoregressiveConfig(20)
-    session = Session(model, tokenizer, template, SamplerConfig(), ar)
+    session = session_that_gets(generation, monkeypatch)
     [answer] = session.answer([session.request(from_text("What is <eos>?"))])
     assert answer.turn.answer == "<eos> ends it, <pad> fills it."
+
+
+def test_of_several_starts_drafts_are_of_one_and_steps_of_all(monkeypatch):
+    one, two = Tokenizer.load().encode("12")
+    best = np.array([[[[one], [two], [-1], [-1]]]])
+    entropy = np.where(best < 0, -1, 0.5)
+    each = np.array([[[2, 4]]])
+    starts = Starts(np.array([[[[two], [one]]]]), each, each * 0 + 1, each / 10)
+    count, steps = np.array([[1]]), np.array([[6]])
+    generation = Generation(np.array([[two]]), steps, count, best, best >= 0, entropy, starts)
+    session = session_that_gets(generation, monkeypatch, starts=2)
+    [answer] = session.answer([session.request(from_text("Count."))])
+    assert answer.steps == [6] and [d["text"] for d in answer.drafts[0]] == ["1", "2"]
+    figures = session.statistics["diffusion"].figures()
+    assert figures["effective_steps"] == 6 and figures["seconds_per_step"] == 12 / 4
+
+
+def test_answers_of_versions_without_starts_still_count(monkeypatch):
+    """The checksum is that of commit 3b8b9b2; it does not depend on settings that came later."""
+    checksums = [
+        session_that_gets(None, monkeypatch, starts=n).request(from_text("Count.")).checksum
+        for n in (1, 2)
+    ]
+    assert checksums[0] == "7a6ba368cc9162f5" != checksums[1]
 
 
 def test_samples_differ_and_the_first_is_the_answer_of_old(folder, expected, tmp_path, capsys):

@@ -1,6 +1,9 @@
 """Shared by the tests: quick compilation, 8 virtual devices, the model's surface compiled."""
 
 import os
+from pathlib import Path
+
+TESTS = Path(__file__).parent
 
 # Most of the suite's time is compilation, and none of its arrays is large. Set before JAX starts,
 # and inherited by the processes that tests start.
@@ -13,7 +16,21 @@ os.environ["XLA_FLAGS"] = (
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 
 import jax
+import pytest
 from flax import nnx
+
+# Folders and files of tests, from those that take longest.
+SLOWEST = ("train", "test_readme.py", "scripts", "sample", "diffusiongemma")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts slow files first. A file runs on one core, and a slow one at the end would run alone."""
+
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(TESTS).parts[0]
+        return SLOWEST.index(room) if room in SLOWEST else len(SLOWEST)
+
+    items.sort(key=place)
 
 
 class Compiled:

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-TESTS = Path(__file__).parent
-
 # Most of the suite's time is compilation, and none of its arrays is large. Set before JAX starts,
 # and inherited by the processes that tests start.
 os.environ["XLA_FLAGS"] = (
@@ -19,6 +17,7 @@ import jax
 import pytest
 from flax import nnx
 
+TESTS = Path(__file__).parent
 # Folders and files of tests, from those that take longest.
 SLOWEST = ("train", "test_readme.py", "scripts", "sample", "diffusiongemma")
 

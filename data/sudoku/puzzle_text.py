@@ -30,6 +30,8 @@ ACCEPTED = (
 )
 DELIMITERS = (",", "\t", ";", "|", " ")  # the space stands for any white space
 LOOKAHEAD = 50  # the number of lines that may stand before the first row of a drawn grid
+CELLS = "0123456789."
+MOST_IN_NAME = 8  # the most CELLS in the name of a column; a line with more is a row
 QUOTED = 40  # the number of characters of a line that an error quotes
 
 _LINES_OF_BOXES = {code: None for code in range(0x2500, 0x2580)}  # Unicode's box drawing
@@ -164,6 +166,12 @@ def _find_table(lines: Lines, box: int) -> Layout | None:
         row = _split(second[0], delimiter) if second else []
         fits = len(row) == len(names) and any(_is_grid(field, box) for field in row)
         named = delimiter != " " and not drawn and _named(names, PUZZLE_NAMES) is not None
+        if (
+            fits
+            and not named
+            and any(sum(c in CELLS for c in name) > MOST_IN_NAME for name in names)
+        ):
+            return _table(lines, box, delimiter, None, row)  # a damaged row, not a header
         if fits or (named and not any(_is_grid(f, b) for f in row for b in BOXES)):
             next(lines)
             return _table(lines, box, delimiter, names, row)

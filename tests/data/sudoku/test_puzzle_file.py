@@ -121,6 +121,9 @@ def test_rows_that_are_wrong(tmp_path, pairs, monkeypatch, change, match, chunk)
         assert len(read_puzzles(path, limit=8, check_unique=False).puzzles) == 8
 
 
+GRID = "530070000600195000098000060800060003400803001700020006060000280000419005000080079"
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -130,6 +133,9 @@ def test_rows_that_are_wrong(tmp_path, pairs, monkeypatch, change, match, chunk)
         (b"puzzle,solution\n\n", "no data rows"),
         (b"a,b\n1,2\n", "no puzzle is found; the text begins 'a,b' .2 characters.: give a table"),
         (b"PK\x03\x04\0\0\x08", "not a text file: unpack it"),
+        # A damaged first row is a row, and no header that could be passed over.
+        (f"{GRID[1:]}\n{GRID}\n".encode(), r"data row 1 \(file line 1\): puzzle has 80 characters"),
+        (f"O{GRID[1:]}\n{GRID}\n".encode(), r"data row 1 \(file line 1\): puzzle has 'O'"),
         (b"0200410000230010\n", "the puzzles are 4x4: set box to 2, for example --box=2"),
         (b"puzzle\n0200410000230010\n", "the puzzles are 4x4: set box to 2"),
     ],

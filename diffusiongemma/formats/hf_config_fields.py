@@ -56,7 +56,7 @@ TEXT_CONSTANTS: dict[str, tuple] = CONSTANTS | {
     "hidden_size_per_layer_input": (0, None),
     "num_kv_shared_layers": (0, None),
     "use_double_wide_mlp": (False,),
-    "tie_word_embeddings": (True,),
+    "tie_word_embeddings": (True, False),  # transformers reads the field beside text_config
 }
 TOP_CONSTANTS: dict[str, tuple] = CONSTANTS | {
     "model_type": ("diffusion_gemma",),

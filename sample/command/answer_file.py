@@ -56,6 +56,7 @@ class AnswerFile:
             self._size += len(line) + 1
         if not (rest.startswith(START) or START.startswith(rest)):
             raise ValueError(f"{path}: not a file of answers: choose a new one")
+        self._found = self._size + len(rest)  # bytes of the file as this run knows it
 
     def __contains__(self, request: Request) -> bool:
         return _key(request) in self._done
@@ -83,8 +84,12 @@ class AnswerFile:
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         # Not "ab", because a line that a killed run left half-written must go first.
         with open(self._path, "r+b" if self._path.exists() else "xb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size != self._found:
+                what = "another program writes here too: give each run a file of its own"
+                raise OSError(16, what, str(self._path))
             file.truncate(self._size)
             file.seek(self._size)
+            self._found = self._size
             try:
                 written = file.write(line)
                 if written < len(line):
@@ -93,6 +98,7 @@ class AnswerFile:
                 file.truncate(self._size)
                 raise
         self._size += len(line)
+        self._found = self._size
         self._done.add(_key(request))
 
 

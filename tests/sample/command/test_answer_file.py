@@ -4,6 +4,7 @@ import json
 import shutil
 from typing import NamedTuple
 
+import pytest
 from safetensors.numpy import load_file, save_file
 
 from data.text.chat import ModelTurn, split_turn
@@ -168,3 +169,17 @@ def test_trajectories_go_to_the_file(folder, tmp_path):
     assert [len(canvas) for canvas in record["drafts"]] == record["steps"]
     assert split_turn(record["drafts"][0][-1]["text"]).answer.startswith(record["answer"][:5])
     assert all(step["entropy"] > 0 for canvas in record["drafts"] for step in canvas)
+
+
+def test_two_runs_on_one_file_lose_no_answer(tmp_path):
+    """The second one to write would cut the other's answers off; it is refused instead."""
+    path = tmp_path / "answers.jsonl"
+    first, second = AnswerFile(path), AnswerFile(path)
+    answer = Answer(Request(1, [5], "abc"), ModelTurn("", "4", ()), [1], [1], "stop")
+    first.write(answer)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="another program writes here too"):
+        second.write(answer)
+    assert path.read_bytes() == before
+    first.write(answer)
+    assert path.read_bytes() == before * 2

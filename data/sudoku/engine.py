@@ -3,6 +3,9 @@
 A grid is a flat int8 array [n*n] with n = box**2, row by row, with 0 for an empty cell. The public
 functions also take other integers. They raise SudokuError for another shape and for values outside
 0..n. A set of digits is an int with bit d-1 for digit d.
+
+All compiled functions are in this one file. numba keeps them on disk, and it does not notice when a
+function of another file that they call has changed.
 """
 
 import functools

@@ -18,9 +18,9 @@ import sys
 import numpy as np
 from absl import flags
 
+from data.sudoku.cells import BOXES, clean, quote
 from data.sudoku.grids import pretty
 from data.sudoku.puzzle_file import Puzzles, parse_puzzles, read_puzzles
-from data.sudoku.puzzle_text import BOXES, clean, quote
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.command.console import complain

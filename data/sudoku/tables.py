@@ -165,7 +165,7 @@ def _table(
             raise SudokuError(f"{found}: name one of them solution, {advice}")
         solution = solved[0] if solved else None
     taken = [puzzle] if solution is None else [puzzle, solution]
-    columns = max(len(row), len(names or []))
+    columns = len(row) if names is None else len(list(filter(None, names)))
     called = dict(enumerate(map(printable, names or [])))
     called = [called.get(i, str(i + 1)) for i in taken]
     title = f"column{'s' * (len(taken) - 1)} {' and '.join(called)}"

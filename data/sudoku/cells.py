@@ -1,7 +1,8 @@
 """The cells of a puzzle in a text: digits, signs for empty cells, and what may stand between them.
 
 A cell is a digit, or one of BLANKS for an empty cell. Spaces and signs such as | may stand between
-the cells. Where commas, semicolons, tabs or bars part the cells, an empty cell may also be nothing.
+the cells. Where commas, semicolons, tabs or bars part the cells, an empty cell may also be nothing,
+if there are no other signs for empty cells.
 """
 
 import unicodedata
@@ -37,8 +38,8 @@ def cells(text: str, count: int) -> str:
 
     Args:
       text: any text.
-      count: the number of cells that it should have. If the text has as many fields, with one cell
-        or nothing in each, then nothing is an empty cell.
+      count: the number of cells that it should have. If the text has as many fields, with one
+        digit or nothing in each, then nothing is an empty cell.
 
     Returns:
       as clean; `count` characters if the text is as it should be.
@@ -48,8 +49,11 @@ def cells(text: str, count: int) -> str:
     for whole, delimiter in ((line, ","), (line, ";"), (line, "\t"), (framed, "|")):
         if whole.count(delimiter) == count - 1:
             fields = [clean(field) for field in whole.split(delimiter)]
-            # A line of bars alone is the empty heading of a Markdown table.
-            if max(map(len, fields)) <= 1 and (delimiter != "|" or any(fields)):
+            # A line of bars alone is the empty heading of a Markdown table. Beside signs for empty
+            # cells, a field without any is a lost cell.
+            found = "".join(fields)
+            single = max(map(len, fields)) <= 1 and (delimiter != "|" or found)
+            if single and (all(fields) or set(BLANKS).isdisjoint(found)):
                 return "".join(field or "0" for field in fields)
     return clean(text)
 

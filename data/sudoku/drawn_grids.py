@@ -44,7 +44,7 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
         if section or skipped:
             left_out[0] += 1
             continue
-        row = row_cells(line, box) or _empty_row(line, rows, box)
+        row = row_cells(line, box) or _dashes(line, rows, box)
         if row:
             rows.append(row)
         elif is_rule(clean(line)):
@@ -67,12 +67,11 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
         yield Row(lines.number, problem=f"the grid has {count}: draw all {n}{hint}")
 
 
-def _empty_row(line: str, rows: list[str], box: int) -> str:
+def _dashes(line: str, rows: list[str], box: int) -> str:
     """The cells of an empty row that is drawn with dashes; "" for any other line.
 
-    A rule stands between boxes. So n dashes elsewhere are a row, and also those in a grid that has
-    dashes for its empty cells.
+    It is one in a grid whose rows before it have dashes for their empty cells; else it is a rule.
     """
     dashes = "-" * (box * box)
-    is_row = len(rows) % box > 0 or "-" in "".join(rows)
-    return dashes if is_row and "+" not in line and clean(line) == dashes else ""
+    is_row = "-" in "".join(rows) and "+" not in line
+    return dashes if is_row and clean(line) == dashes else ""

@@ -104,9 +104,10 @@ def paired(rows: Iterable[Row], box: int) -> Iterator[Row]:
 
 def _completes(full: str, puzzle: str, box: int) -> bool:
     """Whether a grid has no empty cell, and all clues of a puzzle that has empty cells."""
-    if not full or not set(BLANKS).isdisjoint(full):  # the usual case, and quick
+    blanks, size = set(BLANKS), box**4
+    if not blanks.isdisjoint(full):  # the usual case, and quick
         return False
-    pairs = list(zip(cells(full, box**4), cells(puzzle, box**4), strict=False))
-    blanks = [clue in BLANKS for _, clue in pairs]
-    kept = all(blank or digit == clue for blank, (digit, clue) in zip(blanks, pairs, strict=True))
-    return len(pairs) == box**4 and any(blanks) and kept
+    digits, clues = cells(full, size), cells(puzzle, size)
+    kept = all(c == d or c in blanks for c, d in zip(clues, digits, strict=False))
+    complete = len(digits) == len(clues) == size and blanks.isdisjoint(digits)
+    return complete and kept and not blanks.isdisjoint(clues)

@@ -105,7 +105,7 @@ def parse_puzzles(
     number = f"the first {done:,} puzzles" if done == limit else f"{done:,} puzzles"
     story = f"{name}: {number if done > 1 else '1 puzzle'}, {layout.title}, "
     if 0 < given < done:
-        story += f"{given:,} solutions given, {done - given:,} found by the solver"
+        story += f"{given:,} of {done:,} solutions given, the others found by the solver"
     else:
         story += "solutions given" if given else "solutions found by the solver"
     full, none, several = (np.sum(x) for x in (puzzles.all(axis=1), counts == 0, counts > 1))

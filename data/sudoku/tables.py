@@ -5,19 +5,18 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-from data.sudoku.cells import BLANKS, BOXES, clean, is_grid, is_rule, row_cells
+from data.sudoku.cells import BLANKS, BOXES, cells, clean, is_grid, is_rule, row_cells
 from data.sudoku.engine import SudokuError
 from data.sudoku.layout import LOOKAHEAD, Layout, Lines, Row, paired
 from data.text.printable import printable
 
 # Names of columns, without case, spaces and signs. Earlier names are preferred.
 PUZZLE_NAMES = ("puzzle", "puzzles", "quizzes", "quiz", "question", "questions", "sudoku")
-PUZZLE_NAMES += ("unsolved", "input", "problem", "prompt")
+PUZZLE_NAMES += ("unsolved", "input", "problem")
 SOLUTION_NAMES = ("solution", "solutions", "answer", "answers", "solved", "output")
-SOLUTION_NAMES += ("response", "completion")
 DELIMITERS = (",", "\t", ";", "|", ":", " ")  # the space stands for any white space
 CELLS = "0123456789."
-MOST_IN_NAME = 8  # the most CELLS in the name of a column; a line with more is a row
+MOST_IN_NAME = 8  # the most CELLS in the name of a column, unless half of it is something else
 
 _RECORDS = re.compile(r'\s*(\{|\[\s*(\{|"[^"]{16}))')
 _BETWEEN_RECORDS = re.compile(r"[\s,\[\]]*")
@@ -148,7 +147,7 @@ def _table(
     puzzle = _named(names or [], PUZZLE_NAMES)
     solution = _named(names or [], SOLUTION_NAMES)
     grids = [i for i, field in enumerate(row) if is_grid(field, box)]
-    full = [i for i in grids if not set(BLANKS) & set(row[i])]
+    full = [i for i in grids if not set(BLANKS) & set(cells(row[i], box**4))]
     rest = [i for i in grids if i not in (puzzle, solution)]
     advice = "in a first line with the names of all columns"
     if puzzle is None:
@@ -223,4 +222,5 @@ def _named(names: list[str], known: tuple[str, ...]) -> int | None:
 
 def _is_row(text: str) -> bool:
     """Whether a text has too many CELLS for a title or the name of a column."""
-    return sum(c in CELLS for c in text) > MOST_IN_NAME
+    found = sum(c in CELLS for c in text)
+    return found > MOST_IN_NAME and 2 * found > len(clean(text))

@@ -54,6 +54,7 @@ TABLES = {
     "columns start and end (of 3)": table("{n},{s},{p}", "id,end,start"),
     "columns puzzle and solution (of 4)": table("{p},{s},{s},1", "puzzle,solution,answer_x,exact"),
     "columns 1 and 2": table("{d},{s}"),
+    "columns 1 and 2, middle dots": table("{d},{s}").replace(".", "\u00b7"),
     "columns 2 and 1": table("{s} {p}"),
     "columns puzzle and solution, with a comma": table("{p},{s},", "puzzle,solution"),
     "columns puzzle and solution, with rules": table("| {p} | {s} |", "|puzzle|solution|\n|-|:-:|"),
@@ -61,7 +62,7 @@ TABLES = {
         "{p};{s}", "sep=;\npuzzle;solution"
     ),
     "columns puzzle and solution, 2 lines of other text left out": table(
-        "{p},{s}", "My puzzles\n\nof June\npuzzle,solution"
+        "{p},{s}", "My puzzles\n\nhttps://example.org 2026-11-26 19:20\npuzzle,solution"
     ),
     "columns 1 and 2, with colons": table("{p}:{s}"),
     "columns puzzle and solution, with several lines in a field": "puzzle,solution\n"
@@ -151,12 +152,11 @@ def test_a_solution_stands_directly_below_its_puzzle():
         found = parse_puzzles(grids, "f", check_unique=False)
         return len(found.puzzles), found.story.split(", ", 2)[2]
 
-    assert read(DOTS[0], S[0], S[1]) == (
-        2,
-        "1 solutions given, 1 found by the solver, 1 without an empty cell, each with one solution",
-    )
+    story = "1 of 2 solutions given, the others found by the solver, 1 without an empty cell, "
+    assert read(DOTS[0], S[0], S[1]) == (2, f"{story}each with one solution")
     assert read(DOTS[0], DOTS[1], S[0])[0] == 3
     assert read(S[0], S[0])[0] == 2
+    assert read(*[DOTS[0].replace(".", "\u00b7")] * 2)[0] == 2
     at = P[0].index("0")
     wrong = f"{S[0][:at]}{int(S[0][at]) % 9 + 1}{S[0][at + 1 :]}"
     with pytest.raises(SudokuError, match=r"data row 1 .file line 1.: solution repeats a digit"):
@@ -220,6 +220,7 @@ def test_texts_that_cannot_be_told(text, match):
         (lambda rows: [*rows, *rows[:4], "Grid 2"], "only 4 rows before it"),
         (lambda rows: [*rows, rows[0][1:]], "grid 2 .file line 10.: '.*' is not a row of 9 cells"),
         (lambda rows: [*rows[:2], "4 56 23 | 1 7 8 | 9 9 9"], "is not a row of 9 cells"),
+        (lambda rows: [*rows[:2], "5,,0,0,0,1,2,3,4"], "'5,,0,.* is not a row of 9 cells, and"),
         (lambda rows: [*rows[:2], "12345678a"], "line 3.: '12345678a' is not a row"),
     ],
 )

@@ -14,7 +14,7 @@ class Row(NamedTuple):
     """A puzzle as it is written.
 
     Attributes:
-      line: number of the last line that it takes, from 1.
+      line: number of the last line of its puzzle, from 1.
       puzzle: its cells, and perhaps signs between them.
       solution: the same of its solution; "" if the text does not have it.
       problem: why the row cannot be read; "" if it can.

@@ -185,7 +185,7 @@ def _table(
 def _table_rows(
     lines: Lines, delimiter: str, columns: int, puzzle: int, solution: int | None
 ) -> Iterator[Row]:
-    """The rows of a table, from the first one on. Other columns may lack, or be more."""
+    """The rows of a table, from the first one on. Other columns may be missing, or added."""
     least = max(puzzle, solution or 0) + 1
     fields = map(str.split, lines) if delimiter == " " else _reader(lines, delimiter)
     try:

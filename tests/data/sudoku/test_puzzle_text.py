@@ -163,7 +163,7 @@ def test_a_solution_stands_directly_below_its_puzzle():
         parse_puzzles([DOTS[0], wrong], "f")
 
 
-def test_a_line_of_dashes_is_a_row_where_no_rule_can_be():
+def test_a_line_of_dashes_is_a_row_beside_other_dashes():
     rows = rows_of(SPARSE)
     assert rows[1] == "0" * 9
     for left, right in (("", ""), ("|", "|")):

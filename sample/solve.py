@@ -5,8 +5,8 @@
     python -m sample.solve FILE --limit=10   # a file of puzzles
     python -m sample.solve - < FILE          # the same from standard input
 
-A puzzle has 81 cells, or 16 for 4x4. An empty cell is 0 or one of . * _ ? x. A file may be a table
-with a column puzzle, may have a puzzle in each line, or may have drawn grids
+A puzzle has 81 cells, or 16 for 4x4. An empty cell is 0 or one of . * _ ? x -. A file may be a
+table with a column puzzle, may have a puzzle in each line, or may have drawn grids
 (data/sudoku/puzzle_text.py).
 On a terminal the grid is redrawn at each denoising step. The exit status is 0 for a wrong answer
 too, 1 if a puzzle of several has no solution, and 2 if nothing could be asked.
@@ -18,9 +18,9 @@ import sys
 import numpy as np
 from absl import flags
 
+from data.sudoku.cells import BOXES, cells, clean, quote, symbols
 from data.sudoku.grids import pretty
 from data.sudoku.puzzle_file import Puzzles, parse_puzzles, read_puzzles
-from data.sudoku.puzzle_text import BOXES, clean, quote
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.command.console import complain
@@ -50,16 +50,22 @@ def define_flags() -> flags.FlagValues:
 
 
 def with_name(argv: list[str]) -> list[str]:
-    """The command line with --puzzle= before the puzzle. Cells may be given in several words."""
-    drawn = [word for word in argv if "\n" in word]  # may begin with a rule, as a flag would
-    values, others = define_flags(), [word for word in argv if word not in drawn]
-    values.set_gnu_getopt()
-    try:
-        words = [*values(others)[1:], *drawn]
-    except flags.Error:
-        return argv  # cli.run says what is wrong
-    named = [f"--puzzle={' '.join(words)}"] if words else []
-    return [argv[0], *named, *(word for word in others[1:] if word not in words)]
+    """The command line with --puzzle= before the puzzle. Cells may be given in several words.
+
+    A word that begins with a dash is part of the puzzle, not a flag, if it has several lines, or
+    at least four cells and nothing else.
+    """
+    values, words, others, value_follows = define_flags(), [], argv[:1], False
+    for word in argv[1:]:
+        drawn = "\n" in word or (len(word) >= 4 and set(clean(word)) <= symbols(3))
+        if value_follows or (word.startswith("-") and word != "-" and not drawn):
+            others.append(word)
+            value_follows = not value_follows and word.lstrip("-") in values
+        else:
+            words.append(word)
+    if any(word.split("=")[0] in ("--puzzle", "-puzzle") for word in others):
+        return others + words  # cli.run says that it did not expect the words
+    return [*others, *([f"--puzzle={' '.join(words)}"] if words else [])]
 
 
 def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
@@ -78,7 +84,7 @@ def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
         found = parse_puzzles(sys.stdin, "standard input", None, limit, check_unique=False)
     elif os.path.exists(given):
         found = read_puzzles(given, None, limit, check_unique=False)
-    elif "\n" in given or len(clean(given)) in (box**4 for box in BOXES):
+    elif "\n" in given or any(len(cells(given, b**4)) == b**4 for b in BOXES):
         return parse_puzzles(given.splitlines(), "the puzzle", None, limit, check_unique=False)
     else:
         length = len(clean(given))

@@ -87,9 +87,9 @@ def define_items(values: flags.FlagValues, task: type[Task]) -> None:
     """Defines the flags that load_items reads: they say which items of a task are asked."""
     define_task(values)
     for name, help in {
-        "file": "File with the items to ask. The sudoku task reads tables with a column puzzle, "
-        "files with a puzzle in each line, and drawn grids; a solver finds the solutions that a "
-        "file lacks. The conversations task reads JSONL files.",
+        "file": "File with the items to ask. The sudoku task reads tables and JSON records with "
+        "puzzles, files with a puzzle in each line, and drawn grids; a solver finds the solutions "
+        "that a file lacks. The conversations task reads JSON records. docs/FORMATS.md lists all.",
         "generate": "Number of held-out items to ask. With several ranges of --clues, give one "
         "number for each range, such as 256,64, or one number for all.",
     }.items():

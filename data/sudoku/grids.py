@@ -52,12 +52,16 @@ def parse(text: str, box: int) -> np.ndarray | None:
 def find_grid(text: str, box: int) -> np.ndarray | None:
     """Finds the grid in a model's answer, in whatever format the answer is. No text is an error.
 
-    The answer is cut into lines at line feeds, at colons, and around n*n digits in a row. A line
-    counts if it holds digits 1..n and signs, but no letter, no 0 and none of the signs . _ and ?,
-    with which people draw empty cells. Lines that count stand together if there is nothing between
-    them, or only lines of signs, such as rules. They are a grid if they hold n*n digits together.
-    So a part of a grid is no grid, nor is a grid with an empty cell. If there are several grids,
-    the last one is the answer.
+    HTML tags and LaTeX commands are removed first. A line with n digits is a row, and it may have a
+    label before them and a full stop behind them. A label is one word, or a number that a sign such
+    as . or : or | ends, or both. All other text is cut into lines also at colons and around n*n
+    digits in a row. Such a line counts if it holds digits 1..n and signs, but no letter, no 0 and
+    none of the signs . _ and ?, with which people draw empty cells.
+
+    Lines that count stand together if there is nothing between them, or only lines of signs, such
+    as rules. Their last lines are a grid if they hold n*n digits together, so a heading or another
+    grid may stand right before it. A part of a grid is no grid, nor is a grid with an empty cell.
+    If there are several grids, the last one is the answer.
 
     Args:
       text: the answer.
@@ -68,17 +72,30 @@ def find_grid(text: str, box: int) -> np.ndarray | None:
     """
     n = box * box
     digits = frozenset("123456789"[:n])
-    found, block = None, ""
-    text = re.sub(rf"(?<!\d)[1-{n}]{{{n * n}}}(?!\d)", r"\n\g<0>\n", text.replace(":", "\n"))
-    # The last line does not count, so it ends the last block.
-    for line in [*text.splitlines(), "end"]:
-        said = [c for c in line if c.isalnum() or c in "._?"]
-        if digits.issuperset(said):
-            block += "".join(said)
+    sign = r"[^\w.?]"
+    label = r"\W*(?:[A-Za-z]+|(?:[A-Za-z]+[ #]*)?\d{1,2}[*_ ]*[.:)|\]])(?=\W)"
+    row = re.compile(rf"(?:{label})?((?:{sign}*[1-{n}]){{{n}}})(?:{sign}*\.)?{sign}*")
+    marks = r"</?[A-Za-z][^<>]*>|\\(?:begin|end)\{\w*\}(?:\{[^{}]*\})?|\\[A-Za-z]+"
+    text = re.sub(marks, " ", text)
+    lines = []
+    for line in text.splitlines():
+        if labelled := row.fullmatch(line):
+            lines.append(labelled[1])
             continue
-        if len(block) == n * n:
-            found = block
-        block = ""
+        line = re.sub(rf"(?<!\d)[1-{n}]{{{n * n}}}(?!\d)", r"\n\g<0>\n", line.replace(":", "\n"))
+        lines += line.split("\n")
+    found, block = None, []
+    for line in [*lines, "end"]:  # the last line does not count, so it ends the last block
+        said = "".join(c for c in line if c.isalnum() or c in "._?")
+        if digits.issuperset(said):
+            block.append(said)
+            continue
+        last = ""
+        while block and len(last) < n * n:
+            last = block.pop() + last
+        if len(last) == n * n:
+            found = last
+        block = []
     return None if found is None else np.array([int(digit) for digit in found], np.int8)
 
 

@@ -10,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from data.sudoku.engine import SudokuError, count_many, solve_many
+from data.sudoku.cells import BLANKS, BOXES, cells, named_sign
+from data.sudoku.engine import SudokuError, solve_many
 from data.sudoku.grids import valid_solutions
-from data.sudoku.puzzle_text import BLANKS, BOXES, Row, clean, find_layout
+from data.sudoku.layout import Row
+from data.sudoku.puzzle_text import find_layout
 
 CHUNK = 20_000  # the number of puzzles that are read and checked at a time
 
@@ -39,7 +41,7 @@ class Puzzles(NamedTuple):
 def read_puzzles(
     path: str | Path, box: int | None = 3, limit: int | None = None, check_unique: bool = True
 ) -> Puzzles:
-    """Reads the puzzles of a file. If the file has no solutions, the solver finds them.
+    """Reads the puzzles of a file. The solver finds the solutions that the file lacks.
 
     Args:
       path: the file, UTF-8 or UTF-16 text.
@@ -83,43 +85,47 @@ def parse_puzzles(
     Raises:
       SudokuError: as in read_puzzles.
     """
+    parts, done, given = [], 0, 0
     try:
         layout = find_layout(lines, BOXES if box is None else (box,))
+        rows = itertools.islice(layout.rows, limit)
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            part, problem = _checked(chunk, layout.box, check_unique)
+            parts.append(part)
+            done += len(part[0])
+            given += sum(row.solution != "" for row in chunk)
+            if problem:
+                line = chunk[len(part[0])].line
+                raise SudokuError(f"{layout.unit} {done + 1} (file line {line}): {problem}")
     except SudokuError as error:
         raise SudokuError(f"{name}: {error}") from None
-    rows, parts, done = itertools.islice(layout.rows, limit), [], 0
-    while chunk := list(itertools.islice(rows, CHUNK)):
-        part, problem = _checked(chunk, layout.box, layout.solved, check_unique)
-        parts.append(part)
-        done += len(part[0])
-        if problem:
-            line = chunk[len(part[0])].line
-            where = f"{layout.unit} {done + 1} (file line {line})"
-            raise SudokuError(f"{name}: {where}: {problem}")
     if not done:
         raise SudokuError(f"{name}: no data rows: expected a puzzle on each line")
     puzzles, solutions, counts = map(np.concatenate, zip(*parts, strict=True))
     number = f"the first {done:,} puzzles" if done == limit else f"{done:,} puzzles"
     story = f"{name}: {number if done > 1 else '1 puzzle'}, {layout.title}, "
-    story += "solutions given" if layout.solved else "solutions found by the solver"
-    none, several = np.sum(counts == 0), np.sum(counts > 1)
+    if 0 < given < done:
+        story += f"{given:,} of {done:,} solutions given, the others found by the solver"
+    else:
+        story += "solutions given" if given else "solutions found by the solver"
+    full, none, several = (np.sum(x) for x in (puzzles.all(axis=1), counts == 0, counts > 1))
+    story += f", {full:,} without an empty cell" if full else ""
     story += f", {none:,} without a solution" if none else ""
     story += f", {several:,} with several solutions" if several else ""
-    story += ", all unique" if done > 1 and not none + several else ""
+    story += ", each with one solution" if done > 1 and not none + several else ""
     if left_out := layout.left_out():
-        story += f", {left_out:,} lines of other text left out"
+        story += f", {left_out:,} line{'s' * (left_out > 1)} of other text left out"
     return Puzzles(puzzles, solutions, counts, layout.box, story)
 
 
 def _checked(
-    rows: list[Row], box: int, solved: bool, check_unique: bool
+    rows: list[Row], box: int, check_unique: bool
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], str]:
     """Checks rows up to the first wrong one.
 
     Args:
       rows: at least one. Only the last one may have a problem already.
       box: the box size.
-      solved: whether the rows have solutions.
       check_unique: whether to refuse a puzzle that has no solution or several.
 
     Returns:
@@ -138,25 +144,26 @@ def _checked(
             problem = describe(num)
 
     puzzles = _cells([row.puzzle for row in rows[:num]], "puzzle", box, 0, stop_at)[:num]
-    if not solved:
-        counts, solutions = solve_many(puzzles, box)
-        if check_unique:
-            stop_at(counts == 0, lambda r: "puzzle has no solution: correct or delete the row")
-    else:
-        solutions = _cells([row.solution for row in rows[:num]], "solution", box, 1, stop_at)[:num]
-        stop_at(
-            ~valid_solutions(solutions, box),
-            lambda r: "solution repeats a digit in a row, column or box: correct or delete the row",
-        )
-        clash = (puzzles[:num] != 0) & (puzzles[:num] != solutions[:num])
-        stop_at(
-            clash.any(axis=1),
-            lambda r: (
-                f"the clue at character {np.argmax(clash[r]) + 1} of the puzzle differs from the "
-                "solution: correct or delete the row"
-            ),
-        )
-        counts = count_many(puzzles[:num], box)
+    # The solver finds the solutions of rows that lack it. Until then they have any digits.
+    texts = [row.solution or "1" * len(puzzles[0]) for row in rows[:num]]
+    given = np.array([row.solution != "" for row in rows[:num]], bool)
+    solutions = _cells(texts, "solution", box, 1, stop_at)
+    stop_at(
+        given & ~valid_solutions(solutions, box),
+        lambda r: "solution repeats a digit in a row, column or box: correct or delete the row",
+    )
+    clash = given[:num, None] & (puzzles[:num] != 0) & (puzzles[:num] != solutions[:num])
+    stop_at(
+        clash.any(axis=1),
+        lambda r: (
+            f"the clue at character {np.argmax(clash[r]) + 1} of the puzzle differs from the "
+            "solution: correct or delete the row"
+        ),
+    )
+    counts, found = solve_many(puzzles[:num], box)
+    solutions = np.where(given[:num, None], solutions[:num], found)
+    if check_unique:
+        stop_at(counts == 0, lambda r: "puzzle has no solution: correct or delete the row")
     if check_unique:
         stop_at(
             counts > 1,
@@ -186,14 +193,18 @@ def _cells(
     """
     n, size = box * box, box**4
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    for i in np.flatnonzero(lengths != size):
-        texts[i] = clean(texts[i])
+    plain = np.fromiter(map(str.isascii, texts), bool, len(texts))
+    for i in np.flatnonzero((lengths != size) | ~plain):
+        texts[i] = cells(texts[i], size)
         lengths[i] = len(texts[i])
         if lengths[i] != size:
             texts[i] = "1" * size
     stop_at(
         lengths != size,
-        lambda r: f"{name} has {lengths[r]} characters: write all {size} cells without separators",
+        lambda r: (
+            f"{name} has {lengths[r]} character{'' if lengths[r] == 1 else 's'}: write all {size} "
+            "cells without separators"
+        ),
     )
     values = np.full(128, -1, np.int8)  # the last one stands for all characters that are not ASCII
     values[[ord(c) for c in BLANKS]] = 0
@@ -204,7 +215,7 @@ def _cells(
     def describe(r: int) -> str:
         at = np.argmax(grids[r] < lowest)
         rest = " in every cell" if lowest else ", and 0 or . for an empty cell"
-        return f"{name} has {texts[r][at]!r} at character {at + 1}: use 1-{n}{rest}"
+        return f"{name} has {named_sign(texts[r][at])} at character {at + 1}: use 1-{n}{rest}"
 
     stop_at((grids < lowest).any(axis=1), describe)
     return grids

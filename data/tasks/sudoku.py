@@ -102,9 +102,10 @@ class SudokuTask(Task):
         if self.path:
             train, held_out, removed = split_puzzles(self._file(self.path), self.path, test)
             if removed:
+                last = removed + len(held_out)
                 print(
-                    f"{self.path}: {removed:,} puzzles are not held out, because a symmetry turns "
-                    "them into puzzles that are trained on",
+                    f"{self.path}: the test leaves out {removed:,} of its {last:,} puzzles: each "
+                    "of them is a training puzzle, or a symmetry of Sudoku turns it into one",
                     file=sys.stderr,
                 )
             return Splits(train, held_out)

@@ -31,7 +31,7 @@ def test_csv_round_trip(tmp_path, pairs):
     found = read_puzzles(path)
     assert same(found, pairs) and found.counts.tolist() == [1] * 12 and found.box == 3
     assert found.story == (
-        f"{path}: 12 puzzles, columns puzzle and solution, solutions given, all unique"
+        f"{path}: 12 puzzles, columns puzzle and solution, solutions given, each with one solution"
     )
     some = read_puzzles(path, limit=5)
     assert same(some, [part[:5] for part in pairs]) and ": the first 5 puzzles, " in some.story
@@ -70,8 +70,10 @@ def test_the_solver_gives_solutions_that_a_file_lacks(pairs):
     lines = [digits(puzzle) for puzzle in pairs[0]]
     found = parse_puzzles(lines, "mine.sdm")
     assert same(found, pairs)
-    story = "mine.sdm: 12 puzzles, one in each line, solutions found by the solver, all unique"
-    assert found.story == story
+    assert found.story == (
+        "mine.sdm: 12 puzzles, one in each line, solutions found by the solver, "
+        "each with one solution"
+    )
     several, none = "." * 81, "55" + CLASSIC[2:]
     for line, fault in ((several, "more than one solution"), (none, "no solution")):
         with pytest.raises(SudokuError, match=rf"^x: data row 3 \(file line 3\): .*{fault}"):
@@ -80,6 +82,24 @@ def test_the_solver_gives_solutions_that_a_file_lacks(pairs):
     assert told.counts.tolist() == [1, 2, 0]
     assert np.array_equal(told.solutions[0], grid(SOLVED)) and not told.solutions[2].any()
     assert told.story.endswith(", 1 without a solution, 1 with several solutions")
+
+
+def test_a_row_may_lack_its_solution(pairs):
+    lines = [f"{digits(p)},{digits(s)}" for p, s in zip(*pairs, strict=True)]
+    lines[3] = lines[3][:82]
+    lines[5] += ","
+    found = parse_puzzles(["puzzle,solution", *lines], "x")
+    assert same(found, pairs)
+    assert (
+        ", 11 of 12 solutions given, the others found by the solver, each with one solution"
+        in found.story
+    )
+    none = [line[:82] for line in lines]
+    assert same(parse_puzzles(["puzzle,solution", *none], "x"), pairs)
+    assert "solutions found by the solver" in parse_puzzles(["puzzle,solution", *none], "x").story
+    several = "." * 81 + lines[0][81:]
+    told = parse_puzzles([several, lines[1], "." * 81 + ","], "x", check_unique=False)
+    assert told.counts.tolist() == [2, 1, 2] and told.solutions[0].tolist() == pairs[1][0].tolist()
 
 
 def other_clue(line):
@@ -94,10 +114,14 @@ def other_clue(line):
         (lambda s: s + "1", "solution has 82 characters"),
         (lambda s: s[:4] + "a" + s[5:], "puzzle has 'a' at character 5: use 1-9, and 0 or ."),
         (lambda s: s[:-1] + "0", "solution has '0' at character 81: use 1-9 in every cell"),
-        (lambda s: s + ",", "3 fields, but the first line has 2"),
-        (lambda s: ";", "1 fields"),
-        (lambda s: s[:82], "solution has 0 characters"),
-        (lambda s: "\N{BLACK STAR}" + s[1:], "puzzle has '\N{BLACK STAR}' at character 1:"),
+        (lambda s: s[:81], "1 field, but the first line has 2: fix or delete the line"),
+        (lambda s: ";", "1 field, but"),
+        (lambda s: s[:82] + "1", "solution has 1 character: write all 81"),
+        (lambda s: "," + s, "puzzle has 0 characters"),
+        (
+            lambda s: "\N{BLACK STAR}" + s[1:],
+            r"puzzle has '\u2605' \(U\+2605\) at character 1:",
+        ),
         (lambda s: s[:82] + s[83] + s[83:], "solution repeats a digit"),
         (other_clue, "the clue at character .* differs from the solution"),
         (lambda s: "0" * 81 + s[81:], "more than one solution"),
@@ -136,7 +160,10 @@ GRID = "530070000600195000098000060800060003400803001700020006060000280000419005
         # A damaged first row is a row, and no header that could be passed over.
         (f"{GRID[1:]}\n{GRID}\n".encode(), r"data row 1 \(file line 1\): puzzle has 80 characters"),
         (f"O{GRID[1:]}\n{GRID}\n".encode(), r"data row 1 \(file line 1\): puzzle has 'O'"),
-        (b"0200410000230010\n", "the puzzles are 4x4: set box to 2, for example --box=2"),
+        (
+            b"0200410000230010\n",
+            "the puzzles are 4x4: set box to 2 .--box=2, or --config.d",
+        ),
         (b"puzzle\n0200410000230010\n", "the puzzles are 4x4: set box to 2"),
     ],
 )

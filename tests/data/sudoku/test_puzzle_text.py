@@ -1,17 +1,19 @@
 """The layouts in which other programs write puzzles, and the texts in which none is found."""
 
+import json
+
 import numpy as np
 import pytest
 
 from data.sudoku.engine import SudokuError
 from data.sudoku.grids import digits, pretty
 from data.sudoku.puzzle_file import parse_puzzles
-from data.sudoku.puzzle_text import find_layout
 from tests.data.sudoku.puzzles import draw
 
 PUZZLES, SOLUTIONS = draw(3, 3, 30, 40, seed=1)
 P, S = ([digits(grid) for grid in grids] for grids in (PUZZLES, SOLUTIONS))
 DOTS = [text.replace("0", ".") for text in P]
+SPARSE = P[0][:9] + "0" * 9 + P[0][18:]
 
 
 def table(form, header=""):
@@ -19,6 +21,11 @@ def table(form, header=""):
     rows = zip(P, DOTS, S, strict=True)
     lines = [form.format(p=p, d=d, s=s, n=n) for n, (p, d, s) in enumerate(rows)]
     return "\n".join([header, *lines] if header else lines)
+
+
+def rows_of(text):
+    """The nine rows of a grid."""
+    return [text[at : at + 9] for at in range(0, 81, 9)]
 
 
 def drawn(left, middle, right, rule, blank, top=""):
@@ -47,7 +54,39 @@ TABLES = {
     "columns start and end (of 3)": table("{n},{s},{p}", "id,end,start"),
     "columns puzzle and solution (of 4)": table("{p},{s},{s},1", "puzzle,solution,answer_x,exact"),
     "columns 1 and 2": table("{d},{s}"),
+    "columns 1 and 2, middle dots": table("{d},{s}").replace(".", "\u00b7"),
     "columns 2 and 1": table("{s} {p}"),
+    "columns puzzle and solution, with a comma": table("{p},{s},", "puzzle,solution"),
+    "columns puzzle and solution, with rules": table("| {p} | {s} |", "|puzzle|solution|\n|-|:-:|"),
+    "columns puzzle and solution, 1 line of other text left out": table(
+        "{p};{s}", "sep=;\npuzzle;solution"
+    ),
+    "columns puzzle and solution, 2 lines of other text left out": table(
+        "{p},{s}", "My puzzles\n\nhttps://example.org 2026-11-26 19:20\npuzzle,solution"
+    ),
+    "columns 1 and 2, with colons": table("{p}:{s}"),
+    "columns puzzle and solution, with several lines in a field": "puzzle,solution\n"
+    + "\n".join(
+        '"' + "\n".join(rows_of(p)) + '","' + "\n".join(rows_of(s)) + '"'
+        for p, s in zip(P, S, strict=True)
+    ),
+    "columns question and answer (of 4), JSON": "\n".join(
+        json.dumps({"id": 1, "question": p, "answer": s, "n": None})
+        for p, s in zip(DOTS, S, strict=True)
+    ),
+    "columns puzzle and solution, a JSON array of lists": json.dumps(
+        [
+            {"puzzle": [[*map(int, row)] for row in rows_of(p)], "solution": s}
+            for p, s in zip(P, S, strict=True)
+        ],
+        indent=1,
+    ),
+    "one in each line, solutions below": "\n".join(
+        line for pair in zip(DOTS, S, strict=True) for line in pair
+    ),
+    "drawn as grids of 9 lines, solutions below": "\n\n".join(
+        pretty(grid) for pair in zip(PUZZLES, SOLUTIONS, strict=True) for grid in pair
+    ),
 }
 ALONE = {
     "column Question": table("{d}", "Question"),
@@ -56,7 +95,31 @@ ALONE = {
     "one in each line, with spaces": "\n".join(" ".join(p) for p in P),
     "one in each line, with commas": "\n".join(",".join(p) for p in P),
     "one in each line, as a list": "\n".join(f"[{', '.join(p)}]," for p in P),
-    **{f"one in each line, {b}": "\n".join(p.replace("0", b) for p in P) for b in "*_?xX-"},
+    **{f"one in each line, {b}": "\n".join(p.replace("0", b) for p in P) for b in "*_?xX-·□"},
+    "one in each line, with nothing": "\n".join(",".join(p).replace("0", "") for p in P),
+    "one in each line, with names": "\n".join(
+        [",".join(f"r{i}" for i in range(81)), *(",".join(p) for p in P)]
+    ),
+    "one in each line, full width": "\n".join(DOTS).translate(
+        {ord("0") + d: 0xFF10 + d for d in range(10)}
+    ),
+    "column puzzle, a JSON array of texts": json.dumps(DOTS),
+    "drawn as grids of 9 lines, no-break spaces": "\n".join(
+        "\u00a0".join(row) for p in P for row in rows_of(p)
+    ),
+    **{
+        f"drawn as grids of 9 lines, {blank!r} between {sign!r}": "\n".join(
+            f"{edge}{sign.join(row).replace('0', blank)}{edge}" for p in P for row in rows_of(p)
+        )
+        for blank, sign, edge in (("", ",", ""), ("", "\t", ""), (" ", "|", "|"))
+    },
+    "drawn as grids of 9 lines, 3 lines of other text left out   ": "".join(
+        f"# by me\n[Puzzle]\n{pretty(p)}\n" for p in PUZZLES
+    ),
+    "drawn as grids of 9 lines, 39 lines of other text left out": "\n".join(
+        f"[Puzzle]\n{pretty(puzzle)}\n[State]\n{pretty(solution)}"
+        for puzzle, solution in zip(PUZZLES, SOLUTIONS, strict=True)
+    ),
     "drawn as grids of 9 lines": "\n\n".join(map(pretty, PUZZLES)),
     "drawn as grids of 9 lines, 3 lines of other text left out": drawn(
         "|", "|", "|", "|---+---+---|", ".", "*-----------*"
@@ -79,7 +142,38 @@ def test_layouts(layout):
     given = "given" if layout in TABLES else "found by the solver"
     title, *others = layout.strip().split(", ")
     left_out = "".join(f", {text}" for text in others if "left out" in text)
-    assert found.story == f"f: 3 puzzles, {title}, solutions {given}, all unique{left_out}"
+    assert (
+        found.story == f"f: 3 puzzles, {title}, solutions {given}, each with one solution{left_out}"
+    )
+
+
+def test_a_solution_stands_directly_below_its_puzzle():
+    def read(*grids):
+        found = parse_puzzles(grids, "f", check_unique=False)
+        return len(found.puzzles), found.story.split(", ", 2)[2]
+
+    story = "1 of 2 solutions given, the others found by the solver, 1 without an empty cell, "
+    assert read(DOTS[0], S[0], S[1]) == (2, f"{story}each with one solution")
+    assert read(DOTS[0], DOTS[1], S[0])[0] == 3
+    assert read(S[0], S[0])[0] == 2
+    assert read(*[DOTS[0].replace(".", "\u00b7")] * 2)[0] == 2
+    at = P[0].index("0")
+    wrong = f"{S[0][:at]}{int(S[0][at]) % 9 + 1}{S[0][at + 1 :]}"
+    with pytest.raises(SudokuError, match=r"data row 1 .file line 1.: solution repeats a digit"):
+        parse_puzzles([DOTS[0], wrong], "f")
+
+
+def test_a_line_of_dashes_is_a_row_beside_other_dashes():
+    rows = rows_of(SPARSE)
+    assert rows[1] == "0" * 9
+    for left, right in (("", ""), ("|", "|")):
+        lines = [left + row.replace("0", "-") + right for row in rows]
+        lines[6:6] = lines[3:3] = ["-----------"]
+        found = parse_puzzles(lines, "f", check_unique=False)
+        assert digits(found.puzzles[0]) == SPARSE
+    rows = [*rows[1:2], *rows[:1], *rows[2:]]
+    with pytest.raises(SudokuError, match="8 rows: draw all 9, and dots in an empty row, because"):
+        parse_puzzles([row.replace("0", "-") for row in rows], "f")
 
 
 @pytest.mark.parametrize(("header", "write"), [("", digits), ("puzzle", digits), ("", pretty)])
@@ -103,13 +197,19 @@ def test_a_prompt_of_the_task_is_a_grid_with_a_title():
         (f"{P[0]},{P[1]}", "2 columns hold grids with empty cells in the first row: name a column"),
         (f"a,b\n{P[0][1:]},{S[0]}", "0 columns hold grids with empty cells in the first row: name"),
         (f"{P[0]},{S[0]},{S[0]}", "2 columns hold full grids: name one of them solution"),
+        ("47136##5#\n", "'#' is neither a digit nor an empty cell: give a table"),
+        (P[0].replace("0", "\u2605"), r"'\u2605' \(U\+2605\) is neither a digit nor an empty cell"),
+        ('{"a": "b"}\n{"a": ', "line 2: not JSON: Expecting value"),
+        (f'[{{"puzzle": "{P[0]}"}},', "the array of puzzles is not closed"),
+        ('{"messages": [{"role": "user"}]}', "no puzzle is found; the text begins '{\"messages"),
+        (f"id,grid\n0,{P[0][1:]}\n1,{P[1]}\n", "row 1 .file line 2.: puzzle has 80 characters"),
         ("I have a question\nand no puzzle", "no puzzle is found; the text begins 'I have a"),
         ("\x1b[31m" + "x" * 90, r"begins '\ufffd\[31mx{35}\.\.\.' \(94 characters\): give a table"),
     ],
 )
 def test_texts_that_cannot_be_told(text, match):
     with pytest.raises(SudokuError, match=match) as error:
-        find_layout(text.splitlines())
+        parse_puzzles(text.splitlines(), "f", box=None)
     assert "\n" not in str(error.value)
 
 
@@ -120,6 +220,7 @@ def test_texts_that_cannot_be_told(text, match):
         (lambda rows: [*rows, *rows[:4], "Grid 2"], "only 4 rows before it"),
         (lambda rows: [*rows, rows[0][1:]], "grid 2 .file line 10.: '.*' is not a row of 9 cells"),
         (lambda rows: [*rows[:2], "4 56 23 | 1 7 8 | 9 9 9"], "is not a row of 9 cells"),
+        (lambda rows: [*rows[:2], "5,,0,0,0,1,2,3,4"], "'5,,0,.* is not a row of 9 cells, and"),
         (lambda rows: [*rows[:2], "12345678a"], "line 3.: '12345678a' is not a row"),
     ],
 )

@@ -169,7 +169,8 @@ def test_puzzles_of_a_file(tmp_path, capsys, monkeypatch):
     # The file is opened once for both splits, and one line says what was understood.
     assert len(opened) == 1
     assert capsys.readouterr().err == (
-        f"{path}: 40 puzzles, columns puzzle and solution, solutions given, all unique\n"
+        f"{path}: 40 puzzles, columns puzzle and solution, solutions given, "
+        "each with one solution\n"
     )
     assert task.open(0, None, test=False).test is None
     assert same(task.held_out(9, [3], None), [splits.test[i] for i in range(3)])
@@ -193,8 +194,11 @@ def test_a_file_without_solutions_and_with_twins(tmp_path, capsys):
     expected = [{"puzzle": p, "solution": s} for p, s in zip(puzzles, solutions, strict=True)]
     assert same([*train, *test], expected)
     story, twins = capsys.readouterr().err.splitlines()
-    assert "11 puzzles, one in each line, solutions found by the solver, all unique" in story
-    assert twins.startswith(f"{path}: 1 puzzles are not held out, because a symmetry")
+    assert (
+        "11 puzzles, one in each line, solutions found by the solver, each with one solution"
+        in story
+    )
+    assert twins.startswith(f"{path}: the test leaves out 1 of its 2 puzzles: each of ")
 
 
 def test_text():

@@ -8,7 +8,7 @@ from pathlib import Path
 from data.text.printable import printable
 from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
-from sample.command.prompt_rows import PromptRow, from_text, read_rows
+from sample.command.prompt_rows import PromptRow, from_text, piped_rows, read_rows
 from sample.command.typed import unquoted
 
 
@@ -35,7 +35,7 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
         return None
     text = sys.stdin.read().removesuffix("\n")
     inside = unquoted(text)
-    return [from_text(text if inside is None else inside)]
+    return piped_rows(text) if inside is None else [from_text(inside)]
 
 
 def show(answer: Answer, thoughts: bool) -> None:

@@ -3,11 +3,11 @@
 The name of a file says nothing here, because .json, .jsonl, .ndjson and no suffix at all are used
 for the same files. A record is an object, a list of messages, or a text between quotes. A file that
 begins with "{" holds records: usually one in each line, but a record may span lines, and several
-may share one. So does a file whose first line is a JSON text or a JSON list, or begins a list of
-messages. Any other file that begins with "[" holds an array of records, if an object (or nothing)
-follows the bracket, or if the whole file is JSON. A comma after the last record of an array is let
-through. Any other file is text: "[INST] Hello" is a text. A table with the names of columns in its
-first line is refused.
+may share one. So does a file that begins with a list of messages, whose first line is a JSON list,
+or that has nothing but texts between quotes. Any other file that begins with "[" holds an array of
+records, if an object (or nothing) follows the bracket, or if the whole file is JSON. A comma after
+the last record of an array is let through. A table (CSV) is refused. Any other file is text:
+"[INST] Hello" is a text.
 
 Between records, white space, all kinds of line ends, a byte order mark, the separators of JSON text
 sequences, and comments (from "#" or "//" to the end of the line) do not matter.
@@ -20,15 +20,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from data.text.json_text import json_decoder, read_json, said_twice
+from data.text.json_text import read_json, said_twice
+from data.text.json_window import BLANK, BOM, WINDOW, Window, begin_of, line_at, line_ends
 
 Kind = Literal["records", "array", "text"]
 
-BOM = b"\xef\xbb\xbf"
-BLANK = b" \t\r\n\x1e"  # \x1e stands before each record of a JSON text sequence
-COMMENTS = (b"#", b"//")
-WINDOW = 2**16  # bytes that are read at least
-LEAST = 2**12  # bytes that are decoded at least
 # The first bytes of files that are no plain text, and what to do about them.
 FOREIGN = {
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
@@ -40,9 +36,10 @@ FOREIGN = {
     b"PAR1\x15": "a Parquet file: save it as JSON lines first",
     b"ARROW1\0\0": "an Arrow file: save it as JSON lines first",
 }
-# A line of such words alone, between commas and the like, is the header of a table if one
-# of COLUMNS is among them.
-_HEADER = re.compile(r"""\s*["']?(\w+)["']?(?:\s*[,;|\t]\s*["']?(\w+)["']?)*\s*""", re.ASCII)
+# A line of words alone, between commas and the like, is the header of a table if one of COLUMNS is
+# among them. A line of several texts in quotes is a row of a table.
+_HEADER = re.compile(r"""["']?\w+["']?(?:\s*[,;|\t]\s*["']?\w+["']?)*""", re.ASCII)
+_ROW = re.compile(r'"[^"]*"(?:\s*[,;|\t]\s*"[^"]*")+')
 COLUMNS = {
     *("prompt", "prompts", "response", "completion", "instruction", "messages"),
     *("conversation", "conversations", "question"),
@@ -87,8 +84,8 @@ def kind_of(file: BinaryIO) -> Kind:
             raise ValueError(f"the file is {what}")
     if b"\0" in head:
         raise ValueError("the file has NUL bytes, as binary files and UTF-16 do: expected UTF-8")
-    window = _Window(file)
-    at, _ = window.after_blanks(_begin(file))
+    window = Window(file)
+    at, _ = window.after_blanks(begin_of(file))
     first, inside = window.at(at, 1), window.after_blanks(at + 1)[0]
     if first == b"{":
         return "records"
@@ -96,16 +93,16 @@ def kind_of(file: BinaryIO) -> Kind:
         return "records" if _is_message(window, inside) else "array"
     if first == b"[" and _is_json(file, at):
         return "array"
-    if first in (b"[", b'"') and _fault(_line(file, at)) in (None, NO_RECORD):
+    line = line_at(file, at)
+    if first == b"[" and _fault(line) in (None, NO_RECORD):
+        return "records"
+    if first == b'"' and not any(item.fault for item in _scan_records(file)):
         return "records"
     if not head.removeprefix(BOM).strip(BLANK):
         raise ValueError("the file is empty")
-    line = _line(file, at)
-    columns = _columns(line)
-    if columns and window.at(window.after_blanks(at + len(line))[0], 1):
+    if _is_table(line) and window.at(window.after_blanks(at + len(line))[0], 1):
         raise ValueError(
-            f"the file is a table with the columns {', '.join(columns)}: save it as JSON lines, "
-            "one object in each line"
+            "the file is a table, as CSV files are: save it as JSON lines, one object in each line"
         )
     return "text"
 
@@ -149,69 +146,6 @@ def _is_record(value: Any) -> bool:
     return isinstance(value, dict | str) or bool(is_list)
 
 
-class _Window:
-    """The bytes of a file, and the JSON values that begin at them."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self._guess = file, LEAST
-        self._start, self._held = 0, b""
-        self.twice: list[str] = []  # the keys that an object of the last value has twice
-        self._decoder = json_decoder(self.twice)
-
-    def at(self, start: int, size: int) -> bytes:
-        """The bytes [start, start + size), fewer at the end of the file."""
-        begin = start - self._start
-        if begin < 0 or begin + size > len(self._held):
-            self._file.seek(start)
-            self._start, self._held, begin = start, self._file.read(max(size, WINDOW)), 0
-        return self._held[begin : begin + size]
-
-    def after_blanks(self, start: int) -> tuple[int, int]:
-        """(the offset of the first byte from `start` on that is not blank, the lines before it).
-
-        A comment counts as blank.
-        """
-        skipped = b""
-        while piece := self.at(start, 64):
-            blank = piece[: len(piece) - len(piece.lstrip(BLANK))]
-            if piece.startswith(COMMENTS):
-                blank = _line(self._file, start)
-            if not blank:
-                break
-            start, skipped = start + len(blank), skipped + blank
-        return start, _line_ends(skipped)
-
-    def value(self, start: int) -> tuple[Any, bytes]:
-        """The JSON value that begins at a byte, and its bytes. `twice` gets keys that are repeated.
-
-        Raises:
-          ValueError: there is no JSON value.
-          RecursionError: it has too many brackets within each other.
-        """
-        size = self._guess
-        while True:
-            piece = self.at(start, size)
-            # The window may cut a character. Bytes that are not UTF-8 are the caller's business.
-            text = piece.decode(errors="surrogateescape")
-            try:
-                self.twice.clear()
-                value, end = self._decoder.raw_decode(text)
-                break
-            except json.JSONDecodeError as error:
-                if len(piece) < size or not _is_cut(error):
-                    raise
-            size *= 4
-        found = text[:end].encode(errors="surrogateescape")
-        self._guess = max(LEAST, 2 * len(found))
-        return value, found
-
-
-def _begin(file: BinaryIO) -> int:
-    """The offset of the text, after a byte order mark if there is one."""
-    file.seek(0)
-    return len(BOM) if file.read(len(BOM)) == BOM else 0
-
-
 def _is_json(file: BinaryIO, start: int) -> bool:
     file.seek(start)
     try:
@@ -221,31 +155,21 @@ def _is_json(file: BinaryIO, start: int) -> bool:
     return True
 
 
-def _is_message(window: _Window, start: int) -> bool:
+def _is_message(window: Window, start: int) -> bool:
     """Whether the value that begins at a byte is a message of a conversation."""
     try:
         value, _ = window.value(start)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or "from" in value)
+    names = value.keys() if isinstance(value, dict) else set()
+    return bool(names & {"role", "from"} and names & {"content", "value", "tool_calls"})
 
 
-def _columns(line: bytes) -> list[str]:
-    """The names of columns, if a line is the header of a table of prompts or conversations."""
-    header = line[:1000].decode(errors="replace")
-    words = re.findall(r"\w+", header) if _HEADER.fullmatch(header.rstrip()) else []
-    return words if COLUMNS.intersection(map(str.lower, words)) else []
-
-
-def _line_ends(text: bytes) -> int:
-    """The number of line ends, each of which is \\n, \\r or both."""
-    return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
-
-
-def _is_cut(error: json.JSONDecodeError) -> bool:
-    """Whether a text may be no JSON only because it ends too early."""
-    # 16 characters are more than a literal or an escape that is cut has.
-    return error.msg.startswith("Unterminated string") or error.pos > len(error.doc) - 16
+def _is_table(line: bytes) -> bool:
+    """Whether a line is the first one of a table of prompts or conversations."""
+    text = line[:1000].decode(errors="replace").strip().lower()
+    names = set(re.findall(r"\w+", text)) if _HEADER.fullmatch(text) else set()
+    return bool(names & COLUMNS or _ROW.fullmatch(text))
 
 
 def _not_json(error: Exception, line: int | None = None) -> str:
@@ -271,7 +195,7 @@ def _item(number: int, place: str, start: int, value: Any, text: bytes, twice: l
 
 
 def _scan_records(file: BinaryIO) -> Iterator[Item]:
-    window, at, number = _Window(file), _begin(file), 1
+    window, at, number = Window(file), begin_of(file), 1
     while True:
         at, lines = window.after_blanks(at)
         number += lines
@@ -282,7 +206,7 @@ def _scan_records(file: BinaryIO) -> Iterator[Item]:
             value, text = window.value(at)
             if _is_record(value) and _ends(window, at + len(text)):
                 yield _item(number, place, at, value, text, window.twice)
-                at, number = at + len(text), number + _line_ends(text)
+                at, number = at + len(text), number + line_ends(text)
                 continue
         except json.JSONDecodeError as error:
             # An object that spans lines is damaged. An error in the first two lines is rather that
@@ -291,11 +215,11 @@ def _scan_records(file: BinaryIO) -> Iterator[Item]:
                 fault = _not_json(error, number)
         except (ValueError, RecursionError):
             pass
-        line = _line(file, at)
+        line = line_at(file, at)
         why = fault or _fault(line) or "expected one record"
         yield Item(number, place, at, len(line), {}, why)
         at, number = at + len(line), number + 1
-        while spanned and (line := _line(file, at)) and not line.startswith((b"{", b"[")):
+        while spanned and (line := line_at(file, at)) and not line.startswith((b"{", b"[")):
             at, number = at + len(line), number + 1
 
 
@@ -308,20 +232,14 @@ def _fault(line: bytes) -> str | None:
     return None
 
 
-def _line(file: BinaryIO, start: int) -> bytes:
-    """The bytes from `start` on up to the end of their line, with that end."""
-    file.seek(start)
-    return b"".join(file.readline().splitlines(keepends=True)[:1])
-
-
-def _ends(window: _Window, at: int) -> bool:
+def _ends(window: Window, at: int) -> bool:
     """Whether nothing but another record follows in the line."""
     after, lines = window.after_blanks(at)
     return lines > 0 or window.at(after, 1) in (b"", b"{", b"[")
 
 
 def _scan_array(file: BinaryIO) -> Iterator[Item]:
-    window, line = _Window(file), 1
+    window, line = Window(file), 1
 
     def skip(start: int) -> int:
         nonlocal line
@@ -329,7 +247,7 @@ def _scan_array(file: BinaryIO) -> Iterator[Item]:
         line += lines
         return end
 
-    at, number = skip(skip(_begin(file)) + 1), 0
+    at, number = skip(skip(begin_of(file)) + 1), 0
     while window.at(at, 1) != b"]":
         number += 1
         place = f"record {number} (line {line})"
@@ -338,7 +256,7 @@ def _scan_array(file: BinaryIO) -> Iterator[Item]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{place}: {_not_json(error, line)}") from None
         yield _item(number, place, at, value, text, window.twice)
-        line += _line_ends(text)
+        line += line_ends(text)
         at = skip(at + len(text))
         after = window.at(at, 1)
         if after == b",":

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.text.json_window import BOM
 from data.text.messages import Message
-from data.text.record_file import BOM, Item, kind_of, scan
+from data.text.record_file import Item, kind_of, scan
 from data.text.records import not_used, parse_record
 
 

@@ -111,8 +111,7 @@ def test_text_that_begins_like_json(tmp_path, text):
         (b"[1]\n[2]\n", "it begins with [, so JSON records are expected, but line 1: expected an"),
         (
             b"prompt,response\nHi,Hello\n",
-            "the file is a table with the columns prompt, response: save it as JSON lines, one "
-            "object in each line",
+            "the file is a table, as CSV files are: save it as JSON lines, one object in each line",
         ),
         (b'[{"prompt": "a"}, {"prompt": "b"', "record 2 (line 1): not JSON: Expecting ',' delim"),
         ("Hello".encode("utf-16"), "the file is UTF-16 text: save it as UTF-8"),
@@ -142,6 +141,7 @@ def test_prompts_as_texts(tmp_path, data):
         ("\ufeffHi", ["Hi"]),
         ('\ufeff{"prompt": "a"}\n{"messages": [{"role": "user", "content": "b"}]}', ["a", "b"]),
         ("{name} says hello", ["{name} says hello"]),
+        ('"To be"\nWho said that?', ['"To be"\nWho said that?']),
         ("[1, 2, 3]", ["[1, 2, 3]"]),
         ("prompt", ["prompt"]),
         ("", [""]),
@@ -156,7 +156,7 @@ def test_piped_texts(text, prompts):
 def test_piped_files_that_are_no_prompts():
     [row] = piped_rows('{"question": "a"}')
     assert row.fault.startswith("expected messages, or prompt and response")
-    with pytest.raises(ValueError, match=r"^standard input: the file is a table with"):
+    with pytest.raises(ValueError, match=r"^standard input: the file is a table"):
         piped_rows("prompt\tanswer\na\tb\n")
 
 

@@ -69,8 +69,6 @@ def with_answer(record: Record) -> Conversation:
         raise ValueError(why + (f"; not used: {', '.join(record.unused)}" * bool(record.unused)))
     if not before:
         raise ValueError("there is no question before the answer")
-    if before[-1]["role"] == "assistant":
-        raise ValueError("the last two messages are the assistant's: make them one")
     if not (last.get("content") or "").strip() and not last.get("tool_calls"):
         raise ValueError("no answer: the last message is blank")
     if last.get("weight") == 0:  # OpenAI's mark of a message that is not learned

@@ -179,12 +179,13 @@ def joined(parts: list[Any], role: str) -> str:
 
 def _with_calls(message: Message) -> Message:
     """A message of the model with its tool calls in their usual form."""
-    calls = message.get("tool_calls")
+    calls = from_text(message.get("tool_calls"), "tool_calls")
+    if "tool_calls" in message:
+        message = message | {"tool_calls": calls}
     if "function_call" in message:  # OpenAI's form from before there were several calls
         old = message["function_call"]
         message = {key: value for key, value in message.items() if key != "function_call"}
         calls = calls or (old and [{"type": "function", "function": old}])
-    calls = from_text(calls, "tool_calls")
     if not calls:
         return message
     if not isinstance(calls, list | tuple):

@@ -18,8 +18,10 @@ A field of a record or of a message that is not understood is named in `Record.u
 can be warned of. Fields that only tell records apart (ASIDE), and fields without a value, are not.
 """
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +78,7 @@ def parse_record(given: dict[str, Any] | list[dict[str, Any]] | str) -> Record:
     if not isinstance(system, str):
         raise ValueError("system: expected text")
     messages = checked(messages)
+    _refuse_repeated_answers(messages)
     if system.strip():
         if messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
@@ -103,6 +106,14 @@ def not_used(path: str | Path, unused: Counter[str]) -> str | None:
     if len(unused) > len(names):
         names.append(f"and {len(unused) - len(names)} more")
     return f"{path}: warning: not understood, so not used: {', '.join(names)}" if names else None
+
+
+def _refuse_repeated_answers(messages: list[Message]) -> None:
+    """Raises ValueError for an answer after an answer, because templates write "4", "4" as "44"."""
+    for number, (before, message) in enumerate(itertools.pairwise(messages), 2):
+        both = before["role"] == message["role"] == "assistant"
+        if both and not (before.get("tool_calls") or before.get("tool_responses")):
+            raise ValueError(f"message {number}: the assistant answers twice: join the answers")
 
 
 def _without_use(given: dict[str, Any], used: set[str]) -> list[str]:
@@ -164,35 +175,34 @@ def _listed(messages: Any) -> list[Message]:
     messages = from_text(messages, "messages")
     if not isinstance(messages, list):
         raise ValueError("expected a list of messages, at least one")
-    result, count = [], 0
-    for number, given in enumerate(messages, 1):
+    result, ids = [], map("call_{}".format, itertools.count(1))
+    for number, message in enumerate(messages, 1):
         try:
-            message = _from_sharegpt(given)
+            result.append(_from_sharegpt(message, ids))
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
-        if isinstance(given, dict) and "from" in given:  # ShareGPT's calls have no ids
-            for call in message.get("tool_calls") or ():
-                count += 1
-                call.setdefault("id", f"call_{count}")
-        result.append(message)
     return result
 
 
-def _from_sharegpt(given: Any) -> Any:
-    """A message of ShareGPT, {"from", "value"}, with our names. Others stay as they are."""
+def _from_sharegpt(given: Any, ids: Iterator[str]) -> Any:
+    """A message of ShareGPT, {"from", "value"}, with our names. Others stay as they are.
+
+    Args:
+      ids: gives ids to ShareGPT's calls, which have none.
+    """
     if not isinstance(given, dict):
         return given
     message = dict(given)
     for theirs, ours in (("from", "role"), ("value", "content")):
         if theirs in message and ours not in message:
             message[ours] = message.pop(theirs)
-    if message.get("role") != "function_call":
+    if str(message.get("role")).lower() != "function_call":
         return message
     calls = from_text(message.get("content"), "the value of function_call")
     calls = calls if isinstance(calls, list) else [calls]
     if not calls or not all(isinstance(call, dict) for call in calls):
         raise ValueError("the value of function_call is no object with a name and arguments")
-    called = [dict(call) for call in calls]
+    called = [{"id": next(ids)} | call for call in calls]
     return message | {"role": "assistant", "content": "", "tool_calls": called}
 
 

@@ -44,9 +44,16 @@ def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def add_thoughts(message: dict[str, Any], thoughts: list[str]) -> None:
-    """Adds thoughts to the "reasoning" of a message, each of them once."""
-    texts = [message.get("reasoning") or message.get("reasoning_content"), *thoughts]
-    said = "\n".join(dict.fromkeys(text.strip() for text in texts if text and text.strip()))
+    """Adds thoughts to the "reasoning" of a message, each of them once.
+
+    Raises:
+      ValueError: the reasoning that the message has is not text.
+    """
+    given = message.get("reasoning") or message.get("reasoning_content")
+    if not isinstance(given, str | None):
+        raise ValueError("the reasoning must be text")
+    texts = [text for text in (given, *(thought.strip() for thought in thoughts)) if text]
+    said = "\n".join(dict.fromkeys(texts))
     if said:
         message["reasoning"] = message["reasoning_content"] = said
 

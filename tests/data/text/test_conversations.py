@@ -54,7 +54,7 @@ def test_both_forms_are_the_same_conversation():
         ({"messages": []}, "at least one"),
         ({"messages": [USER]}, "no answer: the last message is the user's"),
         ({"messages": [MODEL]}, "there is no question before the answer"),
-        ({"messages": [USER, MODEL, MODEL]}, "the last two messages are the assistant's: make"),
+        ({"messages": [USER, MODEL, MODEL]}, "message 3: the assistant answers twice"),
         ({"messages": [USER, RESULT, MODEL]}, "message 2: a tool's result, but"),
         ({"messages": [USER, MODEL, RESULT, MODEL]}, "message 3: a tool's result, but"),
         (b'"2 + 2?"', "no answer: the last message is the user's, not the assistant's"),

@@ -161,6 +161,8 @@ def test_other_forms_of_a_call():
     assert checked([old]) == [{"role": "assistant", "content": None, "tool_calls": [call]}]
     plain = MODEL | {"function_call": None, "tool_calls": []}
     assert checked([plain]) == [MODEL | {"tool_calls": []}]
+    assert checked([MODEL | {"tool_calls": "null"}]) == [MODEL | {"tool_calls": None}]
+    assert checked([MODEL | {"tool_calls": "null"}]) == [MODEL | {"tool_calls": None}]
     # The next request's history: what a model said and called before, and what came back.
     history = [USER, bare, {"role": "function", "name": "rain", "content": {"mm": 3}}]
     result = {"role": "tool", "name": "rain", "content": '{"mm": 3}'}
@@ -215,6 +217,10 @@ def test_other_forms_of_a_call():
         (
             [MODEL | {"content": [{"type": "thinking"}]}],
             "a part that is a thought must have a text",
+        ),
+        (
+            [MODEL | {"content": [{"type": "thinking", "text": "a"}], "reasoning": ["b"]}],
+            "message 1: the reasoning must be text",
         ),
         ([USER, {"role": "assistant", "tool_calls": [{"id": "1"}]}], "expected the name"),
         ([USER, {"role": "assistant", "tool_calls": [{"function": {}}]}], "expected the name"),

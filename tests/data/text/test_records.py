@@ -196,6 +196,7 @@ def test_the_line_that_names_them():
         ({"messages": [USER], "conversations": []}, "both messages and conversations: keep one"),
         ({"messages": [USER], "prompt": "a"}, "both messages and prompt, and they differ"),
         ({"prompt": "a", "response": "b", "output": "c"}, "both response and output: keep one"),
+        ({"messages": [MODEL, MODEL, USER]}, "message 2: the assistant answers twice: join the"),
         ({"prompt": ["a"]}, "prompt: expected text or a list of messages"),
         ({"prompt": [{"role": "bot"}]}, "message 1: role 'bot' is none of"),
         ({"instruction": 1}, "instruction: expected text"),

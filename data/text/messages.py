@@ -85,13 +85,11 @@ def _pair(result: Message, calls: list[Any], waiting: list[Any], new: str) -> No
     if not calls:
         raise ValueError("a tool's result, but the model's message before it calls no tool")
     given, name = result.get("tool_call_id"), result.get("name")
-    if given:
-        fit = [call for call in calls if call.get("id") == given]
-        fit = fit or [call for call in waiting if not call.get("id")]
-    else:
-        fit = [call for call in waiting if name in (None, "", call["function"]["name"])]
+    named = [call for call in waiting if name in (None, "", call["function"]["name"])]
+    fit = [call for call in calls if call.get("id") == given] if given else named
+    fit = fit or [call for call in named if not call.get("id")]
     if not fit:
-        if name and len(calls) == 1:
+        if name and (given or len(calls) == 1):  # templates use its own name then
             return
         raise ValueError("a tool's result that belongs to no tool call before it")
     call = fit[0]
@@ -113,7 +111,7 @@ def _checked(message: Message) -> Message:
     if role == "assistant":
         message = _with_calls(message)
     content = message.get("content")
-    parts = isinstance(content, list | tuple) and (role != "tool" or all(map(_is_part, content)))
+    parts = isinstance(content, list | tuple) and (role != "tool" or _has_parts(content))
     if role == "tool" and not parts and content is not None and not isinstance(content, str):
         content = message["content"] = json.dumps(content, ensure_ascii=False)
     if parts:
@@ -127,6 +125,10 @@ def _checked(message: Message) -> Message:
     if role == "user" and not content.strip():
         raise ValueError("the user says nothing")
     return with_reasoning(message)
+
+
+def _has_parts(content: Any) -> bool:
+    return bool(content) and all(map(_is_part, content))
 
 
 def _is_part(part: Any) -> bool:

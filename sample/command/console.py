@@ -13,7 +13,7 @@ from sample.command.typed import unquoted
 
 
 def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
-    '''The prompts: the one given, else the lines of a file, else all that is piped in as one.
+    '''The prompts: the one given, else those of a file, else what is piped in: records or one text.
 
     Quotes around all of a piped text (""") are left out, as they are in a chat.
 

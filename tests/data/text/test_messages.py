@@ -52,6 +52,7 @@ def test_other_names_of_roles(role, usual):
         ("tool", [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}], "a b"),
         ("tool", ["a", {"b": "ü"}], '["a", {"b": "ü"}]'),
         ("tool", {"mm": 3}, '{"mm": 3}'),
+        ("tool", [], "[]"),
         ("tool", 0, "0"),
         ("tool", False, "false"),
     ],
@@ -91,7 +92,7 @@ def calls_and_results(calls, results):
     return [USER, {"role": "assistant", "content": None, "tool_calls": calls}, *results]
 
 
-TWO = [("rain", None), ("wind", None)]
+TWO, WIND = [("rain", None), ("wind", None)], {"name": "wind"}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,7 @@ TWO = [("rain", None), ("wind", None)]
         (TWO, [{}, {}], ["rain", "wind"]),
         (TWO, [{"name": "wind"}, {"name": "rain"}], ["wind", "rain"]),
         (TWO, [{"name": "wind"}, {}], ["wind", "rain"]),
+        (TWO, [WIND | {"tool_call_id": "7"}, {"tool_call_id": "8"}], ["wind", "rain"]),
         (TWO, [{"tool_call_id": "7"}, {"tool_call_id": "8"}], ["rain", "wind"]),
         ([("rain", "1"), ("wind", "2")], [{"tool_call_id": "2"}, {}], ["wind", "rain"]),
         ([("rain", "1"), ("wind", "2")], [{}, {}], ["rain", "wind"]),

@@ -114,7 +114,12 @@ def _ended(text: str, start: int, end: int | None = None) -> str:
     """
     stop = STOP.search(text, start)
     if stop is None or not text[start : stop.start()].strip():
-        raise ValueError(f"it writes {'nothing' if stop else 'no end of the turn'} for the answer")
+        if stop:
+            raise ValueError("it writes nothing for the answer")
+        raise ValueError(
+            "it does not end the answer with <turn|>, <eos> or <|tool_response>, so it may be the "
+            "template of another model: use a template of this model"
+        )
     if not _STOPS.fullmatch(text, stop.end() if end is None else end):
         raise ValueError("it writes text after the end of the answer")
     return text[start : stop.end()]

@@ -43,8 +43,9 @@ _CALLS = re.compile(
 )
 _INNER = "\ud802"  # stands for QUOTE in a call, because the texts in it may mention the token
 _STRAY = token_pattern([CHANNEL_END, CALL_END])
-# The name of a channel is the one word of its first line.
-_OTHER_CHANNEL = re.compile(r"(?!thought\b)[A-Za-z][\w-]*[ \t]*\n")
+# The name of a channel is the one word of its first line. The text of "final" may stand beside it.
+_THOUGHT_NAME = re.compile(r"thought\b|(?:analysis|reasoning|thinking)[ \t]*(?:\n|\Z)")
+_OTHER_CHANNEL = re.compile(r"final\b:?[ \t]*\n?|[A-Za-z][\w-]*[ \t]*\n")
 
 
 class ModelTurn(NamedTuple):
@@ -109,10 +110,12 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
 def split_turn(turn: str | MarkedText) -> ModelTurn:
     """Splits the text of a model's turn into thoughts, answer and tool calls.
 
-    A channel named "thought" is a thought, and so is a channel without a name. The text of any
+    A channel named "thought" is a thought, and so is a channel without a name. Names that other
+    models give their thoughts ("analysis", "reasoning", "thinking") count as well. The text of any
     other channel belongs to the answer, and its name does not. The name is the one word of the
-    channel's first line. A block <think>...</think> at the beginning of the answer is a thought
-    too; other models write their thoughts so. It stays text if it has no end.
+    channel's first line; the name "final" may also stand before text. Blocks <think>...</think> at
+    the beginning of the answer are thoughts too; other models write their thoughts so. A block
+    stays text if it has no end.
 
     A thought or a call that the token limit cut short still counts as one. A closing token without
     its opening token is left out.
@@ -141,10 +144,12 @@ def _split(marked: str) -> tuple[ModelTurn, str]:
 
     def text_of(channel: re.Match[str]) -> str:
         body = channel[1]
-        named = _OTHER_CHANNEL.match(body)
-        if named:
-            return body[named.end() :]
-        thoughts.append(re.sub(r"\Athought\b", "", body).strip())
+        thought = _THOUGHT_NAME.match(body)
+        named = thought or _OTHER_CHANNEL.match(body)
+        text = body[named.end() :] if named else body
+        if named and not thought:
+            return text
+        thoughts.append(text.strip())
         return ""
 
     rest = _CHANNELS.sub(text_of, text)

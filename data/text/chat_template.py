@@ -11,7 +11,6 @@ stay as they are, so that a template may trim, compare and cut them.
 """
 
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from data.text.answer_part import BLOCK, BLOCK_END, THOUGHT, THOUGHT_END, find_a
 from data.text.chat import turns
 from data.text.marked_text import MarkedText, mark, unmark
 from data.text.messages import Message, checked
+from data.text.template_files import find_template
 from data.text.template_sandbox import END_NAME, START_NAME, compile_template, one_line
 from data.text.tokenizer import Tokenizer
 
@@ -78,36 +78,13 @@ class ChatTemplate:
     def load(cls, folder: str | Path, tokenizer: Tokenizer) -> "ChatTemplate":
         """Loads the template of a folder.
 
-        The file chat_template.jinja comes first, then the template in tokenizer_config.json. A
-        folder with neither of them gets the built-in turn format. The template can use the texts
-        that tokenizer_config.json gives to tokens, such as bos_token.
+        A folder without a template gets the built-in turn format. data/text/template_files.py says
+        where templates are looked for.
 
         Raises:
           ValueError: a file cannot be decoded or parsed, or the template has a syntax error.
         """
-        file = Path(folder) / "chat_template.jinja"
-        config_file = Path(folder) / "tokenizer_config.json"
-        config = {}
-        if config_file.is_file():
-            try:
-                config = json.loads(config_file.read_text(encoding="utf-8"))
-            except ValueError as error:  # bad JSON, or bad UTF-8
-                raise ValueError(f"{config_file}: {one_line(error)}") from None
-            if not isinstance(config, dict):
-                raise ValueError(f"{config_file}: expected an object")
-        variables = dict(_token_texts(config))
-        if file.is_file():
-            try:
-                return cls(tokenizer, file.read_text(encoding="utf-8"), str(file), variables)
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file}: {error}") from None
-        source = config.get("chat_template")
-        if isinstance(source, list):  # several templates, each with a name
-            named = {e.get("name"): e.get("template") for e in source if isinstance(e, dict)}
-            source = named.get("default", source)
-        if source is not None and not isinstance(source, str):
-            raise ValueError(f"{config_file}: chat_template is not text and has no default")
-        return cls(tokenizer, source, str(config_file), variables)
+        return cls(tokenizer, *find_template(Path(folder)))
 
     def render(
         self,
@@ -276,14 +253,6 @@ class ChatTemplate:
                     f"{self._name}: it puts {found[0]} together from pieces, so it cannot be told "
                     "from the text of a message: write the token in one piece"
                 )
-
-
-def _token_texts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name, text) of each token in tokenizer_config.json, given as text or {"content": text}."""
-    for name, value in config.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
-            yield name, text
 
 
 def _texts(value: Any) -> Iterator[str]:

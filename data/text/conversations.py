@@ -27,13 +27,6 @@ OnError = Literal["stop", "skip"]
 
 TEST_SHARE = 0.1  # the share of different conversations that is held out, about
 NAMED = {"stop": 3, "skip": 10}  # the number of faults that are quoted
-# The roles that a role may follow. None stands for the beginning of the conversation.
-FOLLOWS = {
-    "system": (None,),
-    "user": (None, "system", "assistant"),
-    "assistant": ("user", "tool"),
-    "tool": ("assistant", "tool"),
-}
 
 
 class Conversation(NamedTuple):
@@ -68,18 +61,14 @@ def with_answer(record: Record) -> Conversation:
     """The conversation of a record that can be trained on.
 
     Raises:
-      ValueError: the messages do not follow each other as in a chat, or end without an answer.
+      ValueError: there is no answer at the end, or nothing before it.
     """
-    before = None
-    for number, message in enumerate(record.messages, 1):
-        if before not in FOLLOWS[message["role"]]:
-            place = f"follows {before}" if before else "comes first"
-            raise ValueError(f"message {number}: {message['role']} {place}")
-        before = message["role"]
-    last = record.messages[-1]
-    if before != "assistant":
-        why = f"no answer: the last message is the {before}'s, not the assistant's"
+    *before, last = record.messages
+    if last["role"] != "assistant":
+        why = f"no answer: the last message is the {last['role']}'s, not the assistant's"
         raise ValueError(why + (f"; not used: {', '.join(record.unused)}" * bool(record.unused)))
+    if not before:
+        raise ValueError("there is no question before the answer")
     if not (last.get("content") or "").strip() and not last.get("tool_calls"):
         raise ValueError("no answer: the last message is blank")
     if last.get("weight") == 0:  # OpenAI's mark of a message that is not learned
@@ -175,6 +164,7 @@ def open_conversations(
         raise ValueError(f"{path}: no conversations: the file has no records")
     if broken > len(faults):
         faults.append(f"and {broken - len(faults)} more")
+    share = f"{broken} of {count} record{'s' * (count != 1)}"
     room = ", ".join(f"{setting} {least}" for setting, least in sorted(needed.items()))
     room = f"make room for the longest: {room}" if room else ""
     if broken and (on_error == "stop" or broken == count):
@@ -182,11 +172,11 @@ def open_conversations(
         if on_error == "stop" and broken < count:
             ways.append("leave them out with on_error=skip")
         raise ValueError(
-            f"{path}: {broken} of {count} records cannot be trained on ({'; '.join(faults)}): "
+            f"{path}: {share} cannot be trained on ({'; '.join(faults)}): "
             f"{', or '.join([*ways, room] if room else ways)}"
         )
     if broken:
-        _tell(f"{path}: {broken} of {count} records are left out (on_error=skip)")
+        _tell(f"{path}: {share} {'are' if broken > 1 else 'is'} left out (on_error=skip)")
         for fault in faults:
             _tell(f"  {fault}")
         if room:

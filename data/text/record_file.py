@@ -1,25 +1,30 @@
 """Files of JSON records, told from text files by their content and read record by record.
 
 The name of a file says nothing here, because .json, .jsonl, .ndjson and no suffix at all are used
-for the same files. A file that begins with "{" holds objects: usually one in each line, but an
-object may span lines, and several may share one. A file that begins with "[" holds an array, if an
-object (or nothing) follows the bracket, or if the whole file is JSON. A comma after the last record
-of an array is let through. Any other file is text: "[INST] Hello" is a text. White space between
-records, a byte order mark and the line ends of Windows do not matter.
+for the same files. A record is an object, a list of messages, or a text between quotes. A file that
+begins with "{" holds records: usually one in each line, but a record may span lines, and several
+may share one. So does a file that begins with a list of messages, whose first line is a JSON list,
+or that has nothing but texts between quotes. Any other file that begins with "[" holds an array of
+records, if an object (or nothing) follows the bracket, or if the whole file is JSON. A comma after
+the last record of an array is let through. A table (CSV) is refused. Any other file is text:
+"[INST] Hello" is a text.
+
+Between records, white space, all kinds of line ends, a byte order mark, the separators of JSON text
+sequences, and comments (from "#" or "//" to the end of the line) do not matter.
 
 A file may be larger than memory. Only one record and one window of bytes are held at a time.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-Kind = Literal["objects", "array", "text"]
+from data.text.json_text import read_json, said_twice
+from data.text.json_window import BLANK, BOM, WINDOW, Window, begin_of, line_at, line_ends
 
-BOM = b"\xef\xbb\xbf"
-BLANK = b" \t\r\n"
-WINDOW = 2**16  # bytes that are read at least
-LEAST = 2**12  # bytes that are decoded at least
+Kind = Literal["records", "array", "text"]
+
 # The first bytes of files that are no plain text, and what to do about them.
 FOREIGN = {
     b"\xff\xfe": "UTF-16 text: save it as UTF-8",
@@ -30,6 +35,14 @@ FOREIGN = {
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"PAR1\x15": "a Parquet file: save it as JSON lines first",
     b"ARROW1\0\0": "an Arrow file: save it as JSON lines first",
+}
+# A line of words alone, between commas and the like, is the header of a table if one of COLUMNS is
+# among them. A line of several texts in quotes is a row of a table.
+_HEADER = re.compile(r"""["']?\w+["']?(?:\s*[,;|\t]\s*["']?\w+["']?)*""", re.ASCII)
+_ROW = re.compile(r'"[^"]*"(?:\s*[,;|\t]\s*"[^"]*")+')
+COLUMNS = {
+    *("prompt", "prompts", "response", "completion", "instruction", "messages"),
+    *("conversation", "conversations", "question"),
 }
 
 
@@ -42,15 +55,15 @@ class Item(NamedTuple):
       place: the place in words, such as "line 3" or "record 3 (line 41)".
       start: offset of its first byte.
       size: number of its bytes.
-      value: the object; {} if there is a fault.
-      fault: why there is no object here; None if there is one.
+      value: the record: an object, a list of objects, or a text; {} if there is a fault.
+      fault: why there is no record here; None if there is one.
     """
 
     number: int
     place: str
     start: int
     size: int
-    value: dict[str, Any]
+    value: dict[str, Any] | list[dict[str, Any]] | str
     fault: str | None = None
 
 
@@ -61,7 +74,8 @@ def kind_of(file: BinaryIO) -> Kind:
       file: the file, which can seek.
 
     Raises:
-      ValueError: the file is empty, or it is no text in UTF-8 but compressed, binary or UTF-16.
+      ValueError: the file is empty, it is no text in UTF-8 but compressed, binary or UTF-16, or it
+        is a table with a header.
     """
     file.seek(0)
     head = file.read(WINDOW)
@@ -70,15 +84,26 @@ def kind_of(file: BinaryIO) -> Kind:
             raise ValueError(f"the file is {what}")
     if b"\0" in head:
         raise ValueError("the file has NUL bytes, as binary files and UTF-16 do: expected UTF-8")
-    window = _Window(file)
-    at, _ = window.after_blanks(_begin(file))
-    first, second = window.at(at, 1), window.at(window.after_blanks(at + 1)[0], 1)
-    if not first:
-        raise ValueError("the file is empty")
+    window = Window(file)
+    at, _ = window.after_blanks(begin_of(file))
+    first, inside = window.at(at, 1), window.after_blanks(at + 1)[0]
     if first == b"{":
-        return "objects"
-    if first == b"[" and (second in (b"{", b"]", b"") or _is_json(file)):
+        return "records"
+    if first == b"[" and window.at(inside, 1) in (b"{", b"]", b""):
+        return "records" if _is_message(window, inside) else "array"
+    if first == b"[" and _is_json(file, at):
         return "array"
+    line = line_at(file, at)
+    if first == b"[" and _fault(line) in (None, NO_RECORD):
+        return "records"
+    if first == b'"' and not any(item.fault for item in _scan_records(file)):
+        return "records"
+    if not head.removeprefix(BOM).strip(BLANK):
+        raise ValueError("the file is empty")
+    if _is_table(line) and window.at(window.after_blanks(at + len(line))[0], 1):
+        raise ValueError(
+            "the file is a table, as CSV files are: save it as JSON lines, one object in each line"
+        )
     return "text"
 
 
@@ -87,94 +112,42 @@ def scan(file: BinaryIO, kind: Kind) -> Iterator[Item]:
 
     Args:
       file: the file, which can seek.
-      kind: "objects" or "array", as kind_of gives it.
+      kind: "records" or "array", as kind_of gives it.
 
     Raises:
       ValueError: an array is damaged, so that its other records cannot be found. Elsewhere a
         damaged record is an item with a fault.
     """
-    return _scan_array(file) if kind == "array" else _scan_objects(file)
+    return _scan_array(file) if kind == "array" else _scan_records(file)
 
 
-def parse(text: bytes) -> dict[str, Any]:
-    """The JSON object that is all of a text.
+def parse(text: bytes) -> dict[str, Any] | list[dict[str, Any]] | str:
+    """The record that is all of a text.
 
     Raises:
-      ValueError: the text is not UTF-8, not JSON, or something else than an object. The error says
-        why in one line.
+      ValueError: the text is not UTF-8, not JSON, or no record. The error says why in one line.
     """
     try:
-        value = json.loads(text.rstrip(b"\r\n").decode())
+        value = read_json(text.rstrip(b"\r\n").decode())
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(_not_json(error)) from None
-    if not isinstance(value, dict):
-        raise ValueError("expected an object")
+    if not _is_record(value):
+        raise ValueError(NO_RECORD)
     return value
 
 
-class _Window:
-    """The bytes of a file, and the JSON values that begin at them."""
-
-    def __init__(self, file: BinaryIO):
-        self._file, self._guess = file, LEAST
-        self._start, self._held = 0, b""
-
-    def at(self, start: int, size: int) -> bytes:
-        """The bytes [start, start + size), fewer at the end of the file."""
-        begin = start - self._start
-        if begin < 0 or begin + size > len(self._held):
-            self._file.seek(start)
-            self._start, self._held, begin = start, self._file.read(max(size, WINDOW)), 0
-        return self._held[begin : begin + size]
-
-    def after_blanks(self, start: int) -> tuple[int, int]:
-        """(the offset of the first byte from `start` on that is not blank, the lines before it)."""
-        lines = 0
-        while piece := self.at(start, 64):
-            rest = piece.lstrip(BLANK)
-            blank = len(piece) - len(rest)
-            start, lines = start + blank, lines + piece.count(b"\n", 0, blank)
-            if rest:
-                break
-        return start, lines
-
-    def value(self, start: int) -> tuple[Any, bytes]:
-        """The JSON value that begins at a byte, and its bytes.
-
-        Raises:
-          ValueError: there is no JSON value.
-          RecursionError: it has too many brackets within each other.
-        """
-        size = self._guess
-        while True:
-            piece = self.at(start, size)
-            # The window may cut a character. Bytes that are not UTF-8 are the caller's business.
-            text = piece.decode(errors="surrogateescape")
-            try:
-                value, end = _DECODER.raw_decode(text)
-                break
-            except json.JSONDecodeError as error:
-                if len(piece) < size or not _is_cut(error):
-                    raise
-            size *= 4
-        found = text[:end].encode(errors="surrogateescape")
-        self._guess = max(LEAST, 2 * len(found))
-        return value, found
+NO_RECORD = "expected an object"
 
 
-_DECODER = json.JSONDecoder()
+def _is_record(value: Any) -> bool:
+    is_list = isinstance(value, list) and value and all(isinstance(v, dict) for v in value)
+    return isinstance(value, dict | str) or bool(is_list)
 
 
-def _begin(file: BinaryIO) -> int:
-    """The offset of the text, after a byte order mark if there is one."""
-    file.seek(0)
-    return len(BOM) if file.read(len(BOM)) == BOM else 0
-
-
-def _is_json(file: BinaryIO) -> bool:
-    file.seek(_begin(file))
+def _is_json(file: BinaryIO, start: int) -> bool:
+    file.seek(start)
     try:
         json.loads(file.read())
     except (ValueError, RecursionError):
@@ -182,10 +155,21 @@ def _is_json(file: BinaryIO) -> bool:
     return True
 
 
-def _is_cut(error: json.JSONDecodeError) -> bool:
-    """Whether a text may be no JSON only because it ends too early."""
-    # 16 characters are more than a literal or an escape that is cut has.
-    return error.msg.startswith("Unterminated string") or error.pos > len(error.doc) - 16
+def _is_message(window: Window, start: int) -> bool:
+    """Whether the value that begins at a byte is a message of a conversation."""
+    try:
+        value, _ = window.value(start)
+    except (ValueError, RecursionError):
+        return False
+    names = value.keys() if isinstance(value, dict) else set()
+    return bool(names & {"role", "from"} and names & {"content", "value", "tool_calls"})
+
+
+def _is_table(line: bytes) -> bool:
+    """Whether a line is the first one of a table of prompts or conversations."""
+    text = line[:1000].decode(errors="replace").strip().lower()
+    names = set(re.findall(r"\w+", text)) if _HEADER.fullmatch(text) else set()
+    return bool(names & COLUMNS or _ROW.fullmatch(text))
 
 
 def _not_json(error: Exception, line: int | None = None) -> str:
@@ -198,9 +182,11 @@ def _not_json(error: Exception, line: int | None = None) -> str:
     return f"not JSON: {error.msg.removesuffix(' at')} at {where}"
 
 
-def _item(number: int, place: str, start: int, value: Any, text: bytes) -> Item:
+def _item(number: int, place: str, start: int, value: Any, text: bytes, twice: list[str]) -> Item:
     """The item of a value that was read."""
-    fault = None if isinstance(value, dict) else "expected an object"
+    fault = None if _is_record(value) else NO_RECORD
+    if twice:
+        fault = said_twice(twice)
     try:
         text.decode()
     except UnicodeDecodeError:
@@ -208,8 +194,8 @@ def _item(number: int, place: str, start: int, value: Any, text: bytes) -> Item:
     return Item(number, place, start, len(text), {} if fault else value, fault)
 
 
-def _scan_objects(file: BinaryIO) -> Iterator[Item]:
-    window, at, number = _Window(file), _begin(file), 1
+def _scan_records(file: BinaryIO) -> Iterator[Item]:
+    window, at, number = Window(file), begin_of(file), 1
     while True:
         at, lines = window.after_blanks(at)
         number += lines
@@ -218,9 +204,9 @@ def _scan_objects(file: BinaryIO) -> Iterator[Item]:
         place, spanned, fault = f"line {number}", False, ""
         try:
             value, text = window.value(at)
-            if isinstance(value, dict) and _ends(window, at + len(text)):
-                yield _item(number, place, at, value, text)
-                at, number = at + len(text), number + text.count(b"\n")
+            if _is_record(value) and _ends(window, at + len(text)):
+                yield _item(number, place, at, value, text, window.twice)
+                at, number = at + len(text), number + line_ends(text)
                 continue
         except json.JSONDecodeError as error:
             # An object that spans lines is damaged. An error in the first two lines is rather that
@@ -229,35 +215,31 @@ def _scan_objects(file: BinaryIO) -> Iterator[Item]:
                 fault = _not_json(error, number)
         except (ValueError, RecursionError):
             pass
-        line = _line(file, at)
-        yield Item(number, place, at, len(line), {}, fault or _fault(line))
+        line = line_at(file, at)
+        why = fault or _fault(line) or "expected one record"
+        yield Item(number, place, at, len(line), {}, why)
         at, number = at + len(line), number + 1
-        while spanned and (line := _line(file, at)) and not line.startswith(b"{"):
+        while spanned and (line := line_at(file, at)) and not line.startswith((b"{", b"[")):
             at, number = at + len(line), number + 1
 
 
-def _fault(line: bytes) -> str:
-    """Why a line is not a record."""
+def _fault(line: bytes) -> str | None:
+    """Why a line is not a record; None if it is one."""
     try:
         parse(line)
     except ValueError as error:
         return str(error)
-    return "expected one object"
+    return None
 
 
-def _line(file: BinaryIO, start: int) -> bytes:
-    file.seek(start)
-    return file.readline()
-
-
-def _ends(window: _Window, at: int) -> bool:
-    """Whether nothing but another object follows in the line."""
+def _ends(window: Window, at: int) -> bool:
+    """Whether nothing but another record follows in the line."""
     after, lines = window.after_blanks(at)
-    return lines > 0 or window.at(after, 1) in (b"", b"{")
+    return lines > 0 or window.at(after, 1) in (b"", b"{", b"[")
 
 
 def _scan_array(file: BinaryIO) -> Iterator[Item]:
-    window, line = _Window(file), 1
+    window, line = Window(file), 1
 
     def skip(start: int) -> int:
         nonlocal line
@@ -265,7 +247,7 @@ def _scan_array(file: BinaryIO) -> Iterator[Item]:
         line += lines
         return end
 
-    at, number = skip(skip(_begin(file)) + 1), 0
+    at, number = skip(skip(begin_of(file)) + 1), 0
     while window.at(at, 1) != b"]":
         number += 1
         place = f"record {number} (line {line})"
@@ -273,8 +255,8 @@ def _scan_array(file: BinaryIO) -> Iterator[Item]:
             value, text = window.value(at)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{place}: {_not_json(error, line)}") from None
-        yield _item(number, place, at, value, text)
-        line += text.count(b"\n")
+        yield _item(number, place, at, value, text, window.twice)
+        line += line_ends(text)
         at = skip(at + len(text))
         after = window.at(at, 1)
         if after == b",":

@@ -1,48 +1,46 @@
 """Records of prompts and conversations, in the forms that files of this field have.
 
 One reader serves both sides: prompts are read for sampling as conversations are for training. A
-record is a JSON object of one of these forms. Each may have "system" and "tools" beside it.
+record is a JSON object of one of these forms. Each may have "system" and "tools" beside it. Lists
+may be given as JSON texts.
 
 - "messages" as OpenAI and Hugging Face have them (data/text/messages.py). "conversations" and
   "conversation" are other names. The messages may be those of ShareGPT, {"from", "value"}.
-- "prompt" and its answer: "response", "completion" or "output". Each is a text or, as in trl, a
-  list of messages.
+- "prompt" and its answer: "response", "completion" or "output"; or "user" and "assistant". Each is
+  a text or, as in trl, a list of messages.
 - "instruction" and "input" as Alpaca has them, with the answer as above. The input follows the
   instruction after a blank line. "context" is another name of "input", and "history" is a list of
   earlier questions and answers.
 
-A field that is not understood is named in `Record.unused`, so that it can be warned of. Fields that
-only tell records apart (ASIDE), and fields without a value, are not.
+A record may also be a list of messages alone, or the text of a prompt alone.
+
+A field of a record or of a message that is not understood is named in `Record.unused`, so that it
+can be warned of. Fields that only tell records apart (ASIDE), and fields without a value, are not.
 """
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.text.messages import Message, checked
+from data.text.messages import Message, checked, from_text
 
 LISTS = ("messages", "conversations", "conversation")
-ANSWERS = ("response", "completion", "output")
+ANSWERS = ("response", "completion", "output", "assistant")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+# The fields of messages that `checked` or templates read.
+READ = {
+    *("role", "content", "name", "reasoning", "reasoning_content", "weight"),
+    *("tool_calls", "tool_call_id", "tool_responses"),
+}
 # Fields that say nothing of a conversation's text. Some tell where a record comes from, others are
 # for OpenAI's server. All names that end in "_id" belong to them, too.
 ASIDE = {
     *("id", "idx", "index", "uid", "uuid", "source", "dataset", "split", "url", "language"),
     *("license", "timestamp", "created", "metadata", "meta"),
     *("parallel_tool_calls", "tool_choice", "function_call"),
-}
-# ShareGPT's names of roles, as far as they are not ours.
-SHAREGPT = {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "function_call": "assistant",
-    "observation": "tool",
-    "function_response": "tool",
-    "tool_response": "tool",
 }
 
 
@@ -60,22 +58,27 @@ class Record(NamedTuple):
     unused: tuple[str, ...] = ()
 
 
-def parse_record(given: dict[str, Any]) -> Record:
+def parse_record(given: dict[str, Any] | list[dict[str, Any]] | str) -> Record:
     """Reads a record.
+
+    Args:
+      given: an object, a list of messages, or the text of a prompt.
 
     Raises:
       ValueError: the object has none of the forms, or two that differ, or a part of it cannot be
         used. The error says why in one line.
     """
+    if not isinstance(given, dict):
+        given = {"prompt" if isinstance(given, str) else "messages": given}
     given = {name: value for name, value in given.items() if value is not None}
-    for name in MEDIA:
-        if given.get(name):
-            raise ValueError(f"{name}: this model reads text only")
+    _refuse_media(given)
     messages, used = _messages(given)
+    unused = [f"{name} of a message" for name in _unused_keys(messages)]
     system = given.get("system", "")
     if not isinstance(system, str):
         raise ValueError("system: expected text")
     messages = checked(messages)
+    _refuse_repeated_answers(messages)
     if system.strip():
         if messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
@@ -87,15 +90,14 @@ def parse_record(given: dict[str, Any]) -> Record:
     except UnicodeEncodeError:  # JSON allows \ud800 alone
         raise ValueError("a \\u code is half of a surrogate pair, so it is not text") from None
     used |= ASIDE | {"system", "tools", "functions"}
-    unused = (n for n, value in given.items() if n not in used and value not in ("", [], {}))
-    return Record(messages, tools, tuple(n for n in unused if not n.endswith("_id")))
+    return Record(messages, tools, (*_without_use(given, used), *unused))
 
 
-def not_used(path: Path, unused: Counter[str]) -> str | None:
+def not_used(path: str | Path, unused: Counter[str]) -> str | None:
     """A line that names the fields of a file that are not understood; None if there are none.
 
     Args:
-      path: the file.
+      path: the file, or another name of it.
       unused: name of a field -> the number of records that have it.
     """
     names = [
@@ -104,6 +106,36 @@ def not_used(path: Path, unused: Counter[str]) -> str | None:
     if len(unused) > len(names):
         names.append(f"and {len(unused) - len(names)} more")
     return f"{path}: warning: not understood, so not used: {', '.join(names)}" if names else None
+
+
+def _refuse_repeated_answers(messages: list[Message]) -> None:
+    """Raises ValueError for an answer after an answer, because templates write "4", "4" as "44"."""
+    for number, (before, message) in enumerate(itertools.pairwise(messages), 2):
+        both = before["role"] == message["role"] == "assistant"
+        if both and not (before.get("tool_calls") or before.get("tool_responses")):
+            raise ValueError(f"message {number}: the assistant answers twice: join the answers")
+
+
+def _without_use(given: dict[str, Any], used: set[str]) -> list[str]:
+    """The names of the fields that have a value and are neither used nor told apart by."""
+    left = (n for n, value in given.items() if n not in used and value not in (None, "", [], {}))
+    return [name for name in left if not name.endswith("_id")]
+
+
+def _unused_keys(messages: list[Message]) -> list[str]:
+    """The names of the fields of messages that are not understood, each of them once."""
+    names: dict[str, None] = {}
+    for number, message in enumerate(messages, 1):
+        if isinstance(message, dict):
+            _refuse_media(message, f"message {number}: ")
+            names |= dict.fromkeys(_without_use(message, READ | ASIDE))
+    return list(names)
+
+
+def _refuse_media(given: dict[str, Any], place: str = "") -> None:
+    for name in MEDIA:
+        if given.get(name):
+            raise ValueError(f"{place}{name}: this model reads text only")
 
 
 def _messages(given: dict[str, Any]) -> tuple[list[Message], set[str]]:
@@ -125,8 +157,9 @@ def _messages(given: dict[str, Any]) -> tuple[list[Message], set[str]]:
     # Some files of Alpaca's form have the whole text as "prompt" beside it, with the answer in it.
     if "instruction" in given and ("prompt" not in given or answers == ["output"]):
         asked, used = _alpaca(given)
-    elif "prompt" in given:
-        asked, used = _spoken(given, "prompt", "user"), {"prompt"}
+    elif "prompt" in given or "user" in given:
+        name = "prompt" if "prompt" in given else "user"
+        asked, used = _spoken(given, name, "user"), {name}
     else:
         names = ", ".join(map(repr, list(given)[:6])) or "no field"
         raise ValueError(
@@ -139,42 +172,38 @@ def _messages(given: dict[str, Any]) -> tuple[list[Message], set[str]]:
 
 def _listed(messages: Any) -> list[Message]:
     """A list of messages, with those of ShareGPT in our form."""
+    messages = from_text(messages, "messages")
     if not isinstance(messages, list):
         raise ValueError("expected a list of messages, at least one")
-    result, waiting, count = [], [], 0
+    result, ids = [], map("call_{}".format, itertools.count(1))
     for number, message in enumerate(messages, 1):
-        if isinstance(message, dict) and "from" in message and "role" not in message:
-            try:
-                message = _from_sharegpt(message)
-            except ValueError as error:
-                raise ValueError(f"message {number}: {error}") from None
-            # ShareGPT has no ids. A template needs them to name the tool of each result.
-            if message.get("tool_calls"):
-                waiting = []
-            for call in message.get("tool_calls", ()):
-                count += 1
-                waiting.append(call.setdefault("id", f"call_{count}"))
-            if message["role"] == "tool" and waiting:
-                message.setdefault("tool_call_id", waiting.pop(0))
-        result.append(message)
+        try:
+            result.append(_from_sharegpt(message, ids))
+        except ValueError as error:
+            raise ValueError(f"message {number}: {error}") from None
     return result
 
 
-def _from_sharegpt(given: dict[str, Any]) -> Message:
-    """A message of ShareGPT, {"from", "value"}, in our form."""
-    name, value = given["from"], given.get("value")
-    role = SHAREGPT.get(name, name) if isinstance(name, str) else name
-    rest = {k: v for k, v in given.items() if k not in ("from", "value")}
-    if name != "function_call":
-        return rest | {"role": role, "content": value}
-    try:
-        calls = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        raise ValueError("the value of function_call is not JSON") from None
+def _from_sharegpt(given: Any, ids: Iterator[str]) -> Any:
+    """A message of ShareGPT, {"from", "value"}, with our names. Others stay as they are.
+
+    Args:
+      ids: gives ids to ShareGPT's calls, which have none.
+    """
+    if not isinstance(given, dict):
+        return given
+    message = dict(given)
+    for theirs, ours in (("from", "role"), ("value", "content")):
+        if theirs in message and ours not in message:
+            message[ours] = message.pop(theirs)
+    if str(message.get("role")).lower() != "function_call":
+        return message
+    calls = from_text(message.get("content"), "the value of function_call")
     calls = calls if isinstance(calls, list) else [calls]
     if not calls or not all(isinstance(call, dict) for call in calls):
         raise ValueError("the value of function_call is no object with a name and arguments")
-    return rest | {"role": role, "content": "", "tool_calls": [dict(call) for call in calls]}
+    called = [{"id": next(ids)} | call for call in calls]
+    return message | {"role": "assistant", "content": "", "tool_calls": called}
 
 
 def _spoken(given: dict[str, Any], name: str, role: str) -> list[Message]:
@@ -211,18 +240,24 @@ def _tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
     if given.get("tools") and given.get("functions"):
         raise ValueError("both tools and functions: keep one")
     name = "functions" if given.get("functions") else "tools"
-    tools = given.get(name)
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools) if tools.strip() else None
-        except (ValueError, RecursionError):
-            raise ValueError(f"{name}: the text is not JSON") from None
+    tools = from_text(given.get(name), name)
     if tools is not None and not (
         isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
     ):
         raise ValueError(f"{name}: expected a list of objects")
-    # The released template reads the declaration in "function".
-    return tools and [
-        tool if "function" in tool or "name" not in tool else {"type": "function", "function": tool}
-        for tool in tools
-    ]
+    return tools and [declared for tool in tools for declared in _declarations(tool)]
+
+
+def _declarations(tool: dict[str, Any]) -> list[dict[str, Any]]:
+    """The declarations in an element of "tools", in the form that the released template reads."""
+    for name in ("functionDeclarations", "function_declarations"):  # Gemini's lists of tools
+        if isinstance(tool.get(name), list) and all(isinstance(t, dict) for t in tool[name]):
+            return [declared for inner in tool[name] for declared in _declarations(inner)]
+    if "function" not in tool and "name" in tool:
+        tool = {"type": "function", "function": tool}
+    function = tool.get("function")
+    for name in ("input_schema", "inputSchema"):  # Anthropic's and MCP's word
+        if isinstance(function, dict) and name in function and "parameters" not in function:
+            rest = {key: value for key, value in function.items() if key != name}
+            tool = tool | {"function": rest | {"parameters": function[name]}}
+    return [tool]

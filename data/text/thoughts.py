@@ -2,9 +2,9 @@
 
 Many files of conversations keep the model's thoughts in the text of its answer, in the words of
 another model (`<think>...</think>`) or in those of Gemma (`<|channel>thought...<channel|>`). Only a
-block at the very beginning counts, and only if it is closed. An answer may mention such words
-elsewhere, for example in a code block, and a block without an end may be such a mention too. Both
-stay text.
+block at the very beginning counts, or several directly after each other, and only if it is closed.
+An answer may mention such words elsewhere, for example in a code block, and a block without an end
+may be such a mention too. Both stay text.
 """
 
 import re
@@ -15,14 +15,14 @@ _CHANNEL = re.compile(r"\s*<\|channel>thought\n(.*?)<channel\|>", re.DOTALL)
 
 
 def split_think(text: str) -> tuple[str, str]:
-    """Splits the text of an answer at its `<think>` block.
+    """Splits the text of an answer at its `<think>` blocks.
 
     Returns:
-      (thought, answer): the thought without white space around it, "" if there is none; and the
-      rest of the text without the line breaks that follow the block.
+      (thought, answer): the thoughts on lines of their own without white space around each, "" if
+      there are none; and the rest of the text without the line breaks that follow the blocks.
     """
-    found = _THINK.match(text)
-    return (found[1].strip(), text[found.end() :]) if found else ("", text)
+    thoughts, rest = _split(text, _THINK)
+    return "\n".join(filter(None, thoughts)), rest
 
 
 def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
@@ -34,11 +34,34 @@ def with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     content = message.get("content")
     if message.get("role") not in ("assistant", "model") or not isinstance(content, str):
         return message
-    found = _THINK.match(content) or _CHANNEL.match(content)
+    thoughts, rest = _split(content, _THINK, _CHANNEL)
     given = message.get("reasoning") or message.get("reasoning_content")
-    if not found or not isinstance(given, str | None):
+    if rest == content or not isinstance(given, str | None):
         return message
-    rest = message | {"content": content[found.end() :]}
-    texts = [text for text in (given, found[1].strip()) if text]
-    thoughts = "\n".join(dict.fromkeys(texts))
-    return rest | ({"reasoning": thoughts, "reasoning_content": thoughts} if thoughts else {})
+    message = message | {"content": rest}
+    add_thoughts(message, thoughts)
+    return message
+
+
+def add_thoughts(message: dict[str, Any], thoughts: list[str]) -> None:
+    """Adds thoughts to the "reasoning" of a message, each of them once.
+
+    Raises:
+      ValueError: the reasoning that the message has is not text.
+    """
+    given = message.get("reasoning") or message.get("reasoning_content")
+    if not isinstance(given, str | None):
+        raise ValueError("the reasoning must be text")
+    texts = [text for text in (given, *(thought.strip() for thought in thoughts)) if text]
+    said = "\n".join(dict.fromkeys(texts))
+    if said:
+        message["reasoning"] = message["reasoning_content"] = said
+
+
+def _split(text: str, *patterns: re.Pattern[str]) -> tuple[list[str], str]:
+    """The thoughts at the beginning of a text, and the rest of the text."""
+    thoughts = []
+    while found := next(filter(None, (pattern.match(text) for pattern in patterns)), None):
+        thoughts.append(found[1].strip())
+        text = text[found.end() :]
+    return thoughts, text

@@ -48,7 +48,8 @@ class ToolCall(NamedTuple):
 def parse_call(text: str, quote: str = QUOTE) -> ToolCall:
     """Parses the text between <|tool_call> and <tool_call|>.
 
-    White space around keys and values is allowed, and so are keys between quotes and JSON's texts.
+    White space around keys and values is allowed. A text, also one that is a key, may be written
+    as in JSON.
 
     Args:
       text: the call.
@@ -84,7 +85,9 @@ class _Reader:
         while not self._skip("}"):
             if found:
                 self._expect(",")
-            key = self._quoted() if self._at(self._quote) else self._match(_KEY)[0].strip()
+            key = self._text()
+            if key is None:
+                key = self._match(_KEY)[0].strip()
             self._expect(":")
             if key in found:
                 raise ValueError(f"the key {key!r} is there twice")
@@ -101,15 +104,13 @@ class _Reader:
         return found
 
     def _value(self) -> Any:
-        if self._at(self._quote):
-            return self._quoted()
+        text = self._text()
+        if text is not None:
+            return text
         if self._at("{"):
             return self.object()
         if self._at("["):
             return self._list()
-        if self._at('"'):
-            value, self.place = json.decoder.scanstring(self.text, self.place + 1)
-            return value
         word = self._match(_BARE)[0].strip()
         if word in _WORDS:
             return _WORDS[word]
@@ -121,7 +122,13 @@ class _Reader:
             raise ValueError(f"{word[:40]!r} is no value" if word else "a value is missing")
         return value
 
-    def _quoted(self) -> str:
+    def _text(self) -> str | None:
+        """The text between quotes that comes next, if one does."""
+        if self._at('"'):
+            value, self.place = json.decoder.scanstring(self.text, self.place + 1)
+            return value
+        if not self._at(self._quote):
+            return None
         start = self.place + len(self._quote)
         end = self.text.find(self._quote, start)
         if end < 0:

@@ -8,12 +8,12 @@ from pathlib import Path
 from data.text.printable import printable
 from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
-from sample.command.prompt_rows import PromptRow, from_text, read_rows
+from sample.command.prompt_rows import PromptRow, from_text, piped_rows, read_rows
 from sample.command.typed import unquoted
 
 
 def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
-    '''The prompts: the one given, else the lines of a file, else all that is piped in as one.
+    '''The prompts: the one given, else those of a file, else what is piped in: records or one text.
 
     Quotes around all of a piped text (""") are left out, as they are in a chat.
 
@@ -35,7 +35,7 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
         return None
     text = sys.stdin.read().removesuffix("\n")
     inside = unquoted(text)
-    return [from_text(text if inside is None else inside)]
+    return piped_rows(text) if inside is None else [from_text(inside)]
 
 
 def show(answer: Answer, thoughts: bool) -> None:

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.text.json_window import BOM
 from data.text.messages import Message
-from data.text.record_file import BOM, Item, kind_of, scan
+from data.text.record_file import Item, kind_of, scan
 from data.text.records import not_used, parse_record
 
 
@@ -52,21 +53,45 @@ def read_rows(file: Path) -> list[PromptRow]:
       ValueError: the file has no prompts, is neither text nor JSON, or is a damaged array.
     """
     text = file.read_bytes()  # all at once, because the file may be a pipe
+    items = _items(str(file), text)
+    if items is None:
+        return _from_lines(text)
+    if all(item.fault for item in items):
+        first, begin = items[0], text.removeprefix(BOM).lstrip()[:1].decode(errors="replace")
+        raise ValueError(
+            f"{file}: it begins with {begin}, so JSON records are expected, but {first.place}: "
+            f'{first.fault}. Write a text as {{"prompt": "TEXT"}}'
+        )
+    return _from_items(str(file), items)
+
+
+def piped_rows(text: str) -> list[PromptRow]:
+    """The rows of a piped text: its JSON records if it has any, else the text as one prompt.
+
+    Raises:
+      ValueError: it is a table, compressed, or a damaged array.
+    """
+    name, data = "standard input", text.encode(errors="surrogateescape")
+    items = _items(name, data) if text.strip("\ufeff \t\r\n") and "\0" not in text else None
+    if items is None or all(item.fault for item in items):
+        return [from_text(text.removeprefix("\ufeff"))]
+    return _from_items(name, items)
+
+
+def _items(name: str, text: bytes) -> list[Item] | None:
+    """The records of a file; None if the file is a text."""
     stream = io.BytesIO(text)
     try:
         kind = kind_of(stream)
-        if kind == "text":
-            return _from_lines(text)
-        items = list(scan(stream, kind))
-        if not items:
+        items = None if kind == "text" else list(scan(stream, kind))
+        if items == []:
             raise ValueError("no prompts: the array is empty")
-        if all(item.fault for item in items):
-            raise ValueError(
-                f"it begins with {'[' if kind == 'array' else '{'}, so JSON records are expected, "
-                f'but {items[0].place}: {items[0].fault}. Write a text as {{"prompt": "TEXT"}}'
-            )
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
+    return items
+
+
+def _from_items(name: str, items: list[Item]) -> list[PromptRow]:
     unused, answered = Counter[str](), 0
     rows = []
     for item in items:
@@ -76,19 +101,19 @@ def read_rows(file: Path) -> list[PromptRow]:
         rows.append(row)
     if answered:
         count = f"{answered} record{'s' * (answered > 1)}"
-        _tell(f"{file}: the answers of {count} are left out: the model is asked for them")
-    if line := not_used(file, unused):
+        _tell(f"{name}: the answers of {count} are left out: the model is asked for them")
+    if line := not_used(name, unused):
         _tell(line)
     return rows
 
 
 def _from_lines(text: bytes) -> list[PromptRow]:
     rows = []
-    for number, line in enumerate(text.removeprefix(BOM).split(b"\n"), 1):
+    for number, line in enumerate(text.removeprefix(BOM).splitlines(), 1):
         if not line.strip():
             continue
         try:
-            rows.append(from_text(line.removesuffix(b"\r").decode(), number))
+            rows.append(from_text(line.decode(), number))
         except UnicodeDecodeError:
             rows.append(PromptRow(number, [], fault="not UTF-8", place=f"line {number}"))
     return rows

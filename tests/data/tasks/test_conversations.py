@@ -123,7 +123,7 @@ def test_records_that_are_left_out(tmp_path, packer, capsys):
     path = write_lines(tmp_path / "a.json", [*rows[:20], {"prompt": "a"}, *rows[20:]])
     task = ConversationsTask(str(path), on_error="skip")
     splits = task.open(0, packer)
-    assert "1 of 41 records are left out (on_error=skip)\n  line 21: no" in capsys.readouterr().err
+    assert "1 of 41 records is left out (on_error=skip)\n  line 21: no" in capsys.readouterr().err
     items = task.read(str(path), None, packer)
     assert items == [parse(row) for row in rows]
     for split, source in splits._asdict().items():

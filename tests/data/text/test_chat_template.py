@@ -63,6 +63,23 @@ def test_template(templated, messages, options, expected):
     assert templated.render(messages, **options).text == expected
 
 
+def test_templates_that_are_not_used_are_named(tok, tmp_path, capsys):
+    named = [{"name": "tools", "template": "1"}, {"name": "default", "template": "2"}]
+    file, more = tmp_path / "chat_template.json", tmp_path / "additional_chat_templates"
+    file.write_text(json.dumps({"chat_template": named}))
+    more.mkdir()
+    ChatTemplate.load(tmp_path, tok)
+    start = f"{tmp_path}: warning: chat templates that are not used: "
+    assert capsys.readouterr().err == f"{start}tools in {file}\n"
+    (more / "rag.jinja").write_text("3")
+    (tmp_path / "chat_template.jinja").write_text("4")
+    ChatTemplate.load(tmp_path, tok)
+    assert capsys.readouterr().err == f"{start}{more / 'rag.jinja'}\n"
+    file.write_text(json.dumps({"chat_template": {"default": "5"}}))
+    (tmp_path / "chat_template.jinja").unlink()
+    assert ChatTemplate.load(tmp_path, tok).render([USER]).text == "5"
+
+
 def test_which_template_a_folder_has(tok, tmp_path):
     def load():
         return ChatTemplate.load(tmp_path, tok).render([USER]).text
@@ -79,14 +96,24 @@ def test_which_template_a_folder_has(tok, tmp_path):
     assert load() == "<bos><E>"
     write(chat_template=[{"name": "other", "template": "1"}, {"name": "default", "template": "2"}])
     assert load() == "2"
+    (tmp_path / "chat_template.json").write_text('{"chat_template": "3"}')
+    assert load() == "3"
+    (tmp_path / "chat_template.jinja").write_text("\ufeffmark", encoding="utf-8")
+    assert load() == "mark"
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }} für", encoding="utf-8")
     assert load() == "2 + 2? für"
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(ValueError, match=r"chat_template\.jinja: 'utf-8' codec"):
         load()
     (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "chat_template.json").unlink()
     for config, error in [
-        ('{"chat_template": [{"name": "other", "template": "1"}]}', "not text and has no default"),
+        (
+            '{"chat_template": [{"name": "other", "template": "1"}]}',
+            "no template named default, but other: name",
+        ),
+        ('{"chat_template": 1}', "chat_template: expected text"),
+        ('{"chat_template": []}', "no template named default, but no template: name"),
         ("[]", "expected an object"),
         ("{", "Expecting property name"),
     ]:

@@ -53,12 +53,15 @@ def test_both_forms_are_the_same_conversation():
         (PLAIN | {"tools": [1]}, "tools: expected a list of objects"),
         ({"messages": []}, "at least one"),
         ({"messages": [USER]}, "no answer: the last message is the user's"),
-        ({"messages": [MODEL]}, "message 1: assistant comes first"),
-        ({"messages": [SYSTEM, MODEL]}, "message 2: assistant follows system"),
-        ({"messages": [USER, USER, MODEL]}, "message 2: user follows user"),
-        ({"messages": [USER, MODEL, MODEL]}, "message 3: assistant follows assistant"),
-        ({"messages": [USER, SYSTEM, MODEL]}, "message 2: system follows user"),
-        ({"messages": [USER, RESULT, MODEL]}, "message 2: tool follows user"),
+        ({"messages": [MODEL]}, "there is no question before the answer"),
+        ({"messages": [USER, MODEL, MODEL]}, "message 3: the assistant answers twice"),
+        ({"messages": [USER, RESULT, MODEL]}, "message 2: a tool's result, but"),
+        ({"messages": [USER, MODEL, RESULT, MODEL]}, "message 3: a tool's result, but"),
+        (b'"2 + 2?"', "no answer: the last message is the user's, not the assistant's"),
+        (
+            b'{"prompt": "a", "prompt": "b", "response": "c"}',
+            "has the key 'prompt' twice",
+        ),
         ({"messages": [USER, CALL, RESULT]}, "no answer: the last message is the tool's"),
         ({"messages": [USER, {"role": "bot", "content": "4"}]}, "role 'bot' is none of"),
         ({"messages": [USER, {"role": "assistant"}]}, "content must be text"),
@@ -73,6 +76,23 @@ def test_a_line_that_is_no_conversation(line, error):
     with pytest.raises(ValueError, match=re.escape(error)) as caught:
         parse_conversation(line + b"\n")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [MODEL, USER, MODEL],
+        [SYSTEM, MODEL],
+        [USER, AGAIN, MODEL],
+        [USER, MODEL, AGAIN, MODEL],
+    ],
+)
+def test_what_can_be_asked_can_be_trained_on(packer, messages):
+    conversation = parse_conversation(json.dumps(messages).encode())
+    assert conversation.messages == messages
+    prompt, answer = packer.template.example(conversation.messages)
+    assert prompt == packer.template.render(messages[:-1])
+    assert answer.text == "4<turn|>"
 
 
 def broken(tmp_path):
@@ -143,7 +163,7 @@ def test_broken_records_are_left_out_and_named(tmp_path, packer, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 12 and said[-1] == "  and 5 more"
     path.write_bytes(b'{"prompt": "a"}\n')
-    with pytest.raises(ValueError, match="1 of 1 records cannot be trained on"):
+    with pytest.raises(ValueError, match="1 of 1 record cannot be trained on"):
         open_conversations(path, packer, "skip")
 
 

@@ -37,7 +37,9 @@ def test_usual_messages_stay_as_they_are():
     ("role", "usual"), [("developer", "system"), ("model", "assistant"), ("function", "tool")]
 )
 def test_other_names_of_roles(role, usual):
-    assert checked([{"role": role, "content": "a"}]) == [{"role": usual, "content": "a"}]
+    for name in (role, role.upper()):
+        *_, found = checked([CALL, {"role": name, "content": "a"}])
+        assert found == {"role": usual, "content": "a"}
 
 
 @pytest.mark.parametrize(
@@ -48,10 +50,78 @@ def test_other_names_of_roles(role, usual):
         ("assistant", [{"type": "output_text", "text": "4"}, "!"], "4!"),
         ("developer", [{"type": "input_text", "text": "Be "}, {"text": "brief."}], "Be brief."),
         ("tool", [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}], "a b"),
+        ("tool", ["a", {"b": "ü"}], '["a", {"b": "ü"}]'),
+        ("tool", {"mm": 3}, '{"mm": 3}'),
+        ("tool", [], "[]"),
+        ("tool", 0, "0"),
+        ("tool", False, "false"),
     ],
 )
 def test_parts_of_a_content_become_its_text(role, parts, text):
-    assert checked([{"role": role, "content": parts}])[0]["content"] == text
+    assert checked([CALL, {"role": role, "content": parts}])[1]["content"] == text
+
+
+@pytest.mark.parametrize("name", ["thinking", "reasoning"])
+def test_parts_that_are_thoughts_are_reasoning(name):
+    parts = [
+        {"type": name, name: "hm"},
+        {"type": name, "text": "so"},
+        {"type": "text", "text": "4"},
+    ]
+    expected = MODEL | {"reasoning": "hm\nso", "reasoning_content": "hm\nso"}
+    assert checked([MODEL | {"content": parts}]) == [expected]
+
+
+@pytest.mark.parametrize("name", ["arguments", "parameters", "input", "args"])
+@pytest.mark.parametrize("value", [ARGUMENTS, TEXT])
+def test_other_names_of_arguments(name, value):
+    function = {"name": "rain", name: value}
+    for call in (function, {"function": function}, json.dumps(function)):
+        [found] = checked([{"role": "assistant", "tool_calls": [call]}])[0]["tool_calls"]
+        assert found["function"] == {"name": "rain", "arguments": ARGUMENTS}
+    again = {"role": "assistant", "tool_calls": json.dumps([function])}
+    assert checked([again])[0]["tool_calls"][0]["function"]["arguments"] == ARGUMENTS
+
+
+def calls_and_results(calls, results):
+    """A question, calls of these tools with these ids, and results with these fields."""
+    calls = [
+        {"function": {"name": n, "arguments": {}}} | ({"id": i} if i else {}) for n, i in calls
+    ]
+    results = [{"role": "tool", "content": str(i), **r} for i, r in enumerate(results)]
+    return [USER, {"role": "assistant", "content": None, "tool_calls": calls}, *results]
+
+
+TWO, WIND = [("rain", None), ("wind", None)], {"name": "wind"}
+
+
+@pytest.mark.parametrize(
+    ("calls", "results", "names"),
+    [
+        (TWO, [{}, {}], ["rain", "wind"]),
+        (TWO, [{"name": "wind"}, {"name": "rain"}], ["wind", "rain"]),
+        (TWO, [{"name": "wind"}, {}], ["wind", "rain"]),
+        (TWO, [WIND | {"tool_call_id": "7"}, {"tool_call_id": "8"}], ["wind", "rain"]),
+        (TWO, [{"tool_call_id": "7"}, {"tool_call_id": "8"}], ["rain", "wind"]),
+        ([("rain", "1"), ("wind", "2")], [{"tool_call_id": "2"}, {}], ["wind", "rain"]),
+        ([("rain", "1"), ("wind", "2")], [{}, {}], ["rain", "wind"]),
+        ([("rain", None), ("rain", None)], [{}, {}], ["rain", "rain"]),
+        ([("rain", "1")], [{}], ["rain"]),
+        ([("rain", None)], [{}], ["rain"]),
+    ],
+)
+def test_a_result_finds_its_call(calls, results, names):
+    given = calls_and_results(calls, results)
+    before = copy.deepcopy(given)
+    _, called, *found = checked(given)
+    assert given == before
+    # Released templates look for the name so; the last call that fits wins.
+    for result, name in zip(found, names, strict=True):
+        fit = [c for c in called["tool_calls"] if c.get("id") == result.get("tool_call_id")]
+        assert fit[-1]["function"]["name"] == name
+    ids = [c["id"] for c in called["tool_calls"] if "id" in c]
+    assert len(set(ids)) == len(ids)
+    assert checked([USER, called, *found]) == [USER, called, *found]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +163,8 @@ def test_other_forms_of_a_call():
     assert checked([old]) == [{"role": "assistant", "content": None, "tool_calls": [call]}]
     plain = MODEL | {"function_call": None, "tool_calls": []}
     assert checked([plain]) == [MODEL | {"tool_calls": []}]
+    assert checked([MODEL | {"tool_calls": "null"}]) == [MODEL | {"tool_calls": None}]
+    assert checked([MODEL | {"tool_calls": "null"}]) == [MODEL | {"tool_calls": None}]
     # The next request's history: what a model said and called before, and what came back.
     history = [USER, bare, {"role": "function", "name": "rain", "content": {"mm": 3}}]
     result = {"role": "tool", "name": "rain", "content": '{"mm": 3}'}
@@ -123,7 +195,35 @@ def test_other_forms_of_a_call():
         (called("[1]"), "tool call 1: arguments must be an object, got list"),
         (called(3), "tool call 1: arguments must be an object, got int"),
         ([USER, {"role": "assistant", "tool_calls": {"name": "a"}}], "tool_calls: expected a list"),
-        ([USER, {"role": "assistant", "tool_calls": ["call:clock{}"]}], "expected the name"),
+        (
+            [USER, {"role": "assistant", "tool_calls": ["call:clock{}"]}],
+            "the call: the text is not",
+        ),
+        (
+            called(None, tool_calls=[{"name": "a", "kwargs": {}}]),
+            "a field kwargs: its name must be",
+        ),
+        (called(None, tool_calls=[{"name": "a", "args": {}, "input": {}}]), "both input and args"),
+        (called('{"a": 1, "a": 2}'), "an object has the key 'a' twice"),
+        ([USER, MODEL, RESULT], "message 3: a tool's result, but the model's message before it"),
+        ([USER, RESULT], "message 2: a tool's result, but the model's message before it calls"),
+        ([*calls_and_results(TWO, [{}] * 3)], "message 5: a tool's result that belongs to no tool"),
+        (
+            calls_and_results(TWO, [{"name": "sun"}]),
+            "message 3: a tool's result that belongs to no",
+        ),
+        (
+            [USER, MODEL | {"content": [{"type": "refusal", "refusal": "No."}]}],
+            "message 2: a part of type refusal is not read",
+        ),
+        (
+            [MODEL | {"content": [{"type": "thinking"}]}],
+            "a part that is a thought must have a text",
+        ),
+        (
+            [MODEL | {"content": [{"type": "thinking", "text": "a"}], "reasoning": ["b"]}],
+            "message 1: the reasoning must be text",
+        ),
         ([USER, {"role": "assistant", "tool_calls": [{"id": "1"}]}], "expected the name"),
         ([USER, {"role": "assistant", "tool_calls": [{"function": {}}]}], "expected the name"),
     ],

@@ -24,9 +24,9 @@ def read(data: bytes) -> tuple[str, list]:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        ('{"a": 1}', "objects"),
-        ("\n\r\n  {", "objects"),
-        ("\ufeff{name} is a placeholder", "objects"),
+        ('{"a": 1}', "records"),
+        ("\n\r\n  {", "records"),
+        ("\ufeff{name} is a placeholder", "records"),
         ('[{"a": 1}]', "array"),
         ("\ufeff \n[\n\n{", "array"),
         ("[]", "array"),
@@ -36,7 +36,22 @@ def read(data: bytes) -> tuple[str, list]:
         ("[INST] Hello [/INST]", "text"),
         ("[1, 2, 3] Sort these.", "text"),
         ("[a](b)\n{}", "text"),
-        ('"a"', "text"),
+        ('"a"', "records"),
+        ('"a"\n"b"', "records"),
+        ('"a" is a letter.', "text"),
+        ('"a"\nWho said that?', "text"),
+        ('[{"from": "a", "prompt": "b"}]', "array"),
+        ('["a"]\n["b"]', "records"),
+        ('[{"role": "user", "content": "a"}]', "records"),
+        ('[\n{"from": "human", "value": "a"},', "records"),
+        ('[[{"role": "user", "content": "a"}]]', "array"),
+        ('# c\r// d\n\x1e{"a": 1}', "records"),
+        ("// c\n[1]", "array"),
+        ("# Title", "text"),
+        ("#include <a>\nint", "text"),
+        ("prompt", "text"),
+        ("Hello, world\nprompt,response", "text"),
+        ("prompt, then answer\nHi", "text"),
         ("Hello\n{}", "text"),
     ],
 )
@@ -52,6 +67,13 @@ def test_the_kind_of_a_file(data, kind):
         ('{"a": 1}'.encode("utf-16"), "UTF-16 text: save it as UTF-8"),
         ('{"a": 1}'.encode("utf-16-be"), "NUL bytes, as binary files and UTF-16 do"),
         (b"\x1f\x8b\x08\x00", "compressed by gzip: decompress it first"),
+        (
+            b'prompt,"response"\r\na,b',
+            "the file is a table, as CSV files are",
+        ),
+        (b"\xef\xbb\xbfid\tPrompt\n1\ta", "the file is a table"),
+        (b'"Why, me?" , "Yes"\n"2", "3"', "the file is a table"),
+        (b"prompt\n\nHello", "the file is a table"),
         (b"PAR1\x15\x04", "a Parquet file: save it as JSON lines first"),
         (b"\x89PNG\r\n\x1a\n\0\0", "NUL bytes"),
     ],
@@ -71,7 +93,11 @@ A, B = {"a": 'ä "}{[],\n'}, {"b": {"c": [1, {}]}}
         ("{A}\n{B}", ("line 1", "line 2")),
         ("\n{A}\r\n \r\n{B}\r\n\r\n", ("line 2", "line 4")),
         ("{A}{B}", ("line 1", "line 1")),
-        ("{A} \r{B}", ("line 1", "line 1")),
+        ("{A} \r{B}", ("line 1", "line 2")),
+        ("{A}\r\r{B}\r", ("line 1", "line 3")),
+        ("\x1e{A}\n\x1e{B}\n", ("line 1", "line 2")),
+        ("# a {\n{A} // b\r\n//\n{B}# c", ("line 2", "line 4")),
+        ("[{A}, # a ]\n // b\n{B}] # c", ("record 1 (line 1)", "record 2 (line 3)")),
         ("{AA}\n{B}\n", ("line 1", "line 4")),
         ("{A}\n{BB}", ("line 1", "line 2")),
         ("{AA}{BB}", ("line 1", "line 3")),
@@ -99,6 +125,8 @@ def test_where_records_lie(mark, data, places):
         (['{"a": [{"a": 1}', '{"b": 2}'], {1: "not JSON: Expecting ',' delimiter at character 16"}),
         (['{"a": 1} and', "b"], {1: "not JSON: Extra data at character 10", 2: "not JSON: "}),
         (['{"a": 1},'], {1: "not JSON: Extra data at character 9"}),
+        (['{"a": 1, "b": [{"c": 1, "c": 2}]}'], {1: "an object has the key 'c' twice"}),
+        (["{", '"a": 1,', '"a": 2', "}"], {1: "an object has the key 'a' twice"}),
         (["[1]", "2"], {1: "expected an object", 2: "expected an object"}),
         (['{"a": "\udcff"}'], {1: "not UTF-8"}),
         # An object that spans lines is damaged in its third line.
@@ -135,12 +163,37 @@ def test_a_damaged_array_is_an_error(data, error):
 
 
 def test_faults_within_an_array():
-    _, found = read(b'[{"a": "\xff"}, 1, {"b": "\xc3\xa4"}]')
-    assert [what for _, what, _ in found] == ["not UTF-8", "expected an object", {"b": "ä"}]
+    _, found = read(b'[{"a": "\xff"}, 1, {"b": "\xc3\xa4"}, {"a": 1, "a": 1}, [], "c", [{}]]')
+    assert [what for _, what, _ in found] == [
+        "not UTF-8",
+        "expected an object",
+        {"b": "ä"},
+        "an object has the key 'a' twice",
+        "expected an object",
+        "c",
+        [{}],
+    ]
+
+
+def test_lists_of_messages_and_texts_are_records():
+    said = [[{"role": "user", "content": text}] for text in "ab"]
+    for data in (
+        "\n".join(map(json.dumps, said)),
+        json.dumps(said[0], indent=1) + "\r" + json.dumps(said[1]),
+        json.dumps(said),
+    ):
+        assert [value for _, value, _ in read(data.encode())[1]] == said
+    assert [value for _, value, _ in read(b'"a"\n\n"b c"\n{"d": 1}\n')[1]] == ["a", "b c", {"d": 1}]
+    assert [value for _, value, _ in read(b'["a", "b c"]')[1]] == ["a", "b c"]
+
+
+def test_a_damaged_record_does_not_hide_those_after_a_bare_carriage_return():
+    _, found = read(b'{"a": 1}\r{"b"\r{"c": 1}')
+    assert [what for _, what, _ in found][::2] == [{"a": 1}, {"c": 1}]
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-@pytest.mark.parametrize("form", ["array", "objects"])
+@pytest.mark.parametrize("form", ["array", "records"])
 def test_records_of_all_sizes_and_little_memory(tmp_path, form, indent):
     rng = random.Random(0)
     # Windows of bytes end within characters, escapes, numbers and literals.

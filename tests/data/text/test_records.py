@@ -25,6 +25,10 @@ SAME = [
     {"prompt": "2 + 2?", "response": "4", "system": "Be brief."},
     {"prompt": "2 + 2?", "completion": "4", "system": "Be brief.", "input": ""},
     {"prompt": [SYSTEM, USER], "completion": [MODEL]},
+    {"user": "2 + 2?", "assistant": "4", "system": "Be brief."},
+    {"messages": json.dumps([SYSTEM, USER, MODEL])},
+    {"messages": [SYSTEM | {"role": "System"}, USER | {"role": "USER"}, MODEL | {"role": "GPT"}]},
+    {"messages": [SYSTEM, {"from": "Human", "content": "2 + 2?"}, {"role": "Gpt", "value": "4"}]},
     {"prompt": [SYSTEM, USER], "completion": "4"},
     {"instruction": "2 + 2?", "input": "", "output": "4", "system": "Be brief."},
     {"instruction": "2 + 2?", "response": "4", "system": "Be brief.", "history": []},
@@ -96,6 +100,29 @@ def test_tool_calls_of_sharegpt():
     assert [messages[i]["tool_call_id"] for i in (2, 4)] == [ids[0], ids[2]]
 
 
+def test_the_forms_of_lists_and_texts_alone():
+    assert parse_record([SYSTEM, USER, MODEL]) == parse_record(SAME[0])
+    assert parse_record("2 + 2?") == ([USER], None, ())
+
+
+RAIN = {"name": "rain", "description": "mm"}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"type": "function", "function": RAIN | {"parameters": {"type": "object"}}}],
+        [RAIN | {"input_schema": {"type": "object"}}],
+        [{"type": "function", "function": RAIN | {"inputSchema": {"type": "object"}}}],
+        [{"functionDeclarations": [RAIN | {"parameters": {"type": "object"}}]}],
+    ],
+)
+def test_declarations_of_tools_in_all_forms(tools):
+    expected = [{"type": "function", "function": RAIN | {"parameters": {"type": "object"}}}]
+    assert parse_record({"prompt": "a", "tools": tools}).tools == expected
+    assert parse_record({"prompt": "a", "functions": json.dumps(tools)}).tools == expected
+
+
 def test_openai_fine_tuning_and_the_older_functions():
     call = {"name": "rain", "arguments": '{"city": "Ulm"}'}
     given = {
@@ -144,6 +171,12 @@ def test_fields_that_are_not_understood_are_named(form, more, unused):
     assert parse_record(form | more).unused == unused
 
 
+def test_fields_of_messages_that_are_not_understood_are_named():
+    strange = {"thinking": "hm", "images": [], "id": 3, "name": "Ann", "function_call": None}
+    given = {"messages": [USER | strange, MODEL | {"thinking": "ah", "train": False}], "b": 1}
+    assert parse_record(given).unused == ("b", "thinking of a message", "train of a message")
+
+
 def test_the_line_that_names_them():
     assert not_used(Path("a"), Counter()) is None
     line = not_used(Path("a"), Counter({"b": 2, "c": 1}))
@@ -157,10 +190,13 @@ def test_the_line_that_names_them():
     [
         ({}, "or conversations; found no field"),
         ({"question": "a", "answer": "b"}, "conversations; found 'question', 'answer'"),
-        ({"messages": "a"}, "expected a list of messages"),
+        ({"messages": "a"}, "messages: the text is not JSON"),
+        ({"messages": {}}, "expected a list of messages"),
+        ({"messages": [USER | {"images": ["b.png"]}]}, "message 1: images: this model reads text"),
         ({"messages": [USER], "conversations": []}, "both messages and conversations: keep one"),
         ({"messages": [USER], "prompt": "a"}, "both messages and prompt, and they differ"),
         ({"prompt": "a", "response": "b", "output": "c"}, "both response and output: keep one"),
+        ({"messages": [MODEL, MODEL, USER]}, "message 2: the assistant answers twice: join the"),
         ({"prompt": ["a"]}, "prompt: expected text or a list of messages"),
         ({"prompt": [{"role": "bot"}]}, "message 1: role 'bot' is none of"),
         ({"instruction": 1}, "instruction: expected text"),
@@ -173,7 +209,7 @@ def test_the_line_that_names_them():
         ({"conversations": [{"from": "human"}]}, "message 1: content must be text, got NoneType"),
         (
             {"conversations": [{"from": "function_call", "value": "rain()"}]},
-            "message 1: the value of function_call is not JSON",
+            "message 1: the value of function_call: the text is not JSON",
         ),
         (
             {"conversations": [{"from": "function_call", "value": "[]"}]},

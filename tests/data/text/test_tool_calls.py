@@ -66,6 +66,7 @@ def test_what_a_template_writes_is_parsed_again(source):
         # White space, quoted keys, and texts as in JSON.
         (' call: f { a : 1 , b:\n[ 1 , "x\\n" ] } ', {"a": 1, "b": [1, "x\n"]}),
         ('call:f{<|"|>a b<|"|>:1,c d:2}', {"a b": 1, "c d": 2}),
+        ('call:f{"c":"x", "d\\"": {"e f": 1}}', {"c": "x", 'd"': {"e f": 1}}),
     ],
 )
 def test_arguments(call, expected):

@@ -7,7 +7,7 @@ import pytest
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import open_conversations
 from data.text.tokenizer import Tokenizer
-from sample.command.prompt_rows import PromptRow, read_rows
+from sample.command.prompt_rows import PromptRow, piped_rows, read_rows
 from tests.data.text.messages import USER
 from tests.data.text.test_records import SAME
 from tests.sample.asking import PROMPTS, lines, run
@@ -82,7 +82,9 @@ def test_the_content_of_a_file_decides_and_not_its_name(tmp_path, name):
         assert [row.number for row in rows] == [int(place.split()[1]) for place in places]
 
 
-@pytest.mark.parametrize("text", ["[INST] Hello [/INST]", "[1, 2] Sort these.", "[a](b)", '"a"'])
+@pytest.mark.parametrize(
+    "text", ["[INST] Hello [/INST]", "[1, 2] Sort these.", "[a](b)", '"a" and']
+)
 def test_text_that_begins_like_json(tmp_path, text):
     file = tmp_path / "prompts.txt"
     file.write_text(f"{text}\n{{}}\n")
@@ -103,8 +105,13 @@ def test_text_that_begins_like_json(tmp_path, text):
             '{"prompt": "TEXT"}',
         ),
         (
-            b'["a", "b"]',
+            b"[1, 2]",
             "it begins with [, so JSON records are expected, but record 1 (line 1): ex",
+        ),
+        (b"[1]\n[2]\n", "it begins with [, so JSON records are expected, but line 1: expected an"),
+        (
+            b"prompt,response\nHi,Hello\n",
+            "the file is a table, as CSV files are: save it as JSON lines, one object in each line",
         ),
         (b'[{"prompt": "a"}, {"prompt": "b"', "record 2 (line 1): not JSON: Expecting ',' delim"),
         ("Hello".encode("utf-16"), "the file is UTF-16 text: save it as UTF-8"),
@@ -116,6 +123,41 @@ def test_files_without_prompts(tmp_path, data, error):
     with pytest.raises(ValueError) as caught:
         read_rows(file)
     assert str(caught.value).startswith(f"{file}: {error}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b'["Hi", "2 + 2?"]', b'"Hi"\n"2 + 2?"\n', b"Hi\r2 + 2?\r"])
+def test_prompts_as_texts(tmp_path, data):
+    file = tmp_path / "prompts"
+    file.write_bytes(data)
+    rows = read_rows(file)
+    assert [row.messages[0]["content"] for row in rows] == ["Hi", "2 + 2?"]
+    assert [row.fault for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [
+        ("Hi\nthere", ["Hi\nthere"]),
+        ("\ufeffHi", ["Hi"]),
+        ('\ufeff{"prompt": "a"}\n{"messages": [{"role": "user", "content": "b"}]}', ["a", "b"]),
+        ("{name} says hello", ["{name} says hello"]),
+        ('"To be"\nWho said that?', ['"To be"\nWho said that?']),
+        ("[1, 2, 3]", ["[1, 2, 3]"]),
+        ("prompt", ["prompt"]),
+        ("", [""]),
+    ],
+)
+def test_piped_texts(text, prompts):
+    rows = piped_rows(text)
+    assert [row.messages[0]["content"] for row in rows] == prompts
+    assert [row.fault for row in rows] == [None if p else "the prompt is empty" for p in prompts]
+
+
+def test_piped_files_that_are_no_prompts():
+    [row] = piped_rows('{"question": "a"}')
+    assert row.fault.startswith("expected messages, or prompt and response")
+    with pytest.raises(ValueError, match=r"^standard input: the file is a table"):
+        piped_rows("prompt\tanswer\na\tb\n")
 
 
 def test_lines_of_a_text_that_are_no_prompts(tmp_path):

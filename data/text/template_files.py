@@ -1,0 +1,83 @@
+"""Finds the chat template of a checkpoint's folder.
+
+The file chat_template.jinja comes first, then the "chat_template" in chat_template.json and in
+tokenizer_config.json. The latter two may hold several templates, each with a name. The one named
+default is used. Other templates, such as those in additional_chat_templates/, are named on stderr.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
+    """The chat template of a folder.
+
+    Returns:
+      (source, name, variables): the template's text, or None if the folder has none; the name of
+      its file, for errors; and the texts that tokenizer_config.json gives to tokens, such as
+      bos_token, by their names.
+
+    Raises:
+      ValueError: a file cannot be decoded or parsed, or has templates but none named default.
+    """
+    files = [folder / "chat_template.json", folder / "tokenizer_config.json"]
+    configs = {file: _read_object(file) for file in files if file.is_file()}
+    file, source, others = folder / "chat_template.jinja", None, []
+    if file.is_file():
+        source = _read(file)
+    for config_file, config in configs.items():
+        if source is None:
+            file = config_file
+            source, others = _default(file, config.get("chat_template"))
+    others += map(str, sorted((folder / "additional_chat_templates").glob("*.jinja")))
+    if others:
+        line = f"{folder}: warning: chat templates that are not used: {', '.join(others)}"
+        print(line, file=sys.stderr, flush=True)
+    return source, str(file), dict(_token_texts(configs.get(files[1], {})))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")  # with or without a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    try:
+        value = json.loads(_read(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{file}: expected an object")
+    return value
+
+
+def _default(file: Path, given: Any) -> tuple[str | None, list[str]]:
+    """The template in a file's "chat_template", and the names of its others."""
+    if given is None or isinstance(given, str):
+        return given, []
+    named = given  # several templates, each with a name
+    if isinstance(given, list):
+        named = {e.get("name"): e.get("template") for e in given if isinstance(e, dict)}
+    if not isinstance(named, dict):
+        raise ValueError(f"{file}: chat_template: expected text")
+    if not isinstance(named.get("default"), str):
+        names = ", ".join(map(str, named)) or "no template"
+        raise ValueError(
+            f"{file}: chat_template has no template named default, but {names}: name the one to "
+            "use default, or write it to chat_template.jinja"
+        )
+    return named["default"], [f"{name} in {file}" for name in named if name != "default"]
+
+
+def _token_texts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, text) of each token in tokenizer_config.json, given as text or {"content": text}."""
+    for name, value in config.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            yield name, text

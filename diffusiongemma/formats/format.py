@@ -34,12 +34,19 @@ class StoredFactors:
     """LoRA factors on the disk that are not opened yet, because that needs their base.
 
     Attributes:
-      base: the folder of the base that the checkpoint names; None if it names none.
+      base: the folder of the base that the checkpoint names, or the base's name in the Hugging Face
+        hub; None if it names none.
       open: opens and checks the factors, given the base's folder and the opened base.
     """
 
     base: Path | None
     open: Callable[[Path, Stored], Adapter]
+
+
+def is_hub_name(path: Path) -> bool:
+    """Whether a path that is not there may be the name of a model in the Hugging Face hub."""
+    owner, *names = path.parts
+    return len(names) == 1 and owner not in ("..", "/", "~") and not Path(owner).exists()
 
 
 def _no_factors(folder: Path) -> StoredFactors | None:

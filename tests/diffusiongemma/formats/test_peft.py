@@ -257,9 +257,8 @@ def test_factors_that_are_not_finite_are_named(adapter, tmp_path):
 )
 def test_options_of_peft_that_are_not_supported_are_named(adapter, field, value):
     edit_config(adapter, **{field: value})
-    assert refusal(adapter) == (
-        f"{adapter / CONFIG}: {field}: {value!r} is not supported: train with plain LoRA of one rank"
-    )
+    said = f"{field}: {value!r} is not supported: train with plain LoRA of one rank"
+    assert refusal(adapter) == f"{adapter / CONFIG}: {said}"
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ def _warn_of_vision(stored: Stored, weights: Weights, format: Format, target: Pa
     elif not format.holds_vision and stored.untouched and stored.untouched.tensors:
         warn(
             f"{target}: is written without the vision tower of {stored.folder}, because "
-            f"{format.name} holds none: --vision adds it when you convert back"
+            f"{format.name} holds none: --vision={stored.folder} adds it when you convert back"
         )
 
 

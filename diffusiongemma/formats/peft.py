@@ -41,16 +41,15 @@ EXPERTS = ".experts."  # the stacks of experts are parameters of one module
 # Fields of the config that must have one of these values: plain LoRA, which is all that is here.
 CONSTANTS: dict[str, tuple] = {
     "bias": ("none",),
-    # Others change the base.
-    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal", "mica"),
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),  # others change the base
     "layers_pattern": (None, [], "", "layers", ["layers"]),
 }
 # What to do about a field that is not supported.
 ADVICE = {
     "alpha_pattern": "multiply lora_B of those modules by their alpha / lora_alpha, and empty it",
-    "init_lora_weights": "save it by PEFT's path_initial_model_for_weight_conversion",
+    "init_lora_weights": "let PEFT save it with path_initial_model_for_weight_conversion",
 }
-TRAIN_AGAIN = "train with plain LoRA of one rank"
+TRAIN_AGAIN = "train again with plain LoRA of one rank"
 # Fields of the config that are read.
 READ = {
     "base_model_name_or_path",
@@ -215,7 +214,8 @@ def _options(folder: Path) -> dict[str, Any]:
     problems = []
     for name, value in given.items():
         known = name in READ or name in IGNORED or name == "peft_type"
-        if value not in CONSTANTS[name] if name in CONSTANTS else value and not known:
+        fits = value in CONSTANTS[name] if name in CONSTANTS else known or not value
+        if not fits:
             advice = ADVICE.get(name, TRAIN_AGAIN)
             problems.append(f"{name}: {value!r} is not supported: {advice}")
     options = {name: given.get(name) for name in READ}

@@ -156,8 +156,8 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
             unreadable.append(f"{file} is not there")
             continue
         except (OSError, SafetensorError) as error:
-            fault = download_fault(folder / file) or f"is cut short or damaged ({error})"
-            unreadable.append(f"{file} {fault}")
+            fault = "" if isinstance(error, OSError) else download_fault(folder / file)
+            unreadable.append(f"{file} {fault or f'is cut short or damaged ({error})'}")
             continue
         metadata |= entries.pop("__metadata__", {})
         for name, entry in sorted(entries.items(), key=lambda e: e[1]["data_offsets"]):

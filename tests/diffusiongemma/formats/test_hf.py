@@ -134,7 +134,7 @@ def test_a_model_in_memory_or_from_another_format_has_no_vision(two, tmp_path, c
     convert_checkpoint(source, orbax, "orbax")
     assert capsys.readouterr().err == (
         f"warning: {orbax}: is written without the vision tower of {source}, because orbax holds "
-        "none: --vision adds it when you convert back\n"
+        f"none: --vision={source} adds it when you convert back\n"
     )
     convert_checkpoint(orbax, tmp_path / "back", "hf")
     assert capsys.readouterr().err == (

@@ -257,7 +257,7 @@ def test_factors_that_are_not_finite_are_named(adapter, tmp_path):
 )
 def test_options_of_peft_that_are_not_supported_are_named(adapter, field, value):
     edit_config(adapter, **{field: value})
-    said = f"{field}: {value!r} is not supported: train with plain LoRA of one rank"
+    said = f"{field}: {value!r} is not supported: train again with plain LoRA of one rank"
     assert refusal(adapter) == f"{adapter / CONFIG}: {said}"
 
 
@@ -265,7 +265,7 @@ def test_options_of_peft_that_are_not_supported_are_named(adapter, field, value)
     "field, value, advice",
     [
         ("alpha_pattern", {"q_proj": 4}, "multiply lora_B of those modules by their alpha /"),
-        ("init_lora_weights", "pissa", "save it by PEFT's path_initial_model_for_weight"),
+        ("init_lora_weights", "pissa", "let PEFT save it with path_initial_model_for"),
     ],
 )
 def test_a_refusal_says_what_else_can_be_done(adapter, field, value, advice):

@@ -72,7 +72,8 @@ def copy_companions(
     """
     files, left_out = _divided(folder)
     for entry, reason in left_out.items():
-        warn(f"{entry}: {reason}, so it is not copied")
+        if not target.resolve().is_relative_to(entry.resolve()):
+            warn(f"{entry}: {reason}, so it is not copied")
     for name, file in files.items():
         if Path(name).parts[0] not in never and (card or name != CARD):
             (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,13 @@ def test_subfolders_are_copied_unless_they_hold_weights(tmp_path, capsys):
     assert capsys.readouterr().err == f"warning: {said}, so it is not copied\n"
 
 
+def test_a_target_within_the_folder_is_not_copied_into_itself(tmp_path, capsys):
+    make(tmp_path, "LICENSE", "out/deeper/model.safetensors")
+    copy_companions(tmp_path, tmp_path / "out" / "deeper")
+    names = sorted(f.name for f in (tmp_path / "out" / "deeper").iterdir())
+    assert names == ["LICENSE", "model.safetensors"] and capsys.readouterr().err == ""
+
+
 def test_the_model_card_and_what_is_there_may_be_kept_apart(tmp_path):
     make(tmp_path / "model", "README.md", "LICENSE", "assets/logo.png")
     make(tmp_path / "new", "LICENSE", "assets/mine")

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import adapter as adapters
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.companions import companion_files
+from diffusiongemma.formats.companions import companion_files, copy_companions
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint
 from diffusiongemma.formats.load_save import load_opened
 from diffusiongemma.formats.weights import Sharding, Stored
@@ -169,12 +168,14 @@ class Checkpoint:
     def save_companions(self, folder: Path, sampler: SamplerConfig) -> None:
         """Puts beside the weights of a new model what lies beside those of this one.
 
+        README.md is left out, because it describes this model.
+
         Args:
           folder: gets the companions, always a tokenizer.json among them.
           sampler: the settings that generation_config.json is to give the new model.
         """
-        for name, file in self.companions.items():
-            shutil.copyfile(file, folder / name)
+        if self.home is not None:
+            copy_companions(self.home, folder, card=False)
         if self._tokenizer_file is not None or TOKENIZER not in self.companions:
             self.tokenizer.save(folder)
         generation_config.save_sampler_defaults(sampler, folder)

@@ -6,7 +6,7 @@
 The format of --from is recognised by what is in the folder (docs/FORMATS.md). LoRA factors are
 merged into their base, or written alone with --format=peft. The small files beside the weights are
 copied: the tokenizer, the chat template, processors, the licence and the like. From hf to hf the
-vision tower goes along, unchanged. --to must be a new or an empty folder; it appears whole or not
+vision tower is copied, unchanged. --to must be a new or an empty folder; it appears whole or not
 at all.
 """
 

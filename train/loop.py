@@ -36,9 +36,10 @@ def train(config: RunConfig, workdir: Path) -> Path:
 
     While it trains, the run writes config.json, checkpoints/, metrics.jsonl and tb/ to its workdir.
     A run that begins with an adapter trains the adapter's factors. At the end it writes:
-      model/: the trained model in the released layout, with LoRA factors merged in. A run has no
-        model/ if its factors cannot be merged: the weights are quantized, or the factors are not
-        the same for encode and denoise.
+      model/: the trained model in the released layout, with LoRA factors merged in and with the
+        vision tower of config.init, if that folder has one. A run has no model/ if its factors
+        cannot be merged: the weights are quantized, or the factors are not the same for encode and
+        denoise.
       adapter/: the LoRA factors alone, if the run trained factors beside a checkpoint.
     The tokenizer and the chat template are copied from the folder of config.init, if it has them.
     They lie beside the weights with the sampler's settings.
@@ -247,7 +248,8 @@ def export(config: RunConfig, workdir: Path, start: Checkpoint, model: Diffusion
     if quantized_precision(model) or model.separate_lora:
         return adapter
     merge_lora(model)
-    save_checkpoint(model, workdir / "model")
+    untouched = start.stored.untouched if config.init else None
+    save_checkpoint(model, workdir / "model", untouched=untouched)
     start.save_companions(workdir / "model", config.sampler)
     return workdir / "model"
 

@@ -50,6 +50,19 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def download_fault(file: Path) -> str:
+    """What a file is that a failed download left; "" if it may be the file that was wanted."""
+    with file.open("rb") as opened:
+        start = opened.read(64).lstrip().lower()
+    if not start:
+        return "is empty: download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of git-lfs and not the file itself: run git lfs pull in its folder"
+    if start.startswith((b"<!doctype", b"<html")):
+        return "is a web page and not the file itself: download it again, after a login if it asks"
+    return ""
+
+
 def tensor_faults(
     expected: Mapping[str, FileTensor],
     found: Iterable[tuple[str, tuple[int, ...], np.dtype | str]],

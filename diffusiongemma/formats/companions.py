@@ -1,24 +1,27 @@
-"""The small files that lie beside weights and go where the weights go.
+"""The small files that lie beside weights and are copied to wherever the weights are written.
 
 These are the tokenizer, the chat template, the sampler's defaults, processors, the licence, and
 whatever else a folder has. The kind is defined by what it is not: see is_companion.
 """
 
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from diffusiongemma.formats.checks import warn
 
-# These four are read by this project. They go along in any case, and links are followed.
+# These four are read by this project. They are copied in any case, and links are followed.
 KNOWN = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",
 )
+CARD = "README.md"  # the model card describes these weights, and no others
 LARGEST = 64 << 20  # bytes; the largest known companion is a tokenizer.json of 33 MB
 
-# Files that a format writes itself, and files of a training run. Names with "_" or "." at the
-# beginning are bookkeeping of Orbax and of git.
+# Files and folders that a format writes itself, and those of a training run. Names with "_" or "."
+# at the beginning are bookkeeping of Orbax and of git.
 OTHERS = {
     "adapter_config.json",
     "commit_success.txt",
@@ -26,6 +29,8 @@ OTHERS = {
     "manifest.ocdbt",
     "metrics.jsonl",
     "trainer_state.json",
+    *("adapter", "array_metadatas", "checkpoints", "d", "data", "model", "ocdbt.process_0"),
+    *("optimizer", "params", "log", "logs", "runs", "tb"),
 }
 # Endings of weights, and of data and logs that somebody put into the folder.
 OTHER_ENDINGS = (
@@ -38,7 +43,7 @@ OTHER_ENDINGS = (
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file of this name goes along: it is no weights, index, config, data or log."""
+    """Whether a file of this name is copied: it is no weights, index, config, data or log."""
     return (
         name not in OTHERS
         and not name.startswith(("_", "."))
@@ -47,28 +52,65 @@ def is_companion(name: str) -> bool:
 
 
 def companion_files(folder: Path) -> dict[str, Path]:
-    """Name -> file, for the files at the top of a folder that go where its weights go.
+    """Name -> file, for the small files of a folder that are copied with its weights.
 
-    A file that is large, or that is a link out of the folder, stays behind with a warning. Links
-    in a snapshot of the Hugging Face cache lead to the cache's own blobs and are followed.
+    The name of a file in a subfolder is its path from the folder, such as "assets/logo.png".
     """
-    files = {}
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not file.is_file() or not is_companion(file.name):
+    return _divided(folder)[0]
+
+
+def copy_companions(
+    folder: Path, target: Path, *, card: bool = True, never: Collection[str] = ()
+) -> None:
+    """Copies the companions of a folder, and warns of what else lies there and is not copied.
+
+    Args:
+      folder: the folder.
+      target: the folder that gets the files. Files of the same names are replaced.
+      card: whether README.md is copied too: True if the weights in the target are the folder's.
+      never: names of files and folders in the target that are not replaced.
+    """
+    files, left_out = _divided(folder)
+    for entry, reason in left_out.items():
+        if not target.resolve().is_relative_to(entry.resolve()):
+            warn(f"{entry}: {reason}, so it is not copied")
+    for name, file in files.items():
+        if Path(name).parts[0] not in never and (card or name != CARD):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target / name)
+
+
+def _divided(folder: Path) -> tuple[dict[str, Path], dict[Path, str]]:
+    """Name -> file of each companion; and file or subfolder -> why it is left out.
+
+    A subfolder is copied whole or not at all. What is no companion by its name is in neither.
+    """
+    files, left_out = {}, {}
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not is_companion(entry.name):
             continue
-        if file.name in KNOWN:
-            files[file.name] = file
-        elif not _stays_inside(file):
-            warn(f"{file}: is a link to a file elsewhere and does not go along")
-        elif file.stat().st_size > LARGEST:
-            warn(f"{file}: is larger than {LARGEST >> 20} MiB and does not go along")
+        inside = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
+        inside = [file for file in inside if file.is_file() and not file.name.startswith(".")]
+        if entry.name not in KNOWN and (reason := _hindrance(folder, inside)):
+            left_out[entry] = reason
         else:
-            files[file.name] = file
-    return files
+            files |= {str(file.relative_to(folder)): file for file in inside}
+    return files, left_out
 
 
-def _stays_inside(file: Path) -> bool:
-    """Whether a file lies in its folder, or in the blobs of the Hugging Face cache around it."""
-    folder, target = file.parent.resolve(), file.resolve()
-    blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
-    return target.parent in (folder, blobs)
+def _hindrance(folder: Path, files: list[Path]) -> str:
+    """Why a file of the folder, or the files of a subfolder, are not copied; "" if they are.
+
+    Links in a snapshot of the Hugging Face cache lead to the cache's own blobs and are followed.
+    """
+    root = folder.resolve()
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
+    for file in files:
+        if not is_companion(file.name):
+            return f"holds a checkpoint, data or logs ({file.name})"
+        target = file.resolve()
+        if not target.is_relative_to(root) and target.parent != blobs:
+            return "is or has a link to a file elsewhere"
+    if sum(file.stat().st_size for file in files) > LARGEST:
+        return f"is larger than {LARGEST >> 20} MiB"
+    return ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.config import PRESETS, ModelConfig
-from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.checks import CheckpointError, download_fault
 from diffusiongemma.formats.hf_config import config_from_hf, config_to_hf
 from diffusiongemma.formats.weights import Weights
 
@@ -93,7 +93,8 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
     except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON: {error}") from None
+        fault = download_fault(file) or f"not JSON: {error}"
+        raise CheckpointError(f"{file}: {fault}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{file}: not a JSON object")
     return content

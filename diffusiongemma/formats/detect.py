@@ -10,10 +10,10 @@ from pathlib import Path
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import google, hf, orbax, peft
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.checks import LISTED, CheckpointError
 from diffusiongemma.formats.config_file import find_config
 from diffusiongemma.formats.foreign import refuse_gguf
-from diffusiongemma.formats.format import Format, FormatName, StoredFactors
+from diffusiongemma.formats.format import Format, FormatName, StoredFactors, is_hub_name
 from diffusiongemma.formats.weights import Stored
 
 # The first one that recognises a folder opens it. PEFT's adapters have safetensors files too, so
@@ -65,7 +65,8 @@ def recognise(folder: Path) -> Format | None:
         refuse_gguf(folder)
         raise CheckpointError(f"{folder}: is a file: name the folder of the checkpoint")
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
+        download = ": download the model first" if is_hub_name(folder) else ""
+        raise CheckpointError(f"{folder}: no such folder{download}")
     return next((format for format in FORMATS if format.recognises(folder)), None)
 
 
@@ -127,6 +128,12 @@ def _recognised(folder: Path) -> Format:
     format = recognise(folder)
     if format is not None:
         return format
+    # Perhaps the parent of a training's checkpoints, or of snapshots in the Hugging Face cache.
+    for pattern in ("*/", "*/*/"):
+        if inside := [str(f) for f in sorted(folder.glob(pattern)) if recognise(f)]:
+            raise CheckpointError(
+                f"{folder}: is no checkpoint but holds some: name one: {', '.join(inside[:LISTED])}"
+            )
     refuse_gguf(folder)
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
@@ -146,7 +153,8 @@ def _base(folder: Path, factors: StoredFactors, given: str | os.PathLike | None)
         )
     if not base.is_dir():
         raise CheckpointError(
-            f"{folder}: holds LoRA factors whose base {base} is not there: name their base (--base)"
+            f"{folder}: holds LoRA factors whose base {base} is not there: "
+            f"{'download it and ' if is_hub_name(base) else ''}name their base (--base)"
         )
     return base
 

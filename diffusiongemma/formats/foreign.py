@@ -1,8 +1,8 @@
 """Checkpoints of other tools that are recognised in order to be refused in one line.
 
 Published folders with fewer bits have many forms (float8, compressed-tensors, bitsandbytes, GPTQ,
-AWQ, NVFP4, MLX, GGUF), and none of them is read. Without this file the reader would list hundreds
-of tensors that are missing or extra.
+AWQ, NVFP4, torchao, HQQ, quanto, MLX, GGUF), and none of them is read. Without this file the reader
+would list hundreds of tensors that are missing or extra.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.config_file import read_json
 from diffusiongemma.formats.safetensors_file import Headers
 
 INSTEAD = (
@@ -25,15 +26,19 @@ ENDINGS = {
     "_packed": "compressed-tensors",
     "_blocks": "MXFP4",
     ".weight_scale_2": "NVFP4 of ModelOpt",
-    ".weight_scale": "a scale beside each weight",
-    ".weight_scale_inv": "a scale beside each weight",
+    "_weight_qdata": "torchao",
+    ".W_q": "HQQ",
+    "._data": "quanto",
     ".scales": "MLX",
 }
+SCALES = (".weight_scale", ".weight_scale_inv")  # of several tools
+SMALL = ("F8", "F6_", "F4", "I8", "U8")  # how safetensors' names of dtypes of few bits begin
+MODELOPT = "hf_quant_config.json"
 ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
 def refuse_config(folder: Path, config: dict[str, Any]) -> None:
-    """Refuses a folder whose config.json says that its weights are quantized.
+    """Refuses a folder whose config.json, or ModelOpt's own, says that its weights are quantized.
 
     Args:
       folder: the folder.
@@ -47,6 +52,10 @@ def refuse_config(folder: Path, config: dict[str, Any]) -> None:
         for field, tool in (("quantization_config", ""), ("quantization", "MLX")):
             if about := part.get(field):
                 raise _refusal(folder, tool or _method(about))
+    if (folder / MODELOPT).is_file():
+        about = read_json(folder / MODELOPT).get("quantization") or {}
+        if about.get("quant_algo"):
+            raise _refusal(folder, _method({"quant_method": "modelopt"} | about))
 
 
 def refuse_headers(folder: Path, headers: Headers) -> None:
@@ -59,12 +68,14 @@ def refuse_headers(folder: Path, headers: Headers) -> None:
     Raises:
       CheckpointError: the tensors are quantized, or have experts one by one.
     """
-    small = sorted({str(h.dtype) for h in headers.tensors if str(h.dtype).startswith(("F8", "F4"))})
-    if small:
-        raise _refusal(folder, f"tensors in {', '.join(small)}")
     for ending, tool in ENDINGS.items():
         if found := next((h.name for h in headers.tensors if h.name.endswith(ending)), None):
             raise _refusal(folder, f"{tool}: it has {found}")
+    small = sorted({str(h.dtype) for h in headers.tensors if str(h.dtype).startswith(SMALL)})
+    if small:
+        raise _refusal(folder, f"tensors in {', '.join(small)}")
+    if found := next((h.name for h in headers.tensors if h.name.endswith(SCALES)), None):
+        raise _refusal(folder, f"a scale beside each weight: it has {found}")
     if headers.metadata.get("format") == "mlx":
         raise CheckpointError(
             f"{folder}: its weights are in MLX's layout, which is not read: load the release, or "
@@ -78,16 +89,24 @@ def refuse_headers(folder: Path, headers: Headers) -> None:
 
 
 def refuse_gguf(path: Path) -> None:
-    """Refuses GGUF: a file of that format, or a folder with such files.
+    """Refuses GGUF: a file of that format, or a folder with such files in it or one level deeper.
 
     Raises:
       CheckpointError: it is GGUF.
     """
-    files = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
-    if files and files[0].suffix == ".gguf":
+    files = sorted((*path.glob("*"), *path.glob("*/*"))) if path.is_dir() else [path]
+    if found := next((file for file in files if file.is_file() and _is_gguf(file)), None):
         raise CheckpointError(
-            f"{path}: GGUF, the format of llama.cpp ({files[0].name}), is not read: {INSTEAD}"
+            f"{path}: GGUF, the format of llama.cpp ({found.name}), is not read: {INSTEAD}"
         )
+
+
+def _is_gguf(file: Path) -> bool:
+    """Whether a file is GGUF, by its name or by how it begins."""
+    if file.suffix.lower() == ".gguf":
+        return True
+    with file.open("rb") as opened:
+        return opened.read(4) == b"GGUF"
 
 
 def _method(about: Any) -> str:

@@ -34,12 +34,19 @@ class StoredFactors:
     """LoRA factors on the disk that are not opened yet, because that needs their base.
 
     Attributes:
-      base: the folder of the base that the checkpoint names; None if it names none.
+      base: the folder of the base that the checkpoint names, or the base's name in the Hugging Face
+        hub; None if it names none.
       open: opens and checks the factors, given the base's folder and the opened base.
     """
 
     base: Path | None
     open: Callable[[Path, Stored], Adapter]
+
+
+def is_hub_name(path: Path) -> bool:
+    """Whether a path that is not there may be the name of a model in the Hugging Face hub."""
+    owner = Path(path.parts[0]) if len(path.parts) == 2 else Path()
+    return str(owner) not in ("~", "..") and not owner.exists()
 
 
 def _no_factors(folder: Path) -> StoredFactors | None:
@@ -66,7 +73,7 @@ class Format:
         to `final`. A format has this function or `write`, not both.
       takes_config: whether the caller may name a config, because the checkpoint may lack one.
       holds_quantized: whether the format can hold quantized weights.
-      holds_vision: whether the format can hold what goes along untouched (untouched.py).
+      holds_vision: whether the format can hold what is copied untouched (untouched.py).
       in_the_way: (folder, weights, options) -> names of files in the folder that `write` would not
         replace and that do not go with what it writes. A format with this function may be saved
         into a folder with files in it. None: only into a new or an empty folder.

@@ -1,7 +1,7 @@
 """The "hf" format: the released layout, config.json and *.safetensors.
 
-Only the text model is read. Conversion from this format to itself carries the tensors of the vision
-tower along, and the fields of config.json that say nothing about the text model.
+Only the text model is read. Conversion from this format to itself copies the tensors of the vision
+tower, and the fields of config.json that say nothing about the text model.
 """
 
 import dataclasses
@@ -78,7 +78,7 @@ def open_hf(folder: Path) -> Stored:
 def write_hf(folder: Path, weights: Weights, options: WriteOptions) -> None:
     """Writes config.json and the weights, with an index if they take several files.
 
-    transformers 5.23.0 loads the folder too. What goes along untouched is written unchanged.
+    transformers 5.23.0 loads the folder too. `weights.untouched` is written unchanged.
 
     Raises:
       CheckpointError: the format has no place for some weights, or cannot describe the model.
@@ -127,7 +127,7 @@ def shard_files(weights: Weights, shard_bytes: int) -> dict[str, list[str]]:
 
 
 def _new_tensors(weights: Weights) -> dict[str, RawTensor]:
-    """Name -> tensor, for all that is written: the text model, and what goes along untouched."""
+    """Name -> tensor, for all that is written: the text model, and what is copied untouched."""
     tensors = file_tensors(weights.config, HF)
     dtypes = layout(weights, tensors)
     made = {name: new_tensor(tensor, dtypes[name], weights) for name, tensor in tensors.items()}

@@ -19,6 +19,7 @@ from diffusiongemma.formats.hf_config_fields import (
     is_ignored,
 )
 
+UNKNOWN = "unknown field"
 # The config of a vision tower without layers: transformers needs one in every config.
 NO_VISION = {
     "model_type": "gemma4_vision",
@@ -44,8 +45,11 @@ def config_from_hf(config: dict[str, Any]) -> ModelConfig:
     """
     problems: list[str] = []
     text = config.get("text_config")
+    (wanted,), kind = TOP_CONSTANTS["model_type"], config.get("model_type")
+    if kind not in (wanted, None):
+        raise ValueError(f"model_type: {kind!r} is another model, and only {wanted!r} is read")
     if not isinstance(text, dict):
-        raise ValueError("text_config: missing")
+        raise ValueError(f"text_config: missing, so this is no config.json of {wanted!r}")
     _check_known(config, "", TOP_SPECIAL, TOP_CONSTANTS, TOP_IGNORED, problems)
     _check_known(
         text,
@@ -61,13 +65,11 @@ def config_from_hf(config: dict[str, Any]) -> ModelConfig:
             fields[ours] = _number(text.get(name), f"text_config.{name}", name in FLOATS, problems)
     fields["canvas_size"] = _number(config.get("canvas_length"), "canvas_length", False, problems)
     fields["layer_types"] = _layer_types(text, problems)
-    if problems:
-        raise ValueError("; ".join(problems))
+    _refuse(problems)
     fields |= _full_attention(text, fields, problems)
     fields |= _rope(text, problems)
     fields |= _stop_ids(config, text, problems)
-    if problems:
-        raise ValueError("; ".join(problems))
+    _refuse(problems)
     return ModelConfig(**fields)
 
 
@@ -130,7 +132,15 @@ def _check_known(
             if value not in constants[name]:
                 problems.append(f"{prefix}{name}: {value!r} is not supported")
         elif name not in read and value is not None and not is_ignored(name, ignored):
-            problems.append(f"{prefix}{name}: unknown field")
+            problems.append(f"{prefix}{name}: {UNKNOWN}")
+
+
+def _refuse(problems: list[str]) -> None:
+    """Raises ValueError if there are problems."""
+    if problems:
+        unknown = any(problem.endswith(UNKNOWN) for problem in problems)
+        advice = " (delete an unknown field if the network is the same without it)"
+        raise ValueError("; ".join(problems) + unknown * advice)
 
 
 def _is_table(value: Any) -> bool:

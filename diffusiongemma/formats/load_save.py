@@ -5,8 +5,6 @@ The formats are listed in detect.FORMATS; docs/FORMATS.md describes each of them
 
 import dataclasses
 import os
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -16,8 +14,8 @@ from numpy.typing import DTypeLike
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.adapter import Adapter, fingerprint
 from diffusiongemma.formats.atomic_folder import staged
-from diffusiongemma.formats.checks import CheckpointError, known_dtype, raise_faults
-from diffusiongemma.formats.companions import companion_files
+from diffusiongemma.formats.checks import CheckpointError, known_dtype, raise_faults, warn
+from diffusiongemma.formats.companions import copy_companions
 from diffusiongemma.formats.detect import (
     format_named,
     open_checkpoint,
@@ -27,6 +25,7 @@ from diffusiongemma.formats.detect import (
 )
 from diffusiongemma.formats.format import SHARD_BYTES, Format, FormatName, WriteOptions
 from diffusiongemma.formats.quantized import quantized_weights
+from diffusiongemma.formats.untouched import Untouched
 from diffusiongemma.formats.weights import (
     Sharding,
     Stored,
@@ -88,6 +87,7 @@ def save_checkpoint(
     dtype: DTypeLike | None = None,
     format: FormatName = "hf",
     shard_bytes: int = SHARD_BYTES,
+    untouched: Untouched | None = None,
 ) -> None:
     """Writes a folder that load_checkpoint loads; transformers 5.23.0 loads one in "hf" too.
 
@@ -100,6 +100,8 @@ def save_checkpoint(
       dtype: dtype of the tensors written; None keeps the dtype of each parameter.
       format: a format of whole models: "hf", "google" or "orbax".
       shard_bytes: for "hf": the most bytes of weights in one file.
+      untouched: for "hf": the vision tower and the config.json of the checkpoint that the model was
+        loaded from (`Stored.untouched`), to be written with the model. None: no vision tower.
 
     Raises:
       CheckpointError: the format has no place for some parameters, the dtype is unknown, the folder
@@ -107,6 +109,7 @@ def save_checkpoint(
     """
     folder, chosen = Path(path), format_named(format, whole_formats())
     weights = weights_of_model(model, None if dtype is None else known_dtype(dtype))
+    weights = dataclasses.replace(weights, untouched=untouched)
     _check_quantized(weights, chosen)
     options = WriteOptions(shard_bytes)
     replace = chosen.in_the_way is not None
@@ -133,8 +136,8 @@ def convert_checkpoint(
     """Writes a checkpoint in another format, tensor by tensor: the model is never whole in memory.
 
     The source's small files are copied (companions.py). LoRA factors are merged into their base,
-    and the base's small files are copied too; "peft" writes the factors alone. From "hf" to "hf"
-    the vision tower goes along, unchanged.
+    and the base's small files are copied too, but not its README.md; "peft" writes the factors
+    alone. From "hf" to "hf" the vision tower is copied, unchanged.
 
     Args:
       source: as load_checkpoint's path.
@@ -180,9 +183,12 @@ def convert_checkpoint(
             _check_quantized(weights, chosen)
             if vision is not None:
                 weights = _with_vision(weights, Path(vision))
+            _warn_of_vision(stored, weights, chosen, target)
             chosen.write(temporary, weights, WriteOptions(shard_bytes, flat))
         raise_faults(folder, {"inf or nan": weights.broken})
-        _copy_companions(homes, temporary)
+        written = {file.name for file in temporary.iterdir()}
+        for home in homes:  # a later one replaces files of an earlier one
+            copy_companions(home, temporary, card=home == folder, never=written)
 
 
 def _whole_weights(
@@ -221,16 +227,18 @@ def _with_vision(weights: Weights, folder: Path) -> Weights:
     return dataclasses.replace(weights, untouched=stored.untouched)
 
 
-def _copy_companions(folders: Iterable[Path], target: Path) -> None:
-    """Copies the small files of the folders. Those of a later folder replace earlier ones.
-
-    None of them replaces a file that is there already.
-    """
-    written = {file.name for file in target.iterdir()}
-    for folder in folders:
-        for name, file in companion_files(folder).items():
-            if name not in written:
-                shutil.copyfile(file, target / name)
+def _warn_of_vision(stored: Stored, weights: Weights, format: Format, target: Path) -> None:
+    """Says that a conversion leaves the vision tower out, or has none to write."""
+    if format.holds_vision and weights.untouched is None:
+        warn(
+            f"{target}: is written without a vision tower, because {stored.folder} has none: "
+            "--vision=DIR adds the tower of another folder, for example of the release"
+        )
+    elif not format.holds_vision and stored.untouched and stored.untouched.tensors:
+        warn(
+            f"{target}: is written without the vision tower of {stored.folder}, because "
+            f"{format.name} holds none: --vision={stored.folder} adds it when you convert back"
+        )
 
 
 def _check_quantize(precision: Precision, format: Format) -> None:

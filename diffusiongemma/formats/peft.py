@@ -10,6 +10,7 @@ of the training.
 """
 
 import dataclasses
+import math
 import os
 import re
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from diffusiongemma.formats.adapter import Adapter, check_base
 from diffusiongemma.formats.checks import CheckpointError, warn
 from diffusiongemma.formats.config_file import json_text, read_json
-from diffusiongemma.formats.format import Format, StoredFactors
+from diffusiongemma.formats.format import Format, StoredFactors, is_hub_name
 from diffusiongemma.formats.lora_tables import PEFT, factor_tensors, pair_paths
 from diffusiongemma.formats.safetensors_file import (
     new_tensor,
@@ -34,14 +35,21 @@ from diffusiongemma.formats.weights import Stored, weights_of_stored
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 FINGERPRINT, CANVAS = "base_fingerprint", "canvas_size"  # keys in the metadata
+LAYER = re.compile(r"\.layers\.(\d+)\.")
 EXPERTS = ".experts."  # the stacks of experts are parameters of one module
 
 # Fields of the config that must have one of these values: plain LoRA, which is all that is here.
 CONSTANTS: dict[str, tuple] = {
-    "peft_type": ("LORA",),
     "bias": ("none",),
-    "init_lora_weights": (True, False, "gaussian"),  # others change the base
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),  # others change the base
+    "layers_pattern": (None, [], "", "layers", ["layers"]),
 }
+# What to do about a field that is not supported.
+ADVICE = {
+    "alpha_pattern": "multiply lora_B of those modules by their alpha / lora_alpha, and empty it",
+    "init_lora_weights": "let PEFT save it with path_initial_model_for_weight_conversion",
+}
+TRAIN_AGAIN = "train again with plain LoRA of one rank"
 # Fields of the config that are read.
 READ = {
     "base_model_name_or_path",
@@ -50,11 +58,14 @@ READ = {
     "target_modules",
     "exclude_modules",
     "target_parameters",
+    "layers_to_transform",
+    "use_rslora",
 }
 # Fields that say nothing about the factors. All other fields must be off: null, false or empty.
 IGNORED = {
     "auto_mapping",
     "ensure_weight_tying",
+    "eva_config",
     "inference_mode",
     "lora_dropout",
     "megatron_core",
@@ -79,10 +90,10 @@ def peft_factors(folder: Path) -> StoredFactors:
     """
     options = _options(folder)
     name = options["base_model_name_or_path"]
-    return StoredFactors(
-        folder / name if name else None,
-        lambda base, stored: _open_factors(folder, options, base, stored),
-    )
+    base = folder / name if name else None
+    if base and not base.is_dir() and is_hub_name(Path(name)):
+        base = Path(name)
+    return StoredFactors(base, lambda base, stored: _open_factors(folder, options, base, stored))
 
 
 def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Stored) -> Adapter:
@@ -187,7 +198,10 @@ def _of_both(path: str) -> str:
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    """The fields READ of the config. CheckpointError names every field that is not supported."""
+    """The fields READ of the config, where lora_alpha is what it would be without use_rslora.
+
+    CheckpointError names every field that is not supported.
+    """
     file = folder / ADAPTER_CONFIG
     given = read_json(file)
     if "peft_type" not in given:
@@ -195,13 +209,15 @@ def _options(folder: Path) -> dict[str, Any]:
             f"{file}: has no peft_type, so PEFT did not save this adapter; adapters of other tools "
             "(MLX, for example) are not read"
         )
+    if given["peft_type"] != "LORA":
+        raise CheckpointError(f"{file}: peft_type: {given['peft_type']!r}: only 'LORA' is read")
     problems = []
     for name, value in given.items():
-        if name in CONSTANTS:
-            if value not in CONSTANTS[name]:
-                problems.append(f"{name}: {value!r} is not supported")
-        elif name not in READ and name not in IGNORED and value:
-            problems.append(f"{name}: {value!r} is not supported")
+        known = name in READ or name in IGNORED or name == "peft_type"
+        fits = value in CONSTANTS[name] if name in CONSTANTS else known or not value
+        if not fits:
+            advice = ADVICE.get(name, TRAIN_AGAIN)
+            problems.append(f"{name}: {value!r} is not supported: {advice}")
     options = {name: given.get(name) for name in READ}
     for name, kinds, least in (("r", int, 1), ("lora_alpha", int | float, 0)):
         value = options[name]
@@ -209,6 +225,10 @@ def _options(folder: Path) -> dict[str, Any]:
             problems.append(f"{name}: expected a number, got {value!r}")
     if not isinstance(options["base_model_name_or_path"], str | None):
         problems.append("base_model_name_or_path: expected a path")
+    layers = options["layers_to_transform"]
+    options["layers_to_transform"] = layers if isinstance(layers, list | None) else [layers]
+    if not all(isinstance(layer, int) for layer in options["layers_to_transform"] or ()):
+        problems.append("layers_to_transform: expected numbers of layers")
     for name in ("target_modules", "exclude_modules", "target_parameters"):
         try:
             _matches(options[name], "")
@@ -216,14 +236,20 @@ def _options(folder: Path) -> dict[str, Any]:
             problems.append(f"{name}: expected names, or a regular expression")
     if problems:
         raise CheckpointError(f"{file}: {'; '.join(problems)}")
+    if options["use_rslora"]:  # alpha / sqrt(r) in place of alpha / r (arXiv 2312.03732)
+        options["lora_alpha"] *= math.sqrt(options["r"])
     return options
 
 
 def _is_targeted(options: dict[str, Any], module: str) -> bool:
     if EXPERTS in module:
         return _matches(options["target_parameters"], module)
-    excluded = _matches(options["exclude_modules"], module)
-    return _matches(options["target_modules"], module) and not excluded
+    targets, layers = options["target_modules"], options["layers_to_transform"]
+    if layers and module not in (targets or ()):  # PEFT: a whole name is targeted in any case
+        number = LAYER.search(module)
+        if number is None or int(number[1]) not in layers:
+            return False
+    return _matches(targets, module) and not _matches(options["exclude_modules"], module)
 
 
 def _matches(targets: str | list[str] | None, module: str) -> bool:

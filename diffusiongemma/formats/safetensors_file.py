@@ -14,7 +14,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats.checks import EXPONENTS, CheckpointError, raise_faults, tensor_faults
+from diffusiongemma.formats.checks import (
+    EXPONENTS,
+    CheckpointError,
+    download_fault,
+    raise_faults,
+    tensor_faults,
+)
 from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.untouched import RawTensor
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
@@ -150,7 +156,8 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
             unreadable.append(f"{file} is not there")
             continue
         except (OSError, SafetensorError) as error:
-            unreadable.append(f"{file} is cut short or damaged ({error})")
+            fault = "" if isinstance(error, OSError) else download_fault(folder / file)
+            unreadable.append(f"{file} {fault or f'is cut short or damaged ({error})'}")
             continue
         metadata |= entries.pop("__metadata__", {})
         for name, entry in sorted(entries.items(), key=lambda e: e[1]["data_offsets"]):

@@ -2,8 +2,8 @@
 
 The head and the encoder share the decoder's tensors (except for layer scalars), and the released
 folder stores a shared tensor once. Other tools store copies: "lm_head.weight", and the text weights
-once more under "model.encoder.language_model.". Copies that are equal are read past; this project
-has one set of weights and refuses others.
+once more under "model.encoder.language_model.". This project has one set of weights. So it ignores
+copies that are equal, and refuses others.
 """
 
 import dataclasses
@@ -19,7 +19,10 @@ from diffusiongemma.formats.weights import Part, Stored
 DECODER, ENCODER = "model.decoder.", "model.encoder.language_model."
 HEAD, EMBEDDING = "lm_head.weight", "model.decoder.embed_tokens.weight"
 ONLY_DECODER = "model.decoder.self_conditioning."
-FAULT = "differ from the tensors that they are tied to, and this model has one set of weights"
+FAULT = (
+    "copies that are not equal to the tensors they are tied to; this model has one set of weights, "
+    "so load a folder from before they were changed apart"
+)
 
 
 def known_copies(names: Iterable[str]) -> dict[str, str]:
@@ -82,7 +85,8 @@ def check_all_copies(folder: Path, found: Iterable[str], copies: Mapping[str, st
       CheckpointError: copies are missing.
     """
     missing = sorted(set(copies) - set(found))
-    raise_faults(folder, {"missing, although tie_word_embeddings is false": missing})
+    fault = "missing, although tie_word_embeddings is false (if they are tied, write true)"
+    raise_faults(folder, {fault: missing})
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""What a conversion carries along without reading it: tensors as bytes, and fields of config.json.
+"""What a conversion copies without a look at it: tensors as bytes, and fields of config.json.
 
 The vision tower of a released checkpoint is such a passenger. Only the "hf" format holds any.
 """

@@ -83,7 +83,7 @@ class Weights:
       broken: names of tensors with an inf or a nan, which must not be published. `read` fills the
         list.
       quantized: how the matrices are quantized; None if they are not.
-      untouched: what goes along with the weights if the format can hold it; None: nothing.
+      untouched: what is written with the weights if the format can hold it; None: nothing.
     """
 
     source: str

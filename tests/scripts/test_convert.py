@@ -1,4 +1,4 @@
-"""The converting command: what comes along, and bad input in one line with nothing written."""
+"""The converting command: what is copied, and bad input in one line with nothing written."""
 
 import json
 import shutil
@@ -212,7 +212,8 @@ def test_adapters(two, tmp_path, capsys):
     )
     edit_config(adapter, use_dora=True, rank_pattern={"q_proj": 1})
     said = refusal(capsys, adapter, tmp_path / "out", "hf", base)
-    assert "use_dora: True is not supported; rank_pattern: {'q_proj': 1} is not" in said
+    advice = "is not supported: train again with plain LoRA of one rank"
+    assert said.endswith(f"use_dora: True {advice}; rank_pattern: {{'q_proj': 1}} {advice}")
     edit_config(adapter, use_dora=False, rank_pattern={})
     assert convert(adapter, tmp_path / "merged", "hf", base) == 0
     assert read_all(tmp_path / "merged").keys() == read_all(two).keys()

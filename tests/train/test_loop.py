@@ -100,6 +100,10 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
 
     # The same for LoRA, whose checkpoints hold the factors only; and it trains nothing else.
     base = Path(shutil.copytree(undisturbed / "model", tmp_path / "base"))
+    (base / "README.md").touch()
+    (base / "LICENSE").touch()
+    tower = {"model.encoder.vision_tower.std_scale": np.array([1, 2], np.float16)}
+    save_file(load_file(base / "model.safetensors") | tower, base / "model.safetensors")
     flags = [f"--config.init={base}", "--config.preset=", "--config.lora.rank=2"]
     flags += ["--config.steps=4", r"--config.lora.pattern=attention\.[qk]$"]
     workdir = tmp_path / "lora"
@@ -113,6 +117,11 @@ def test_a_runs_folder_loads_as_its_last_checkpoint(undisturbed, environment, tm
         assert np.any(tensor != exported[name]) == trained, name
         if trained:
             assert np.linalg.matrix_rank(tensor - exported[name], tol=1e-6) <= 2
+    found = load_file(workdir / "model" / "model.safetensors")
+    for name, tensor in tower.items():  # the base's, though the run does not train it
+        assert found[name].tobytes() == tensor.tobytes()
+    assert (workdir / "model" / "LICENSE").exists()
+    assert not (workdir / "model" / "README.md").exists()  # it describes the base
 
     # A run cannot go on on another base.
     tensors = load_file(base / "model.safetensors")

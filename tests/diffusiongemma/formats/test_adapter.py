@@ -141,10 +141,12 @@ def test_a_run_that_began_at_random_has_no_base(two, tmp_path):
 
 def test_a_base_that_is_not_there_is_named(two, adapter, tmp_path):
     edit_config(adapter, base_model_name_or_path="google/some-model")
-    missing = adapter / "google" / "some-model"
-    assert refusal(adapter) == (
-        f"{adapter}: holds LoRA factors whose base {missing} is not there: name their base (--base)"
-    )
+    said = f"{adapter}: holds LoRA factors whose base "
+    advice = "download it and name their base (--base)"
+    assert refusal(adapter) == f"{said}google/some-model is not there: {advice}"
+    edit_config(adapter, base_model_name_or_path="../gone")
+    missing = adapter / ".." / "gone"
+    assert refusal(adapter) == f"{said}{missing} is not there: name their base (--base)"
     assert load_checkpoint(adapter, base=two).self_conditioner.mlp.down.lora_a is not None
     edit_config(adapter, base_model_name_or_path=None)
     assert "does not name their base: name it (--base)" in refusal(adapter)

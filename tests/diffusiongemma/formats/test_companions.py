@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffusiongemma.formats import companions
-from diffusiongemma.formats.companions import companion_files
+from diffusiongemma.formats.companions import companion_files, copy_companions
 
 GO = (
     "LICENSE",
@@ -41,26 +41,59 @@ STAY = (
 )
 
 
+def make(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
 def test_the_kind_is_small_files_that_are_no_weights_and_no_config(tmp_path):
-    (tmp_path / "images").mkdir()
-    for name in (*GO, *STAY, "images/logo.png"):
-        (tmp_path / name).touch()
+    make(tmp_path, *GO, *STAY)
     assert companion_files(tmp_path) == {name: tmp_path / name for name in GO}
     assert companion_files(tmp_path / "nowhere") == {}
 
 
+def test_subfolders_are_copied_unless_they_hold_weights(tmp_path, capsys):
+    copied = ("additional_chat_templates/tool.jinja", "assets/icons/logo.png")
+    ours = ("params/d/0a1b", "model/metadata", "log/metrics.jsonl", ".git/config", "assets/.hidden")
+    make(tmp_path / "model", *copied, *ours, "onnx/a.txt", "onnx/model.onnx")
+    copy_companions(tmp_path / "model", tmp_path / "new")
+    found = sorted(str(f.relative_to(tmp_path / "new")) for f in (tmp_path / "new").rglob("*.*"))
+    assert found == sorted(copied)
+    assert (tmp_path / "new" / copied[1]).read_text() == copied[1]
+    said = f"{tmp_path / 'model' / 'onnx'}: holds a checkpoint, data or logs (model.onnx)"
+    assert capsys.readouterr().err == f"warning: {said}, so it is not copied\n"
+
+
+def test_a_target_within_the_folder_is_not_copied_into_itself(tmp_path, capsys):
+    make(tmp_path, "LICENSE", "out/deeper/model.safetensors")
+    copy_companions(tmp_path, tmp_path / "out" / "deeper")
+    names = sorted(f.name for f in (tmp_path / "out" / "deeper").iterdir())
+    assert names == ["LICENSE", "model.safetensors"] and capsys.readouterr().err == ""
+
+
+def test_the_model_card_and_what_is_there_may_be_kept_apart(tmp_path):
+    make(tmp_path / "model", "README.md", "LICENSE", "assets/logo.png")
+    make(tmp_path / "new", "LICENSE", "assets/mine")
+    (tmp_path / "new" / "LICENSE").write_text("mine")
+    copy_companions(tmp_path / "model", tmp_path / "new", card=False, never={"LICENSE", "assets"})
+    assert sorted(f.name for f in (tmp_path / "new").rglob("*")) == ["LICENSE", "assets", "mine"]
+    assert (tmp_path / "new" / "LICENSE").read_text() == "mine"
+
+
 def test_a_large_file_stays_behind_with_a_warning(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(companions, "LARGEST", 4)
-    for name in ("notes.txt", "tokenizer.json", "LICENSE"):
-        (tmp_path / name).write_text("much")
-    (tmp_path / "notes.txt").write_text("too much")
-    (tmp_path / "tokenizer.json").write_text("needed in any case")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "LICENSE").write_text("much")
+    (folder / "notes.txt").write_text("too much")
+    (folder / "tokenizer.json").write_text("needed in any case")
+    assert sorted(companion_files(folder)) == ["LICENSE", "tokenizer.json"]
+    assert capsys.readouterr().err == ""  # nothing is copied yet
     for _ in range(2):  # said once
-        assert sorted(companion_files(tmp_path)) == ["LICENSE", "tokenizer.json"]
-    said = capsys.readouterr().err
-    assert said == (
-        f"warning: {tmp_path / 'notes.txt'}: is larger than 0 MiB and does not go along\n"
-    )
+        copy_companions(folder, tmp_path / "new")
+    said = f"{folder / 'notes.txt'}: is larger than 0 MiB, so it is not copied"
+    assert capsys.readouterr().err == f"warning: {said}\n"
 
 
 @pytest.fixture
@@ -80,7 +113,9 @@ def test_links_out_of_the_folder_are_not_followed(elsewhere, tmp_path, capsys):
     os.symlink("../elsewhere/secret", folder / "notes.txt")
     os.symlink("../elsewhere/tokenizer.json", folder / "tokenizer.json")
     assert sorted(companion_files(folder)) == ["COPYING", "LICENSE", "tokenizer.json"]
-    said = f"{folder / 'notes.txt'}: is a link to a file elsewhere and does not go along"
+    copy_companions(folder, tmp_path / "new")
+    assert not (tmp_path / "new" / "notes.txt").exists()
+    said = f"{folder / 'notes.txt'}: is or has a link to a file elsewhere, so it is not copied"
     assert capsys.readouterr().err == f"warning: {said}\n"
 
 
@@ -91,7 +126,12 @@ def test_links_in_the_hugging_face_cache_are_followed(elsewhere, tmp_path, capsy
     snapshot.mkdir(parents=True)
     (repository / "blobs").mkdir()
     (repository / "blobs" / "ff").write_text("licence")
+    (snapshot / "assets").mkdir()
     os.symlink("../../blobs/ff", snapshot / "LICENSE")
+    os.symlink("../../../blobs/ff", snapshot / "assets" / "logo.png")
     os.symlink("../../../elsewhere/secret", snapshot / "notes.txt")
-    assert companion_files(snapshot) == {"LICENSE": snapshot / "LICENSE"}
-    assert "notes.txt: is a link to a file elsewhere" in capsys.readouterr().err
+    names = ("LICENSE", "assets/logo.png")
+    assert companion_files(snapshot) == {name: snapshot / name for name in names}
+    copy_companions(snapshot, tmp_path / "new")
+    assert (tmp_path / "new" / "assets" / "logo.png").read_text() == "licence"
+    assert "notes.txt: is or has a link to a file elsewhere" in capsys.readouterr().err

@@ -41,6 +41,20 @@ def test_folder_without_config_or_weights_is_refused(folder, tmp_path):
     assert all(f"{format.name} ({format.description})" in said for format in detect.FORMATS)
 
 
+def test_the_checkpoints_in_a_folder_are_named(two, adapter, tmp_path):
+    """A cache of the Hugging Face hub, the output of a trainer, an adapter with a name."""
+    cache = tmp_path / "cache"
+    for inside in ("models--google--gemma/snapshots/0a1b", "run/checkpoint-10", "named/default"):
+        (cache / inside).parent.mkdir(parents=True)
+        (cache / inside).symlink_to(adapter if "named" in inside else two)
+        folder = cache / Path(inside).parts[0]
+        named = f"is no checkpoint but holds some: name one: {cache / inside}"
+        assert refusal(folder) == f"{folder}: {named}"
+    assert refusal(folder.parent / "run").endswith("checkpoint-10")
+    said = "google/diffusiongemma: no such folder: download the model first"
+    assert refusal(Path("google/diffusiongemma")) == said
+
+
 def test_every_format_is_recognised_in_its_own_folder(two, adapter, tmp_path):
     for name in detect.whole_formats():
         convert_checkpoint(two, tmp_path / name, name)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from diffusiongemma.formats.detect import open_checkpoint
 from tests.diffusiongemma.formats.folders import read_all, refusal, write_tensors
 
 INSTEAD = (
@@ -83,6 +84,9 @@ def test_float8_tensors_are_named(folder):
         ("q_proj.weight.absmax", "bitsandbytes"),
         ("q_proj.weight_packed", "compressed-tensors"),
         ("q_proj.weight_scale_2", "NVFP4 of ModelOpt"),
+        ("q_proj._weight_qdata", "torchao"),
+        ("q_proj.W_q", "HQQ"),
+        ("q_proj.weight._data", "quanto"),
         ("q_proj.weight_scale", "a scale beside each weight"),
         ("q_proj.scales", "MLX"),
         ("experts.gate_up_proj_blocks", "MXFP4"),
@@ -92,6 +96,25 @@ def test_tensors_of_other_tools_are_recognised_by_their_names(folder, ending, na
     name = f"model.decoder.layers.0.self_attn.{ending}"
     write_tensors(folder, read_all(folder) | {name: np.ones(2, np.float32)})
     assert f"its weights are quantized ({named}: it has {name}), and" in refusal(folder)
+
+
+def test_names_say_more_than_dtypes_and_dtypes_more_than_a_scale(folder):
+    with_dtype(folder / "b.safetensors", "model.decoder.q_proj.weight_scale", "F8_E4M3")
+    assert "its weights are quantized (tensors in F8_E4M3), and" in refusal(folder)
+    with_dtype(folder / "c.safetensors", "model.decoder.q_proj.weight_scale_2", "F8_E4M3")
+    assert "its weights are quantized (NVFP4 of ModelOpt: it has" in refusal(folder)
+    for name in "bc":
+        (folder / f"{name}.safetensors").unlink()
+    with_dtype(folder / "b.safetensors", "model.decoder.norm.packed", "U8")
+    assert "its weights are quantized (tensors in U8), and" in refusal(folder)
+
+
+def test_modelopts_own_config_names_the_method(folder):
+    file = folder / "hf_quant_config.json"
+    file.write_text('{"quantization": {"quant_algo": null}}')
+    assert open_checkpoint(folder)
+    file.write_text('{"producer": {}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}')
+    assert "its weights are quantized (modelopt (NVFP4)), and" in refusal(folder)
 
 
 def test_experts_one_by_one_are_refused(folder):
@@ -111,13 +134,15 @@ def test_mlx_without_quantization_is_refused(folder):
     assert refusal(folder).startswith(f"{folder}: its weights are in MLX's layout, which is not")
 
 
-def test_gguf_is_refused_as_a_file_and_in_a_folder(tmp_path):
-    file = tmp_path / "model-Q4_K_M.gguf"
-    file.write_bytes(b"GGUF")
+@pytest.mark.parametrize("name", ["model-Q4_K_M.gguf", "M.GGUF", "sha256-0a1b", "Q4/M.gguf"])
+def test_gguf_is_refused_as_a_file_and_in_a_folder(tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"GGUF\3\0" if "sha256" in name else b"")  # by its name or by how it begins
     (tmp_path / "config.json").write_text("{}")
     for path in (file, tmp_path):
         assert refusal(path) == (
-            f"{path}: GGUF, the format of llama.cpp (model-Q4_K_M.gguf), is not read: {INSTEAD}"
+            f"{path}: GGUF, the format of llama.cpp ({file.name}), is not read: {INSTEAD}"
         )
     said = f"{tmp_path / 'config.json'}: is a file: name the folder of the checkpoint"
     assert refusal(tmp_path / "config.json") == said

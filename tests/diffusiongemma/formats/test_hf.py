@@ -16,6 +16,7 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import safetensors_file
 from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.config_file import CONFIG
+from diffusiongemma.formats.detect import open_checkpoint
 from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint, save_checkpoint
 from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
@@ -88,7 +89,7 @@ def add_vision(folder: Path) -> dict[str, np.ndarray]:
     return vision
 
 
-def test_the_vision_tower_goes_along_to_the_bit(two, tmp_path, monkeypatch):
+def test_the_vision_tower_is_copied_to_the_bit(two, tmp_path, monkeypatch):
     source = Path(shutil.copytree(two, tmp_path / "source"))
     vision = add_vision(source)
     monkeypatch.setattr(safetensors_file, "SLICE_BYTES", 16)
@@ -123,22 +124,37 @@ def test_the_vision_tower_goes_along_to_the_bit(two, tmp_path, monkeypatch):
         assert {value.dtype.name for value in text} == {dtype}
 
 
-def test_a_model_in_memory_or_from_another_format_has_no_vision(two, tmp_path):
-    source = Path(shutil.copytree(two, tmp_path / "source"))
+def test_a_model_in_memory_or_from_another_format_has_no_vision(two, tmp_path, capsys):
+    source, orbax = Path(shutil.copytree(two, tmp_path / "source")), tmp_path / "orbax"
     add_vision(source)
-    save_checkpoint(load_checkpoint(source), tmp_path / "saved")
-    convert_checkpoint(source, tmp_path / "orbax", "orbax")
-    convert_checkpoint(tmp_path / "orbax", tmp_path / "back", "hf")
+    model = load_checkpoint(source)
+    save_checkpoint(model, tmp_path / "saved")
+    convert_checkpoint(two, tmp_path / "blind", "orbax")
+    assert capsys.readouterr().err == ""
+    convert_checkpoint(source, orbax, "orbax")
+    assert capsys.readouterr().err == (
+        f"warning: {orbax}: is written without the vision tower of {source}, because orbax holds "
+        f"none: --vision={source} adds it when you convert back\n"
+    )
+    convert_checkpoint(orbax, tmp_path / "back", "hf")
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path / 'back'}: is written without a vision tower, because {orbax} has "
+        "none: --vision=DIR adds the tower of another folder, for example of the release\n"
+    )
     for name in ("saved", "back"):
         assert_same_tensors(two, tmp_path / name)
         config = json.loads((tmp_path / name / CONFIG).read_text())
         assert config["vision_config"]["num_hidden_layers"] == 0
 
     # It gets one if it is asked for.
-    convert_checkpoint(tmp_path / "orbax", tmp_path / "seeing", "hf", vision=source)
-    assert_same_tensors(source, tmp_path / "seeing")
-    config = json.loads((tmp_path / "seeing" / CONFIG).read_text())
-    assert config["vision_config"] == {"hidden_size": 3, "novelty": 1}
+    convert_checkpoint(orbax, tmp_path / "seeing", "hf", vision=source)
+    untouched = open_checkpoint(source)[0].untouched
+    save_checkpoint(model, tmp_path / "saved seeing", untouched=untouched)
+    for name in ("seeing", "saved seeing"):
+        assert_same_tensors(source, tmp_path / name)
+        config = json.loads((tmp_path / name / CONFIG).read_text())
+        assert config["vision_config"] == {"hidden_size": 3, "novelty": 1}
+    assert capsys.readouterr().err == ""
     six = make_folder(tmp_path / "six", "six")
     for folder, format, said in (
         (two, "hf", f"{two}: has no vision tower: name the released folder"),

@@ -162,9 +162,9 @@ def test_bookkeeping_of_other_tools_is_ignored():
 
 
 def test_config_faults_are_reported_together():
-    config = golden("hf_six") | {"surprise": 2, "model_type": "gemma4"}
+    config = golden("hf_six") | {"surprise": 2, "is_encoder_decoder": True}
     config["text_config"] |= {"novelty": 1, "hidden_size": 0}
     with pytest.raises(ValueError) as caught:
         config_from_hf(config)
-    for said in ("surprise", "novelty", "hidden_size", "model_type: 'gemma4'"):
+    for said in ("surprise", "novelty", "hidden_size", "is_encoder_decoder: True"):
         assert said in str(caught.value)

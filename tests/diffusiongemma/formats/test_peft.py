@@ -6,6 +6,7 @@ peft_apart: encoder and decoder have factors of their own there, and some maps i
 """
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -141,10 +142,11 @@ def test_an_adapter_converts_merged(two, adapter, tmp_path, format):
 def test_companions_are_the_bases_unless_the_adapter_has_them(two, adapter, tmp_path):
     base = Path(shutil.copytree(two, tmp_path / "base"))
     edit_config(adapter, base_model_name_or_path="../base")
-    for name in ("tokenizer.json", "chat_template.jinja"):
+    for name in ("tokenizer.json", "chat_template.jinja", "README.md"):
         (base / name).write_text("the base's")
     (adapter / "chat_template.jinja").write_text("its own")
     convert_checkpoint(adapter, tmp_path / "out", "hf")
+    assert not (tmp_path / "out" / "README.md").exists()  # it describes the base
     assert (tmp_path / "out" / "tokenizer.json").read_text() == "the base's"
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == "its own"
 
@@ -243,23 +245,66 @@ def test_factors_that_are_not_finite_are_named(adapter, tmp_path):
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("peft_type", "ADALORA"),
         ("use_dora", True),
-        ("use_rslora", True),
         ("bias", "all"),
         ("lora_bias", True),
         ("rank_pattern", {"q_proj": 4}),
-        ("alpha_pattern", {"q_proj": 4}),
         ("modules_to_save", ["lm_head"]),
-        ("layers_to_transform", [0]),
         ("trainable_token_indices", [1]),
-        ("init_lora_weights", "pissa"),
+        ("layers_pattern", "blocks"),
         ("novelty", {"on": 1}),
     ],
 )
 def test_options_of_peft_that_are_not_supported_are_named(adapter, field, value):
     edit_config(adapter, **{field: value})
-    assert refusal(adapter) == f"{adapter / CONFIG}: {field}: {value!r} is not supported"
+    said = f"{field}: {value!r} is not supported: train again with plain LoRA of one rank"
+    assert refusal(adapter) == f"{adapter / CONFIG}: {said}"
+
+
+@pytest.mark.parametrize(
+    "field, value, advice",
+    [
+        ("alpha_pattern", {"q_proj": 4}, "multiply lora_B of those modules by their alpha /"),
+        ("init_lora_weights", "pissa", "let PEFT save it with path_initial_model_for"),
+    ],
+)
+def test_a_refusal_says_what_else_can_be_done(adapter, field, value, advice):
+    edit_config(adapter, **{field: value})
+    assert f"{field}: {value!r} is not supported: {advice}" in refusal(adapter)
+
+
+def test_another_method_of_peft_is_named_alone(adapter):
+    edit_config(adapter, peft_type="PREFIX_TUNING", num_virtual_tokens=8, r=None)
+    assert (
+        refusal(adapter) == f"{adapter / CONFIG}: peft_type: 'PREFIX_TUNING': only 'LORA' is read"
+    )
+
+
+def test_rank_stabilised_lora_has_its_own_scale(adapter, tmp_path):
+    edit_config(adapter, use_rslora=True)
+    scale = 3 / math.sqrt(2)  # alpha / sqrt(r)
+    assert math.isclose(load_checkpoint(adapter).layers[0].attention.q.lora_scale, scale)
+    convert_checkpoint(adapter, tmp_path / "again", "peft")
+    again = load_checkpoint(tmp_path / "again")
+    assert math.isclose(again.layers[0].attention.q.lora_scale, scale)
+
+
+def test_layers_to_transform_choose_among_ends_of_names(adapter):
+    """The adapter has q in layer 0 alone, and the self-conditioner is in no layer."""
+    name = "model__decoder__self_conditioning__down_proj__lora_"
+    retouch(adapter, **{f"{name}A": None, f"{name}B": None})
+    edit_config(adapter, target_modules=["q_proj", "down_proj"])
+    edit_config(adapter, exclude_modules=r".*\.mlp\..*")
+    assert "missing (6): " in refusal(adapter)
+    for layers in ([0], 0):
+        edit_config(adapter, layers_to_transform=layers, layers_pattern="layers")
+        assert load_checkpoint(adapter).layers[0].attention.q.lora_a is not None
+    edit_config(adapter, layers_to_transform=["0"])
+    assert refusal(adapter).endswith("layers_to_transform: expected numbers of layers")
+    # A whole name is targeted in any case.
+    whole = "model.decoder.layers.1.self_attn.q_proj"
+    edit_config(adapter, layers_to_transform=[0], target_modules=["q_proj", whole])
+    assert "missing (2): " in refusal(adapter)
 
 
 def test_a_config_of_nonsense_is_refused_in_one_line(adapter):

@@ -23,12 +23,31 @@ def test_tensor_in_two_files_is_refused(folder):
     assert "twice (1): model.decoder.norm.weight" in refusal(folder)
 
 
-@pytest.mark.parametrize("size", [0, 100, 200_000])
+@pytest.mark.parametrize("size", [1, 100, 200_000])
 def test_cut_file_is_refused(folder, size):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
     message = refusal(folder)
     assert "model.safetensors is cut short or damaged" in message and "missing" not in message
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "is empty: download it again"),
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 51611868\n",
+            "is a pointer of git-lfs and not the file itself: run git lfs pull in its folder",
+        ),
+        (
+            "<html><title>Access is restricted</title></html>",
+            "is a web page and not the file itself: download it again, after a login if it asks",
+        ),
+    ],
+)
+def test_a_failed_download_is_named(folder, text, said):
+    (folder / "model.safetensors").write_text(text)
+    assert refusal(folder) == f"{folder}:\n  cannot be read (1): model.safetensors {said}"
 
 
 def test_shards_of_two_dtypes_are_aligned(tmp_path):

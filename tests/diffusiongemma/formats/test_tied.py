@@ -1,4 +1,4 @@
-"""Tied tensors that are stored more than once: equal copies are read past, others are refused."""
+"""Tied tensors that are stored more than once: equal copies are ignored, others are refused."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def change(folder: Path, **tensors: np.ndarray | None) -> None:
     write_tensors(folder, {name: value for name, value in found.items() if value is not None})
 
 
-def test_equal_copies_are_read_past_and_are_not_written(untied, tmp_path):
+def test_equal_copies_are_ignored_and_are_not_written(untied, tmp_path):
     convert_checkpoint(untied, tmp_path / "out", "hf")
     assert_same_tensors(tmp_path / "out", GOLDEN / "hf_six")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -67,9 +67,10 @@ def test_unequal_copies_are_refused_by_name(untied, tmp_path, monkeypatch):
     tensors[HEAD][-1, -1] += 1
     tensors[PROJECTION][5] *= -1
     write_tensors(untied, tensors)
-    said = "differ from the tensors that they are tied to, and this model has one set of weights"
-    assert refusal(untied) == f"{untied}:\n  {said} (2): {HEAD}, {PROJECTION}"
-    with pytest.raises(CheckpointError, match="differ from the tensors that they are tied to"):
+    said = "copies that are not equal to the tensors they are tied to; this model has one set of "
+    advice = "weights, so load a folder from before they were changed apart"
+    assert refusal(untied) == f"{untied}:\n  {said}{advice} (2): {HEAD}, {PROJECTION}"
+    with pytest.raises(CheckpointError, match="not equal to the tensors they are tied to"):
         convert_checkpoint(untied, tmp_path / "out", "orbax")
     assert not (tmp_path / "out").exists()
 
@@ -94,8 +95,8 @@ def test_a_copy_may_have_another_dtype_or_be_the_only_one(folder, tmp_path):
 
 def test_untied_weights_must_have_all_copies(untied):
     change(untied, lm_head__weight=None)
-    said = "missing, although tie_word_embeddings is false (1): lm_head.weight"
-    assert refusal(untied) == f"{untied}:\n  {said}"
+    said = "missing, although tie_word_embeddings is false (if they are tied, write true) (1): "
+    assert refusal(untied) == f"{untied}:\n  {said}{HEAD}"
 
 
 def test_only_what_is_shared_has_copies(folder):

@@ -160,7 +160,7 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
     if problems:
         raise ValueError(f"{file}: {'; '.join(problems)}")
     if unused:
-        warn(f"{file}: has no effect here: {', '.join(unused)}; flags say how to answer")
+        warn(f"{file}: these fields do not change how this sampler answers: {', '.join(unused)}")
     return fields
 
 

@@ -47,5 +47,8 @@ def find_layout(lines: Iterable[str], boxes: Iterable[int] = BOXES) -> Layout:
             n, flag = box * box, f"--box={box}, or --config.data.box={box} in a training"
             raise SudokuError(f"the puzzles are {n}x{n}: set box to {box} ({flag})")
     sign = next(filter(None, map(unknown_sign, lines.peek(LOOKAHEAD))), "")
-    begins = f"the text begins {quote(first[0])} ({len(clean(first[0]))} characters)"
-    raise SudokuError(f"no puzzle is found; {begins}{sign}: {ACCEPTED}")
+    count = len(clean(first[0]))
+    counted = f" ({count} character{'s' * (count > 1)})" if count else ""
+    raise SudokuError(
+        f"no puzzle is found; the text begins with {quote(first[0])}{counted}{sign}: {ACCEPTED}"
+    )

@@ -71,8 +71,8 @@ def test_settings_of_other_ways_to_decode_are_named_unless_they_change_nothing(t
     for _ in range(2):  # said once
         assert defaults(tmp_path, neutral | heard | {"t_max": 0.9}) == {"max_temperature": 0.9}
     assert capsys.readouterr().err == (
-        f"warning: {tmp_path / 'generation_config.json'}: has no effect here: max_length 4096, "
-        "repetition_penalty 1.1, stop_strings ['END'], top_k 64; flags say how to answer\n"
+        f"warning: {tmp_path / 'generation_config.json'}: these fields do not change how this "
+        "sampler answers: max_length 4096, repetition_penalty 1.1, stop_strings ['END'], top_k 64\n"
     )
 
 

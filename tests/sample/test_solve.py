@@ -90,8 +90,8 @@ def test_the_puzzles_of_a_file(tmp_path, asked, capsys):
     [
         (["none.csv"], "'none.csv' is no file, and no puzzle: a puzzle has 81 or 16 cells, not 8"),
         ([CLASSIC + "1"], "a puzzle has 81 or 16 cells, not 82"),
-        ([CLASSIC.replace("7", "a")], "the puzzle: no puzzle is found; the text begins '53"),
-        (["a\nb"], "the puzzle: no puzzle is found; the text begins 'a'"),
+        ([CLASSIC.replace("7", "a")], "the puzzle: no puzzle is found; the text begins with '53"),
+        (["a\nb"], "the puzzle: no puzzle is found; the text begins with 'a'"),
         (["55" + CLASSIC[2:]], "the puzzle has no solution: check its digits"),
         (["1" + "." * 15], "the shipped models are trained on 9x9 puzzles: give --checkpoint=DIR"),
         ([CLASSIC, "--limt=2"], "limt"),

@@ -155,7 +155,10 @@ GRID = "530070000600195000098000060800060003400803001700020006060000280000419005
         (b"", "no puzzles: the text is empty"),
         (b"\n# nothing\n", "no puzzles: the text is empty"),
         (b"puzzle,solution\n\n", "no data rows"),
-        (b"a,b\n1,2\n", "no puzzle is found; the text begins 'a,b' .2 characters.: give a table"),
+        (
+            b"a,b\n1,2\n",
+            "no puzzle is found; the text begins with 'a,b' .2 characters.: give a table",
+        ),
         (b"PK\x03\x04\0\0\x08", "not a text file: unpack it"),
         # A damaged first row is a row, and no header that could be passed over.
         (f"{GRID[1:]}\n{GRID}\n".encode(), r"data row 1 \(file line 1\): puzzle has 80 characters"),

@@ -201,10 +201,13 @@ def test_a_prompt_of_the_task_is_a_grid_with_a_title():
         (P[0].replace("0", "\u2605"), r"'\u2605' \(U\+2605\) is neither a digit nor an empty cell"),
         ('{"a": "b"}\n{"a": ', "line 2: not JSON: Expecting value"),
         (f'[{{"puzzle": "{P[0]}"}},', "the array of puzzles is not closed"),
-        ('{"messages": [{"role": "user"}]}', "no puzzle is found; the text begins '{\"messages"),
+        (
+            '{"messages": [{"role": "user"}]}',
+            "no puzzle is found; the text begins with '{\"messages",
+        ),
         (f"id,grid\n0,{P[0][1:]}\n1,{P[1]}\n", "row 1 .file line 2.: puzzle has 80 characters"),
-        ("I have a question\nand no puzzle", "no puzzle is found; the text begins 'I have a"),
-        ("\x1b[31m" + "x" * 90, r"begins '\ufffd\[31mx{35}\.\.\.' \(94 characters\): give a table"),
+        ("I have a question\nand no puzzle", "no puzzle is found; the text begins with 'I have a"),
+        ("\x1b[31m" + "x" * 90, r"begins with '\ufffd\[31mx{35}\.\.\.' \(94 characters\): give"),
     ],
 )
 def test_texts_that_cannot_be_told(text, match):

@@ -175,12 +175,14 @@ def open_conversations(
         raise ValueError(f"{path}: no conversations: the file has no records")
     if broken > len(faults):
         faults.append(f"and {broken - len(faults)} more")
-    room = ", ".join(f"{setting} {least}" for setting, least in sorted(needed.items()))
+    room = ", ".join(f"{setting}={least}" for setting, least in sorted(needed.items()))
     room = f"make room for the longest: {room}" if room else ""
     if broken and (on_error == "stop" or broken == count):
         ways = ["correct or remove them"]
         if on_error == "stop" and broken < count:
-            ways.append("leave them out with on_error=skip")
+            ways.append(
+                "leave them out with --config.data.on_error=skip (train.evaluate: --on_error=skip)"
+            )
         raise ValueError(
             f"{path}: {broken} of {count} records cannot be trained on ({'; '.join(faults)}): "
             f"{', or '.join([*ways, room] if room else ways)}"

@@ -10,6 +10,7 @@ from sample.command.interrupts import Interrupts
 from sample.command.session import Session
 from sample.command.typed import Typed, read_typed
 from sample.prefill import KeptPrompt
+from sample.stopping import NonFiniteLogits
 
 
 def chat(
@@ -38,7 +39,7 @@ def chat(
         while (typed := _next(read_line, say)) is not None:
             if typed.text.strip() and not talk.obey(typed):
                 interrupts.forget()
-                _turn(session, talk, typed.text, emit, say)
+                _turn(session, talk, typed.text, emit, say, interrupts)
             if talk.over:
                 break
 
@@ -64,12 +65,17 @@ def _turn(
     text: str,
     emit: Callable[[Answer], None],
     say: Callable[[str], None],
+    interrupts: Interrupts,
 ) -> None:
-    """Asks one question. Nothing is kept of it if it cannot be asked, or if Ctrl-C stops it."""
+    """Asks one question. Nothing is kept of it if it cannot be answered, or if Ctrl-C stops it."""
     try:
         [answer] = session.answer([talk.request(text)])
+        if interrupts.pressed():  # the exception was lost: see Interrupts
+            raise KeyboardInterrupt
         emit(answer)
         talk.add(text, answer.turn)
+    except NonFiniteLogits as error:
+        say(f"no answer: {error.faults[0]}")
     except ValueError as error:
         say(f"not asked: {' '.join(str(error).split())}")
     except KeyboardInterrupt:

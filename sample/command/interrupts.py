@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from sample.generation import Snapshot
 
@@ -15,6 +17,10 @@ class Interrupts:
     here, and ends the program; then KeyboardInterrupt is raised. Without a watcher, that comes
     after the canvas.
 
+    The exception is lost if it is raised where nobody can catch it, such as in JAX's callback of
+    the garbage collector, which runs often while a program is compiled. Python would print it
+    there; here nothing is printed, and `pressed` knows of the key all the same.
+
     To be used as a context manager in the main thread.
     """
 
@@ -24,12 +30,18 @@ class Interrupts:
         for end in (self._read, write):
             os.set_blocking(end, False)
         self._before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(self, *_) -> None:
+        sys.unraisablehook = self._hook
         signal.set_wakeup_fd(self._before)
         for end in (self._read, self._write):
             os.close(end)
+
+    def _unraisable(self, lost: Any) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            self._hook(lost)
 
     def pressed(self) -> bool:
         """Whether Ctrl-C was pressed since `forget`."""

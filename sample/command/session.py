@@ -183,26 +183,16 @@ class Session:
         self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
     ) -> Generation | Continuation:
         kept = self.kept if len(tokens) == 1 else None
-        if self.mode == "ar":
-            return generate_autoregressive(
-                self.model, tokens, mask, keys, self.autoregressive, kept=kept, clock=clock
-            )
         ended = None
         if self.stop_texts:
             ended = functools.partial(
                 has_stop_text, tokenizer=self.tokenizer, stop_texts=self.stop_texts
             )
-        return generate(
-            self.model,
-            tokens,
-            mask,
-            keys,
-            self.sampler,
-            ended=ended,
-            kept=kept,
-            watch=self.watch,
-            clock=clock,
-        )
+        shared = {"ended": ended, "kept": kept, "clock": clock}
+        asked = self.model, tokens, mask, keys, self.config
+        if self.mode == "ar":
+            return generate_autoregressive(*asked, **shared)
+        return generate(*asked, watch=self.watch, **shared)
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)

@@ -189,4 +189,7 @@ def test_a_terminal_is_told_of_an_answer_that_was_cut_off(capsys, monkeypatch):
     show(answer, thoughts=False)
     show(answer._replace(finish_reason="stop"), thoughts=False)
     said = capsys.readouterr()
-    assert said.err == "(cut off by --max-new-tokens=24)\n" and said.out == "4\n" * 2
+    assert (
+        said.err == "(cut off after 24 tokens: --max-new-tokens=N allows more)\n"
+        and said.out == "4\n" * 2
+    )

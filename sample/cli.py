@@ -101,9 +101,8 @@ def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
         if match:
             dashes, typed, field, value = match.groups(default="")
             name = _known_name(typed.replace("-", "_"), values)
-            if name:
-                value_follows = not (value or field or name not in values or values[name].boolean)
-                argument = f"{dashes}{name}{field.replace('-', '_')}{value}"
+            value_follows = name in values and not (values[name].boolean or field or value)
+            argument = f"{dashes}{name or typed}{field.replace('-', '_')}{value}"
         result.append(argument)
     return result
 

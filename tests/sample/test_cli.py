@@ -64,7 +64,6 @@ def test_hyphens_are_underscores_in_names_alone():
         "--no-such=1": "--no-such=1",
         "--config.data.on-error=a-b": "--config.data.on_error=a-b",
         "--config.batch-size": "--config.batch_size",
-        "--other.batch-size=8": "--other.batch-size=8",
         "a-b": "a-b",
         "--early-stop": "--early_stop",
         "--some-text": "--some_text",

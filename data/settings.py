@@ -20,7 +20,8 @@ def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
         SettingsError.
       fields: name -> value. The value of a field that is a dataclass is a mapping, too. A list
         becomes a tuple. An int becomes a float or a str, if that is the field's type.
-      path: text before the name of a field in error messages, such as "optimizer.".
+      path: text before the name of a field in error messages, such as "optimizer.", or "--" if the
+        fields are flags.
 
     Raises:
       SettingsError: a field is unknown, missing, of another type or out of range. The message names
@@ -51,7 +52,8 @@ def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
     except SettingsError:
         raise
     except ValueError as error:
-        raise SettingsError(f"config {path.rstrip('.') or 'run'}: {error}") from None
+        place = f"config {path.rstrip('.') or 'run'}: " if path != "--" else ""  # fields are flags
+        raise SettingsError(f"{place}{error}") from None
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,8 @@ from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
 from sample.stopping import check_finite, is_stop
 from sample.timing import Clock
+
+PIECE = 32  # tokens between two questions whether an answer has ended, each of which takes a wait
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +77,14 @@ def generate_autoregressive(
     key: jax.Array,
     config: AutoregressiveConfig | None = None,
     *,
+    ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
     clock: Clock | None = None,
 ) -> Continuation:
     """Continues a batch of prompts token by token.
 
-    Each row gets what it would get alone. The arguments are those of `sampler.generate`; the laps
-    of the clock are "setup", "prefill" and "decode".
+    Each row gets what it would get alone. The arguments are those of `sampler.generate`; `ended` is
+    called every PIECE tokens, and the laps of the clock are "setup", "prefill" and "decode".
 
     Raises:
       ValueError, NonFiniteLogits: as `sampler.generate`.
@@ -103,11 +107,19 @@ def generate_autoregressive(
     read = prefill if kept is None else kept.prefill
     cache = read(model, tokens, before, cache_length, config.prefill_chunk)
     lap("prefill", cache)
-    found, valid, finite, _ = _decode(model, cache, tokens[row, last], keys, loop_config)
-    check_finite(finite, "token", valid)
-    done = Continuation(np.asarray(found), np.asarray(valid))
+    loop = _begin(tokens[row, last], cache, loop_config, model.config.pad_id)
+    piece = config.max_new_tokens if ended is None else PIECE
+    for limit in range(piece, config.max_new_tokens + piece, piece):
+        loop = _decode(model, loop, limit, keys, loop_config)
+        found, valid, done = map(np.array, (loop.tokens, loop.valid, loop.done))
+        for i in np.flatnonzero(~done):
+            done[i] = ended is not None and ended(found[i, : valid[i]])
+        if done.all():
+            break
+        loop = loop._replace(done=done)
+    check_finite(loop.finite, "token", valid)
     lap("decode")
-    return done
+    return Continuation(found, valid)
 
 
 class _Loop(NamedTuple):
@@ -122,28 +134,30 @@ class _Loop(NamedTuple):
     finite: jax.Array  # [B] bool
 
 
-@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("cache",))
-def _decode(
-    model: SplitModel,
-    cache: KVCache,
-    token: jax.Array,
-    keys: jax.Array,
-    config: AutoregressiveConfig,
-) -> tuple[jax.Array, jax.Array, jax.Array, KVCache]:
-    module = model.merge()
-    rows, length = token.shape[0], config.max_new_tokens
-    first = _Loop(
+def _begin(token: np.ndarray, cache: KVCache, config: AutoregressiveConfig, pad_id: int) -> _Loop:
+    """The loop before the first token, in arrays of its own, because _decode donates them."""
+    rows = len(token)
+    return _Loop(
         n=jnp.int32(0),
         cache=cache,
-        token=token,
-        tokens=jnp.full((rows, length), module.config.pad_id, jnp.int32),
+        token=jnp.array(token),
+        tokens=jnp.full((rows, config.max_new_tokens), pad_id, jnp.int32),
         valid=jnp.zeros((rows,), jnp.int32),
         done=jnp.zeros((rows,), bool),
         finite=jnp.ones((rows,), bool),
     )
 
+
+@functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("loop",))
+def _decode(
+    model: SplitModel, loop: _Loop, limit: int, keys: jax.Array, config: AutoregressiveConfig
+) -> _Loop:
+    """Goes on until each row has ended or has `limit` tokens, at most max_new_tokens."""
+    module = model.merge()
+    limit = jnp.minimum(limit, config.max_new_tokens)
+
     def running(loop: _Loop) -> jax.Array:
-        return (loop.n < length) & ~jnp.all(loop.done)
+        return (loop.n < limit) & ~jnp.all(loop.done)
 
     def body(loop: _Loop) -> _Loop:
         logits, cache = module.encode(
@@ -162,9 +176,7 @@ def _decode(
             finite=finite,
         )
 
-    loop = jax.lax.while_loop(running, body, first)
-    # The cache is returned so that the donated one can be written to in place.
-    return loop.tokens, loop.valid, loop.finite, loop.cache
+    return jax.lax.while_loop(running, body, loop)
 
 
 def pick(keys: jax.Array, logits: jax.Array, config: AutoregressiveConfig) -> jax.Array:

@@ -13,9 +13,13 @@ import jax
 import numpy as np
 from absl import flags
 
-# Two dashes or one, a name without dots, and the value if there is one.
-FLAG = re.compile(r"(--?)(\w[\w-]*)(=.*)?", re.DOTALL)
-HYPHENS = "The names of flags may be written with hyphens too: --batch-size is --batch_size.\n"
+# Two dashes or one, a name, the field of a config that follows a dot, and the value.
+FLAG = re.compile(r"(--?)(\w[\w-]*)(\.[\w.-]+)?(=.*)?", re.DOTALL)
+# What Python says of a number that is none -> what a user is told.
+NO_NUMBER = {
+    r"invalid literal for int\(\) with base \d+: .*": "expected a whole number",
+    "could not convert string to float: .*": "expected a number",
+}
 
 
 def define_jit(values: flags.FlagValues) -> None:
@@ -49,7 +53,7 @@ def run(
     """
     try:
         if {"--help", "-h", "-help"}.intersection(argv):
-            print(f"{usage}\n{HYPHENS}\n{values.get_help()}", flush=True)
+            print(f"{usage}\n{values.get_help()}", flush=True)
             return 0
         try:
             rest = values(with_underscores(argv, values))[1:]
@@ -80,8 +84,9 @@ def run(
 def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
     """The command line with the names of known flags as absl knows them.
 
-    --batch-size=8 becomes --batch_size=8, and --no-early-stop becomes --noearly_stop. Values,
-    fields such as --config.a.b, unknown names and everything after "--" stay as they are.
+    --batch-size=8 becomes --batch_size=8, --config.batch-size=8 becomes --config.batch_size=8, and
+    --no-early-stop becomes --noearly_stop. Values, unknown names and everything after "--" stay as
+    they are.
 
     Args:
       argv: the command line, beginning with the program's name.
@@ -94,10 +99,10 @@ def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
         match = None if value_follows else FLAG.fullmatch(argument)
         value_follows = False
         if match:
-            dashes, typed, value = match.groups(default="")
+            dashes, typed, field, value = match.groups(default="")
             name = _known_name(typed.replace("-", "_"), values)
-            value_follows = name in values and not values[name].boolean and not value
-            argument = f"{dashes}{name or typed}{value}"
+            value_follows = name in values and not (values[name].boolean or field or value)
+            argument = f"{dashes}{name or typed}{field.replace('-', '_')}{value}"
         result.append(argument)
     return result
 
@@ -115,6 +120,8 @@ def fail(error: BaseException) -> int:
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    for python, ours in NO_NUMBER.items():
+        message = re.sub(python, ours, message)
     print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
     return 2
 

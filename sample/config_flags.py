@@ -14,7 +14,7 @@ def define_fields(values: flags.FlagValues, cls: type, names: Iterable[str]) -> 
     """Defines a flag for each of the named fields of a dataclass; none of them is set.
 
     The help text of a flag is what the section "Attributes" of the class' docstring says of the
-    field.
+    field. If the field may be None, the flag takes the word None.
 
     Args:
       values: gets the flags.
@@ -34,15 +34,21 @@ def define_fields(values: flags.FlagValues, cls: type, names: Iterable[str]) -> 
         if kind is bool:
             flags.DEFINE_bool(name, None, help, flag_values=values)
         elif kind in PARSERS:
-            flags.DEFINE(PARSERS[kind](), name, None, help, flag_values=values)
+            parser = PARSERS[kind]()
+            if kind is not hints[name]:
+                parser = _OrNone(parser)
+            flags.DEFINE(parser, name, None, help, flag_values=values)
         else:
             raise TypeError(f"no kind of flag for {cls.__name__}.{name}: {hints[name]}")
 
 
 def given_fields(values: flags.FlagValues, names: Iterable[str]) -> dict[str, Any]:
     """Field name -> value, for those of the named flags that are set."""
-    given = {name: values[name].value for name in names}
-    return {name: value for name, value in given.items() if value is not None}
+    return {
+        name: values[name].value
+        for name in names
+        if values[name].present or values[name].value is not None
+    }
 
 
 class _Numbers(flags.ArgumentParser):
@@ -72,6 +78,19 @@ class _Pair(_Numbers):
         if len(numbers) != 2:
             raise ValueError("expected two numbers")
         return numbers
+
+
+class _OrNone(flags.ArgumentParser):
+    """Parses the word None to None, and anything else as another parser does."""
+
+    def __init__(self, parser: flags.ArgumentParser):
+        self._parser, self.syntactic_help = parser, parser.syntactic_help
+
+    def parse(self, argument: Any) -> Any:
+        return None if argument == "None" else self._parser.parse(argument)
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
 
 
 PARSERS: dict[Any, type[flags.ArgumentParser]] = {

@@ -9,7 +9,7 @@
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
-if a record of --prompts could not be asked, and 2 if nothing could be done.
+if a record of --prompts could not be answered, and 2 if nothing could be done.
 """
 
 import sys
@@ -51,26 +51,29 @@ def _run(values: flags.FlagValues) -> int:
         return _compare(session, rows, batch_size, samples)
     draft = open_draft(values, session)
     output = Output(file, draft, values.show_thoughts, samples)
-    if file is not None and file.unnamed:
-        complain(
-            f"{file.unnamed} answers in {values.out} do not name their checkpoint: they stay, and "
-            "their prompts are asked again"
-        )
     if rows is None:
         chat(session, read_line, output.answer, output.say)
         return _finish(session, 0, rows)
-    refused = answer_all(session, rows, batch_size, output.has, output.answer, output.say, samples)
-    if output.known:
-        complain(f"{output.known} answers were in {values.out} before")
+    try:
+        refused = answer_all(
+            session, rows, batch_size, output.has, output.answer, output.say, samples
+        )
+    finally:
+        output.close()
     return _finish(session, refused, rows)
 
 
 def _compare(session: Session, rows: list[PromptRow], batch_size: int, samples: int) -> int:
     """Answers all rows in both modes, and prints a table of both modes' figures."""
     session.warm_up = True
+    told = set[str]()  # each line once, though both modes say which rows cannot be asked
+
+    def say(line: str) -> None:
+        if line not in told:
+            complain(line)
+        told.add(line)
+
     for session.mode in ("diffusion", "ar"):
-        # The first mode has said which rows cannot be asked.
-        say = complain if session.mode == "diffusion" else lambda line: None
         refused = answer_all(
             session, rows, batch_size, lambda request: False, lambda answer: None, say, samples
         )
@@ -85,7 +88,7 @@ def _finish(session: Session, refused: int, rows: list[PromptRow] | None) -> int
         if statistics.sequences:
             complain(summary(statistics.figures(), mode == "ar"))
     if refused:
-        complain(f"error: {refused} of {len(rows)} prompts could not be asked")
+        complain(f"error: {refused} of {len(rows)} prompts could not be answered")
     return int(refused > 0)
 
 

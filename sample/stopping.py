@@ -6,11 +6,20 @@ import numpy as np
 
 
 class NonFiniteLogits(FloatingPointError):
-    """The logits have a NaN, so nothing can be sampled from them."""
+    """The logits have a NaN, so nothing can be sampled from them.
+
+    Attributes:
+      faults: row of the batch, from 0 -> what is wrong with it, for the rows with a NaN.
+    """
+
+    def __init__(self, faults: dict[int, str]):
+        row, fault = next(iter(faults.items()))
+        super().__init__(f"row {row} of the batch: {fault}")
+        self.faults = faults
 
 
 def check_finite(finite: jax.Array, where: str, numbers: jax.Array) -> None:
-    """Raises NonFiniteLogits for the first row that is not finite.
+    """Raises NonFiniteLogits if there are rows that are not finite.
 
     Args:
       finite: [B] bool, rows whose logits had no NaN.
@@ -19,11 +28,12 @@ def check_finite(finite: jax.Array, where: str, numbers: jax.Array) -> None:
     """
     rows = np.flatnonzero(~np.asarray(finite))
     if rows.size:
-        raise NonFiniteLogits(
-            f"row {rows[0]} of the batch: the logits of {where} {int(numbers[rows[0]])} are not "
-            "numbers: the weights are damaged, or they are float16, which ends at 65,504: load "
-            "them as bfloat16 or float32 (--dtype)"
+        why = (
+            "are not numbers: the weights are damaged, or they are float16, which ends at 65,504: "
+            "load them as bfloat16 or float32 (--dtype)"
         )
+        faults = {row: f"the logits of {where} {int(numbers[row])} {why}" for row in rows.tolist()}
+        raise NonFiniteLogits(faults)
 
 
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:

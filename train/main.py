@@ -61,7 +61,7 @@ def define_config(values: flags.FlagValues, argv: list[str]) -> None:
         values,
         lock_config=False,
         accept_new_attributes=True,
-        sys_argv=argv,
+        sys_argv=cli.with_underscores(argv, values),
     )
 
 

@@ -165,12 +165,14 @@ def open_conversations(
     if broken > len(faults):
         faults.append(f"and {broken - len(faults)} more")
     share = f"{broken} of {count} record{'s' * (count != 1)}"
-    room = ", ".join(f"{setting} {least}" for setting, least in sorted(needed.items()))
+    room = ", ".join(f"{setting}={least}" for setting, least in sorted(needed.items()))
     room = f"make room for the longest: {room}" if room else ""
     if broken and (on_error == "stop" or broken == count):
         ways = ["correct or remove them"]
         if on_error == "stop" and broken < count:
-            ways.append("leave them out with on_error=skip")
+            ways.append(
+                "leave them out with --config.data.on_error=skip (train.evaluate: --on_error=skip)"
+            )
         raise ValueError(
             f"{path}: {share} cannot be trained on ({'; '.join(faults)}): "
             f"{', or '.join([*ways, room] if room else ways)}"

@@ -9,7 +9,7 @@ class TooLong(ValueError):
     """An example that does not fit into a row.
 
     Attributes:
-      setting: the name of the setting that is too small, "prompt_length" or "num_canvases".
+      setting: the flag of train.main whose value is too small.
       needed: the value of this setting with which the example would fit.
     """
 
@@ -53,13 +53,13 @@ def pack(
     room, used = num_canvases * canvas_size, max(1, -(-answer // canvas_size))
     if prompt > prompt_length:
         message = f"prompt of {prompt} tokens does not fit prompt_length {prompt_length}"
-        raise TooLong(message, "prompt_length", prompt)
+        raise TooLong(message, "--config.data.prompt_length", prompt)
     if answer > room:
         message = (
-            f"answer of {answer} tokens does not fit {num_canvases} canvases of {canvas_size} "
-            f"= {room} tokens"
+            f"answer of {answer} tokens does not fit {num_canvases} "
+            f"{'canvas' if num_canvases == 1 else 'canvases'} of {canvas_size} = {room} tokens"
         )
-        raise TooLong(message, "num_canvases", used)
+        raise TooLong(message, "--config.loss.num_canvases", used)
     tokens = np.full(prompt_length + room, pad_id, np.int32)
     tokens[:prompt] = prompt_ids
     tokens[prompt : prompt + answer] = answer_ids

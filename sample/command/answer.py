@@ -16,6 +16,8 @@ class Request(NamedTuple):
       checksum: a hash of all that the answer depends on, except for the number of the sample.
       checkpoint: the checkpoint that is asked.
       sample: number of the sample, from 0. Each draws noise of its own.
+      repeat: number of earlier rows with the same checksum. Equal rows get an answer each.
+      place: the row's place in its file in words; "" if it is not from a file.
     """
 
     number: int | None
@@ -23,6 +25,8 @@ class Request(NamedTuple):
     checksum: str
     checkpoint: CheckpointId = UNNAMED
     sample: int = 0
+    repeat: int = 0
+    place: str = ""
 
 
 class Answer(NamedTuple):

@@ -10,6 +10,7 @@ from sample.command.interrupts import Interrupts
 from sample.command.session import Session
 from sample.command.typed import Typed, read_typed
 from sample.prefill import KeptPrompt
+from sample.stopping import NonFiniteLogits
 
 
 def chat(
@@ -25,7 +26,7 @@ def chat(
     Ctrl-C, does not become part of the conversation. conversation.py has the commands.
 
     Args:
-      session: answers. Its watcher, if it has one, is replaced by one that Ctrl-C stops.
+      session: answers. Ctrl-C ends its answers.
       read_line: shows a prompt and gives a line or a paste; None at the end of the input.
       emit: gets each answer.
       say: gets each line for the user that is no answer.
@@ -33,12 +34,12 @@ def chat(
     talk = Conversation(session, say)
     session.kept = KeptPrompt(session.tokenizer.turn_start_id)  # each turn reads what is new
     with Interrupts() as interrupts:
+        session.interrupted = interrupts.pressed
         if session.watch:
             session.watch = interrupts.watching(session.watch)
         while (typed := _next(read_line, say)) is not None:
             if typed.text.strip() and not talk.obey(typed):
-                interrupts.forget()
-                _turn(session, talk, typed.text, emit, say)
+                _turn(session, talk, typed.text, emit, say, interrupts)
             if talk.over:
                 break
 
@@ -64,12 +65,18 @@ def _turn(
     text: str,
     emit: Callable[[Answer], None],
     say: Callable[[str], None],
+    interrupts: Interrupts,
 ) -> None:
-    """Asks one question. Nothing is kept of it if it cannot be asked, or if Ctrl-C stops it."""
+    """Asks one question. Nothing is kept of it if it cannot be answered, or if Ctrl-C stops it."""
     try:
-        [answer] = session.answer([talk.request(text)])
-        emit(answer)
-        talk.add(text, answer.turn)
+        with interrupts.held():
+            [answer] = session.answer([talk.request(text)])
+            if interrupts.pressed():
+                raise KeyboardInterrupt
+            emit(answer)
+            talk.add(text, answer.turn)
+    except NonFiniteLogits as error:
+        say(f"no answer: {error.faults[0]}")
     except ValueError as error:
         say(f"not asked: {' '.join(str(error).split())}")
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
 
     Args:
       prompt: the text of --prompt.
-      file: the path of --prompts.
+      file: the path of --prompts; "-" is standard input.
 
     Returns:
       the rows; None for a chat, if standard input is a terminal.
@@ -30,7 +30,7 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
     if prompt is not None:
         return [from_text(prompt)]
     if file is not None:
-        return read_rows(Path(file))
+        return read_rows(Path("/dev/stdin" if file == "-" else file))
     if sys.stdin.isatty():
         return None
     text = sys.stdin.read().removesuffix("\n")
@@ -57,12 +57,18 @@ def show(answer: Answer, thoughts: bool) -> None:
         told = json.dumps(call.get("function", call), ensure_ascii=False)
         complain(f"tool call: {printable(told)}")
     if answer.finish_reason == "length" and sys.stderr.isatty():
-        complain(f"(cut off by --max-new-tokens={answer.generated_tokens})")
+        tokens = answer.generated_tokens
+        complain(f"(cut off after {tokens} tokens: --max-new-tokens=N allows more)")
 
 
 def complain(line: str) -> None:
     """Prints a line on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and a noun, such as "1 answer" and "2 answers"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def terminal_size() -> tuple[int, int]:

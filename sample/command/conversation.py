@@ -19,7 +19,7 @@ HELP = {
     "/help": "show this",
     "/exit": "end the chat, as Ctrl-D does",
     '""" ... """': "a message of several lines, or one that begins with a slash",
-    "Ctrl-C": "stop the answer, or clear the line; twice at the prompt ends the chat",
+    "Ctrl-C": "stop the answer once a compilation is done; at the prompt, twice ends the chat",
 }
 COMMANDS = tuple(usage.split()[0] for usage in HELP if usage.startswith("/"))
 
@@ -43,7 +43,8 @@ class Conversation:
         self.messages: list[Message] = []
         self.over = False
         self._session, self._say = session, say
-        self._first = 0  # the oldest message that the model still sees
+        # The oldest message that the model saw when it gave each answer, and at the last question.
+        self._firsts, self._tried = [0], 0
 
     def request(self, text: str) -> Request:
         """The request for an answer to a question, which does not become a part of it yet.
@@ -54,7 +55,7 @@ class Conversation:
           ContextFull: the question is too long even alone.
           ValueError: the question cannot be asked.
         """
-        asked, first = [*self.messages, {"role": "user", "content": text}], self._first
+        asked, first = [*self.messages, {"role": "user", "content": text}], self._firsts[-1]
         while True:
             try:
                 request = self._session.request(PromptRow(None, asked[first:]))
@@ -63,18 +64,19 @@ class Conversation:
                 if first + 1 == len(asked):
                     raise
                 first += 2
-        if first > self._first:
+        if first > self._tried:
             self._say(
                 "the context is full: the model does not see the oldest questions and answers "
                 f"({first // 2}) any more"
             )
-            self._first = first
+        self._tried = first
         return request
 
     def add(self, text: str, turn: ModelTurn) -> None:
-        """Adds a question and the model's answer to it."""
+        """Adds the last question and the model's answer to it."""
         said = self._session.as_message(turn)
         self.messages += [{"role": "user", "content": text}, said]
+        self._firsts.append(self._tried)
 
     def obey(self, typed: Typed) -> bool:
         """Does what a command says.
@@ -104,15 +106,16 @@ class Conversation:
         self.over = True
 
     def _clear(self, _: str) -> None:
-        self.messages, self._first = [], 0
+        self.messages, self._firsts, self._tried = [], [0], 0
         self._say("a new conversation begins")
 
     def _undo(self, _: str) -> None:
         if not self.messages:
             return self._say("there is nothing to undo")
         del self.messages[-2:]
-        self._first = min(self._first, len(self.messages))
-        self._say(f"the last question is undone; {len(self.messages) // 2} are left")
+        self._firsts.pop()
+        left = len(self.messages) // 2
+        self._say(f"the last question is undone; {left} {'are' if left != 1 else 'is'} left")
 
     def _system(self, text: str) -> None:
         self._session.system = text or None
@@ -133,7 +136,9 @@ class Conversation:
                 file.write(line if whole else b"\n" + line)
         except OSError as error:
             return self._say(f"not saved: {path}: {error.strerror or error}")
-        self._say(f"{path} has {len(self.messages) // 2} questions and answers more")
+        count = len(self.messages) // 2
+        what = "1 question and its" if count == 1 else f"{count} questions and their"
+        self._say(f"{what} answer{'s' * (count > 1)} were added to {path}")
 
     def _help(self, _: str) -> None:
         for usage, meaning in HELP.items():

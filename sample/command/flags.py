@@ -31,19 +31,24 @@ def define_flags() -> flags.FlagValues:
     text("base", "Folder of an adapter's base model. Default: the folder that the adapter names.")
     text("tokenizer", "A tokenizer.json. Default: the checkpoint's, else this project's.")
     text("dtype", "Dtype of the weights: float32, bfloat16 or float16. Default: as stored.")
-    text("prompt", "One prompt. Default, without --prompts too: what is piped in, else a chat.")
+    text(
+        "prompt",
+        "One prompt. Without --prompt and --prompts, the text that is piped in is the prompt. If "
+        "nothing is piped in, a chat begins.",
+    )
     text(
         "prompts",
-        "File of prompts: JSON records with a prompt or messages, one in each line or in an array, "
-        "or a text with one prompt in each line. The content decides, not the file's name.",
+        "File of prompts, or - for standard input: JSON records with a prompt or messages, one in "
+        "each line or in an array, or a text with one prompt in each line. The content decides "
+        "which of them it is, and not the file's name.",
     )
     text("system", "System turn for prompts that have none.")
     switch("thinking", False, "Ask the model to think before it answers.")
     switch("show_thoughts", False, "Print the model's thoughts before its answer.")
     text(
         "out",
-        "FILE.jsonl to which answers are appended. Prompts whose answers by this checkpoint it "
-        "holds are not asked again.",
+        "FILE.jsonl that answers are appended to. A prompt is not asked again if the file has this "
+        "checkpoint's answer to it, with the same settings.",
     )
     help = "Text before which an answer ends. It does not count in thoughts and tool calls"
     flags.DEFINE_multi_string("stop", [], help, flag_values=values)
@@ -86,6 +91,13 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError("--draft is for one answer at a time, in --mode=diffusion, without --out")
     if "" in values.stop:
         raise ValueError("--stop= has no text")
+    if mode == "ar" and values.num_samples > 1 and (values.temperature == 0 or values.top_k == 1):
+        raise ValueError(
+            "all samples would be equal: --num-samples needs a --temperature above 0, and no "
+            "--top-k=1"
+        )
+    if values.out == "-":
+        raise ValueError("--out needs the name of a file; without --out, answers go to stdout")
     if values.trajectory and not values.out:
         raise ValueError("--trajectory is for --out=FILE.jsonl")
     if mode == "both" and values.out:

@@ -1,8 +1,9 @@
 """Ctrl-C while an answer is made: the denoising loop stops at its next step."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sample.generation import Snapshot
 
@@ -10,10 +11,11 @@ from sample.generation import Snapshot
 class Interrupts:
     """Knows of Ctrl-C at once, on any thread.
 
-    Python raises KeyboardInterrupt in the main thread, and not before the compiled program that it
-    waits for has returned. The program's watcher runs on another thread at every step. It asks
-    here, and ends the program; then KeyboardInterrupt is raised. Without a watcher, that comes
-    after the canvas.
+    Python would raise KeyboardInterrupt in the main thread, wherever that is. JAX 0.10.2 does not
+    survive it in a compilation, because the compiler then works on with memory that is freed; and
+    in a callback of the garbage collector the exception is lost. So the first Ctrl-C raises nothing
+    within `held`. The program's watcher, which runs on another thread at every step, asks `pressed`
+    and ends the program. Without a watcher, the session asks after each canvas.
 
     To be used as a context manager in the main thread.
     """
@@ -31,19 +33,26 @@ class Interrupts:
         for end in (self._read, self._write):
             os.close(end)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Forgets what was pressed before. Only a second Ctrl-C raises KeyboardInterrupt here."""
+        self.pressed()
+        self._pressed = False
+        before = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, before))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def pressed(self) -> bool:
-        """Whether Ctrl-C was pressed since `forget`."""
+        """Whether Ctrl-C was pressed since `held` began."""
         try:
             while found := os.read(self._read, 512):
                 self._pressed |= signal.SIGINT in found
         except BlockingIOError:  # all is read
             pass
         return self._pressed
-
-    def forget(self) -> None:
-        """Forgets what was pressed so far."""
-        self.pressed()
-        self._pressed = False
 
     def watching(self, watch: Callable[[Snapshot], None]) -> Callable[[Snapshot], bool]:
         """A watcher that calls `watch`, and ends the loop after Ctrl-C."""

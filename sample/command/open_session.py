@@ -13,6 +13,7 @@ from sample.command.console import terminal_size
 from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED, rows_together
 from sample.command.session import Session
 from sample.config_flags import given_fields
+from sample.split_model import split
 from sample.step import SamplerConfig
 
 
@@ -25,13 +26,20 @@ def open_session(values: flags.FlagValues) -> Session:
     checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
     sampler = SamplerConfig(**(checkpoint.sampler_defaults | given_fields(values, SAMPLER)))
     own = given_fields(values, [name for name in AUTOREGRESSIVE if name not in SHARED])
-    shared = {n: v for n in SHARED if (v := getattr(sampler, n)) is not None}
+    shared = {name: getattr(sampler, name) for name in SHARED}
+    if sampler.max_new_tokens is None:  # one canvas, whose size the model knows
+        del shared["max_new_tokens"]
     autoregressive = AutoregressiveConfig(**shared, **own)
+    for stop in values.stop:
+        if special := checkpoint.tokenizer.special_tokens_in(stop):
+            raise ValueError(
+                f"--stop={stop}: {special[0]} is a special token, and never part of an answer's "
+                f"text: --stop-ids={checkpoint.tokenizer.token_id(special[0])} ends answers at it"
+            )
+    model = split(checkpoint.load(values.dtype))
     name = CheckpointId(values.checkpoint)
     if values.out:
-        found = fingerprint(checkpoint, values.dtype, values.tokenizer)
-        name = name._replace(fingerprint=found)
-    model = checkpoint.load(values.dtype)
+        name = name._replace(fingerprint=fingerprint(checkpoint, model, values.tokenizer))
     if sampler.max_new_tokens is None:
         canvas = sampler.canvas_size or model.config.canvas_size
         autoregressive = dataclasses.replace(autoregressive, max_new_tokens=canvas)
@@ -43,7 +51,7 @@ def open_session(values: flags.FlagValues) -> Session:
         autoregressive,
         mode="ar" if values.mode == "ar" else "diffusion",
         seed=values.seed,
-        system=values.system,
+        system=values.system if (values.system or "").strip() else None,
         thinking=values.thinking,
         stop_texts=tuple(values.stop),
         checkpoint=name,

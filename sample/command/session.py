@@ -1,7 +1,6 @@
 """A model with its tokenizer and its chat template, which answers prompts."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -55,6 +54,7 @@ class Session:
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
+      interrupted: asked after each canvas or piece; all answers end there if it says so.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
       statistics: sums over all answers of each mode.
@@ -73,6 +73,7 @@ class Session:
     checkpoint: CheckpointId = UNNAMED
     kept: KeptPrompt | None = None
     watch: Callable[[Snapshot], bool | None] | None = None
+    interrupted: Callable[[], bool] | None = None
     warm_up: bool = False
     statistics: dict[Mode, Statistics] = dataclasses.field(
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
@@ -183,26 +184,17 @@ class Session:
         self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
     ) -> Generation | Continuation:
         kept = self.kept if len(tokens) == 1 else None
+        ended = self._ended if self.stop_texts or self.interrupted else None
+        shared = {"ended": ended, "kept": kept, "clock": clock}
+        asked = self.model, tokens, mask, keys, self.config
         if self.mode == "ar":
-            return generate_autoregressive(
-                self.model, tokens, mask, keys, self.autoregressive, kept=kept, clock=clock
-            )
-        ended = None
-        if self.stop_texts:
-            ended = functools.partial(
-                has_stop_text, tokenizer=self.tokenizer, stop_texts=self.stop_texts
-            )
-        return generate(
-            self.model,
-            tokens,
-            mask,
-            keys,
-            self.sampler,
-            ended=ended,
-            kept=kept,
-            watch=self.watch,
-            clock=clock,
-        )
+            return generate_autoregressive(*asked, **shared)
+        return generate(*asked, watch=self.watch, **shared)
+
+    def _ended(self, tokens: np.ndarray) -> bool:
+        if self.interrupted and self.interrupted():
+            return True
+        return bool(self.stop_texts) and has_stop_text(tokens, self.tokenizer, self.stop_texts)
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)

@@ -28,7 +28,7 @@ def read_typed(read_line: Callable[[str], str | None]) -> Typed | None:
     '''Reads one message.
 
     A paste is one message, whatever lines it has. A line that begins with """ begins a message that
-    goes on until a line ends with """, or until the end of the input.
+    goes on until a line ends with """, or until the end of the input. Other quotes are text.
 
     Args:
       read_line: shows a prompt, and gives a line or a paste, or None at the end of the input.
@@ -55,12 +55,16 @@ def read_typed(read_line: Callable[[str], str | None]) -> Typed | None:
 
 
 def unquoted(text: str) -> str | None:
-    '''The text between """ and """; None if the text is not all in such quotes.'''
+    '''The text between """ and """; None if the text is not all in such quotes.
+
+    It is not if a line before the last ends with """.
+    '''
     whole = text.strip()
     if len(whole) < 2 * len(QUOTES) or not (whole.startswith(QUOTES) and whole.endswith(QUOTES)):
         return None
     inside = whole[len(QUOTES) : -len(QUOTES)]
-    return None if QUOTES in inside else _without_edges(inside)
+    closed = any(line.rstrip().endswith(QUOTES) for line in inside.split("\n")[:-1])
+    return None if closed else _without_edges(inside)
 
 
 def read_line(prompt: str) -> str | None:

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sample import AutoregressiveConfig, NonFiniteLogits, SplitModel, generate_autoregressive
+from sample import (
+    AutoregressiveConfig,
+    NonFiniteLogits,
+    SplitModel,
+    autoregressive,
+    generate_autoregressive,
+)
 from sample.autoregressive import pick
 from sample.prefill import prefill
 from tests.conftest import Compiled
@@ -55,6 +61,35 @@ def test_greedy_equals_full_re_encoding(lively_model, prompts):
             assert got.valid_tokens[b] == valid
             assert got.tokens[b].tolist() == row[:valid] + [0] * (NEW - valid)
     assert got.valid_tokens[0] <= 5
+
+
+def test_an_answer_that_has_ended_is_not_gone_on_with(lively_model, prompts, monkeypatch):
+    """The program is that of the test before; `ended` is asked every few tokens."""
+    config = AutoregressiveConfig(max_new_tokens=NEW, temperature=0, stop_ids=())
+    whole = generate_autoregressive(lively_model, *prompts, jax.random.key(0), config)
+    monkeypatch.setattr(autoregressive, "PIECE", 4)
+    asked = []
+
+    def ended(tokens):
+        asked.append(len(tokens))
+        return tokens[0] in whole.tokens[:2, 0] and len(tokens) > 4  # at the second question
+
+    got = generate_autoregressive(lively_model, *prompts, jax.random.key(0), config, ended=ended)
+    stops = np.isin(whole.tokens[:, 0], whole.tokens[:2, 0])
+    valid = np.where(stops, 8, NEW)
+    assert NEW % 4 and got.valid_tokens.tolist() == valid.tolist() and not stops.all()
+    expected = np.where(np.arange(NEW) < valid[:, None], whole.tokens, 0)
+    np.testing.assert_array_equal(got.tokens, expected)
+    assert asked[:8] == [4] * 4 + [8] * 4
+
+    # If all have ended, nothing more is computed.
+    steps, decode = [], autoregressive._decode
+    monkeypatch.setattr(
+        autoregressive, "_decode", lambda *args: steps.append(args[2]) or decode(*args)
+    )
+    every = {"ended": lambda tokens: True}
+    generate_autoregressive(lively_model, *prompts, jax.random.key(0), config, **every)
+    assert steps == [4]
 
 
 def test_logits_that_are_no_numbers_are_an_error(lively_model, prompts):

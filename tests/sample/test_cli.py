@@ -51,6 +51,7 @@ def test_what_the_environment_turned_off_stays_off():
 def test_hyphens_are_underscores_in_names_alone():
     values = flags.FlagValues()
     flags.DEFINE_integer("batch_size", 1, "", flag_values=values)
+    flags.DEFINE_string("config", "", "", flag_values=values)
     flags.DEFINE_string("some_text", "", "", flag_values=values)
     flags.DEFINE_boolean("early_stop", True, "", flag_values=values)
     given = {
@@ -61,7 +62,8 @@ def test_hyphens_are_underscores_in_names_alone():
         "--no-batch-size": "--no-batch-size",
         "--some-text=a-b\n--batch-size": "--some_text=a-b\n--batch-size",
         "--no-such=1": "--no-such=1",
-        "--config.batch-size=8": "--config.batch-size=8",
+        "--config.data.on-error=a-b": "--config.data.on_error=a-b",
+        "--config.batch-size": "--config.batch_size",
         "a-b": "a-b",
         "--early-stop": "--early_stop",
         "--some-text": "--some_text",
@@ -77,6 +79,8 @@ def test_hyphens_are_underscores_in_names_alone():
     [
         ("sample.main", "--batch-size=0", "flag --batch_size=0"),
         ("scripts.convert", "--shard-bytes=0", "flag --shard_bytes=0"),
+        ("sample.main", "--seed=x", "flag --seed=x: expected a whole number"),
+        ("sample.main", "--top-p=x", "flag --top_p=x: expected a number"),
     ],
 )
 def test_commands_take_hyphens(module, argument, said, capsys):

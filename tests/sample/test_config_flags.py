@@ -61,6 +61,11 @@ def test_values_have_the_fields_types():
     assert given_fields(parsed("--ids=", "--name="), NAMES) == {"ids": (), "name": ""}
     assert given_fields(parsed("--steps=1", "--loud"), ["loud"]) == {"loud": True}
     assert given_fields(parsed(), NAMES) == {}
+    assert given_fields(parsed("--steps=None", "--room=None", "--name=None"), NAMES) == {
+        "steps": None,
+        "room": None,
+        "name": "None",
+    }
 
 
 def test_helps_are_the_docstrings():

@@ -115,12 +115,13 @@ def test_broken_records_stop_everything_and_are_named(tmp_path, packer):
     assert re.fullmatch(
         rf"{path}: 4 of 20 records cannot be trained on \(line 2: not JSON: .*; line 9: prompt of "
         r"\d+ tokens does not fit prompt_length 32; line 13: answer of .*; and 1 more\): correct "
-        r"or remove them, or leave them out with on_error=skip, or make room for the longest: "
-        r"num_canvases 4, prompt_length \d+",
+        r"or remove them, or leave them out with --config\.data\.on_error=skip \(train\.evaluate: "
+        r"--on_error=skip\), or make room for the longest: "
+        r"--config\.data\.prompt_length=\d+, --config\.loss\.num_canvases=4",
         message,
     )
     # The settings that the error names are just enough.
-    needed = int(message.rsplit(" ", 1)[1])
+    needed = int(re.search(r"prompt_length=(\d+)", message)[1])
     wide = Packer(packer.template, needed, 8, 4)
     path.write_bytes(b"\n".join([lines[8], lines[12]]))
     assert sum(map(len, open_conversations(path, wide).values())) == 2
@@ -148,7 +149,7 @@ def test_broken_records_are_left_out_and_named(tmp_path, packer, capsys):
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"{path}: 4 of 20 records are left out (on_error=skip)"
     assert [line.split(": ")[0] for line in said[1:-1]] == [f"  line {n}" for n in (2, 9, 13, 20)]
-    assert said[-1].startswith("  to keep the long ones, make room for the longest: num_canvases 4")
+    assert said[-1].startswith("  to keep the long ones, make room for the longest: --config.data")
     # The others are where they would be without the broken ones.
     whole = tmp_path / "whole.jsonl"
     whole.write_bytes(b"\n".join(line for n, line in enumerate(lines) if n not in (1, 8, 12, 19)))

@@ -37,3 +37,5 @@ def test_too_long_is_an_error_with_the_numbers():
         row([7] * 5, [9])
     with pytest.raises(ValueError, match=r"answer of 10 tokens .* 3 canvases of 3 = 9 tokens"):
         row([7], [9] * 10)
+    with pytest.raises(ValueError, match=r"does not fit 1 canvas of 3 = 3 tokens"):
+        pack([7], [9] * 4, 4, 3, 1, 1, 0)

@@ -13,7 +13,7 @@ from data.text.tokenizer import Tokenizer
 from sample.command import session as sessions
 from sample.command.answer import Answer, Request
 from sample.command.answer_file import AnswerFile
-from sample.command.checkpoint_id import CheckpointId
+from sample.command.checkpoint_id import LENGTH, CheckpointId
 from sample.command.prompt_rows import read_rows
 from sample.command.session import Session
 from tests.sample.asking import NEW, PROMPTS, lines, run
@@ -51,7 +51,7 @@ def test_a_cut_off_file_is_gone_on_with(folder, expected, tmp_path, capsys, monk
         assert run(folder, *arguments) == 0
         assert out.read_bytes() == whole
         assert asked == ([2, 3] if cut else [1, 2, 3])
-        assert ("1 answers were in" in capsys.readouterr().err) == bool(cut)
+        assert ("1 answer found in" in capsys.readouterr().err) == bool(cut)
 
     # A prompt that changed is asked anew, and so are all under other settings.
     file.write_text("\n".join([PROMPTS[0], PROMPTS[0], PROMPTS[2]]))
@@ -74,7 +74,7 @@ def test_another_checkpoint_is_asked_again(folder, expected, tmp_path, capsys):
     arguments = (f"--prompt={PROMPTS[0]}", f"--out={out}")
     for place in (folder, other, moved):
         assert run(place, *arguments) == 0
-        before = "answers were in" in capsys.readouterr().err
+        before = "answer found in" in capsys.readouterr().err
         assert before == (place == moved)
     first, second = lines(out)
     assert first["checkpoint"] == str(folder) and second["checkpoint"] == str(other)
@@ -82,14 +82,16 @@ def test_another_checkpoint_is_asked_again(folder, expected, tmp_path, capsys):
     assert first["answer"] != second["answer"]
 
 
-def test_answers_without_a_checkpoint_stay_and_do_not_count(folder, tmp_path, capsys):
+def test_answers_of_older_versions_stay_and_do_not_count(folder, tmp_path, capsys):
     out = tmp_path / "answers.jsonl"
-    old = json.dumps({"row": None, "checksum": "ab", "answer": "old"}) + "\n"
-    out.write_text(old)
+    old = {"row": None, "checksum": "ab", "answer": "old"}
+    text = "".join(f"{json.dumps(r)}\n" for r in (old, old | {"fingerprint": "0123456789abcdef"}))
+    out.write_text(text)
     assert run(folder, f"--prompt={PROMPTS[0]}", f"--out={out}") == 0
-    assert "1 answers in" in (said := capsys.readouterr().err) and "asked again" in said
-    assert "answers were in" not in said and said.count("\n") == 2
-    assert out.read_text().startswith(old) and len(lines(out)) == 2
+    said = capsys.readouterr().err
+    assert "2 answers of an older version" in said and "asked again" in said
+    assert "found in" not in said and said.count("\n") == 3
+    assert out.read_text().startswith(text) and len(lines(out)) == 3
 
 
 def test_how_an_answer_ended_and_its_tokens(folder, expected, tmp_path, monkeypatch):
@@ -112,6 +114,42 @@ def test_how_an_answer_ended_and_its_tokens(folder, expected, tmp_path, monkeypa
     assert cut["sample"] == 0 and cut["tool_calls"] == []
 
 
+def answer_to(row: int, checksum: str = "ab") -> Answer:
+    request = Request(row, [5], checksum, CheckpointId("runs/a", "c" * LENGTH))
+    return Answer(request, ModelTurn("", "4", ()), [1], [1], "stop")
+
+
+def test_a_whole_last_line_is_an_answer_and_a_half_one_goes(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    AnswerFile(path).write(answer_to(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole.rstrip())  # an editor that leaves out the last line end
+    file = AnswerFile(path)
+    assert answer_to(1).request in file
+    file.write(answer_to(2, "cd"))
+    assert path.read_bytes().startswith(whole) and len(lines(path)) == 2
+    for end, mended in ((whole[:20], b""), (whole.rstrip(), whole), (b"", b"")):
+        path.write_bytes(whole + b"\n \r\n" + end)  # with blank lines
+        file = AnswerFile(path)
+        assert answer_to(1).request in file
+        file.close()
+        assert path.read_bytes() == whole + b"\n \r\n" + mended
+
+
+def test_rows_may_move_and_equal_rows_have_an_answer_each(folder, tmp_path, capsys):
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    arguments = (f"--prompts={prompts}", f"--out={out}")
+    prompts.write_text(f"{PROMPTS[0]}\n{PROMPTS[0]}\n")
+    assert run(folder, *arguments) == 0
+    assert "2 answers cut off: --max-new-tokens=N" in capsys.readouterr().err
+    prompts.write_text(f"{PROMPTS[1]}\n" + f"{PROMPTS[0]}\n" * 3)
+    assert run(folder, *arguments) == 0
+    assert f"2 answers found in {out}, 2 of them with another row" in capsys.readouterr().err
+    assert [record["row"] for record in lines(out)] == [1, 2, 1, 4]
+    assert run(folder, *arguments) == 0
+    assert "4 answers found in" in capsys.readouterr().err and len(lines(out)) == 4
+
+
 class Call(NamedTuple):
     """Stands for data.text.tool_calls.ToolCall."""
 
@@ -124,7 +162,7 @@ class Call(NamedTuple):
 def test_tool_calls_are_written_as_openai_has_them(tmp_path):
     function = {"name": "clock", "arguments": {"zone": "Köln"}}
     turn = ModelTurn("", "", (Call(function),))
-    request = Request(1, [2, 3], "ab", CheckpointId("runs/a", "cd"), sample=2)
+    request = Request(1, [2, 3], "ab", CheckpointId("runs/a", "c" * LENGTH), sample=2)
     file = AnswerFile(tmp_path / "answers.jsonl")
     file.write(Answer(request, turn, [4], [5], "tool_calls"))
     [record] = lines(tmp_path / "answers.jsonl")
@@ -175,7 +213,7 @@ def test_two_runs_on_one_file_lose_no_answer(tmp_path):
     """The second one to write would cut the other's answers off; it is refused instead."""
     path = tmp_path / "answers.jsonl"
     first, second = AnswerFile(path), AnswerFile(path)
-    answer = Answer(Request(1, [5], "abc"), ModelTurn("", "4", ()), [1], [1], "stop")
+    answer = answer_to(1)
     first.write(answer)
     before = path.read_bytes()
     with pytest.raises(OSError, match="another program writes here too"):

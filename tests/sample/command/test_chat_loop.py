@@ -5,6 +5,7 @@ import os
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from data.text.chat import ModelTurn
@@ -19,8 +20,10 @@ from sample.command.chat_loop import chat
 from sample.command.console import show
 from sample.command.interrupts import Interrupts
 from sample.command.session import Session
+from sample.stopping import NonFiniteLogits
 
 CTRL_C = KeyboardInterrupt()
+PRESSED = object()  # Ctrl-C while an answer is made
 
 
 class Parrot(Session):
@@ -29,8 +32,13 @@ class Parrot(Session):
     def answer(self, requests, rows=None):
         self.asked.append(self.tokenizer.decode(requests[0].tokens, skip_special=False))
         said = self.says.pop(0)
-        if said is CTRL_C:
+        if isinstance(said, BaseException):
             raise said
+        if said is PRESSED:
+            assert not self._ended(np.zeros(1))
+            os.kill(os.getpid(), signal.SIGINT)
+            assert self._ended(np.zeros(1))
+            said = turn("half")
         return [Answer(requests[0], said, [1], [1], "stop")]
 
 
@@ -114,6 +122,8 @@ def test_a_saved_conversation_is_a_record_for_training(parrot, tmp_path):
     save = f"/save {file}"
     _, said = talk(parrot, save, "1?", save, "2?", save, "/save", f"/save {nowhere}")
     assert "nothing to save" in said[0] and "needs a FILE" in said[3]
+    assert said[1] == f"1 question and its answer were added to {file}"
+    assert said[2] == f"2 questions and their answers were added to {file}"
     assert said[4] == f"not saved: {nowhere}: No such file or directory"
     first, *lines = file.read_bytes().splitlines(keepends=True)
     assert first == b"{}\n"
@@ -157,20 +167,55 @@ def test_an_answer_that_was_stopped_leaves_nothing(parrot):
     assert parrot.asked == [prompt_of("1?"), prompt_of("2?")]
 
 
+def test_ctrl_c_while_an_answer_is_made_raises_nothing_and_leaves_nothing(parrot):
+    parrot.says = [PRESSED, turn("2")]
+    answers, said = talk(parrot, "1?", "2?")
+    assert answers == ["2"] and "stopped" in said[0]
+    assert parrot.asked == [prompt_of("1?"), prompt_of("2?")]
+
+
+def test_a_second_ctrl_c_raises():
+    with Interrupts() as interrupts:
+        with interrupts.held():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupts.pressed()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        with interrupts.held():
+            assert not interrupts.pressed()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_logits_that_are_no_numbers_do_not_end_the_chat(parrot):
+    parrot.says = [NonFiniteLogits({0: "the logits are not numbers"}), turn("2")]
+    answers, said = talk(parrot, "1?", "2?")
+    assert answers == ["2"] and said == ["no answer: the logits are not numbers"]
+    assert parrot.asked[1] == prompt_of("2?")
+
+
+def test_turns_that_went_out_for_a_question_that_is_not_kept_come_back(parrot):
+    room = parrot.model.config.max_length - 20
+    long = "1 " * 76  # has room, but not beside the others
+    assert room - 5 < len(parrot.tokenizer.encode(prompt_of(long))) <= room
+    parrot.says = [turn("0"), turn("1"), CTRL_C, turn("2"), turn("3"), turn("4")]
+    _, said = talk(parrot, "0?", "1?", long, "2?", long, "/undo", "3?")
+    assert parrot.asked[3] == prompt_of("0?", "0", "1?", "1", "2?")
+    assert parrot.asked[2] == prompt_of(long)
+    assert parrot.asked[-1] == prompt_of("0?", "0", "1?", "1", "2?", "2", "3?")
+    assert sum("context is full" in line for line in said) == 2
+
+
 def test_ctrl_c_is_known_at_once_to_the_watcher():
-    before = signal.signal(signal.SIGINT, lambda *_: None)
     seen = []
-    try:
-        with Interrupts() as interrupts:
-            watch = interrupts.watching(seen.append)
+    with Interrupts() as interrupts:
+        watch = interrupts.watching(seen.append)
+        with interrupts.held():
             assert watch("first") is False
             os.kill(os.getpid(), signal.SIGINT)
             assert watch("second") is True and watch("third") is True
-            interrupts.forget()
+        with interrupts.held():
             assert watch("fourth") is False
-        assert seen == ["first", "fourth"] and signal.set_wakeup_fd(-1) == -1
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert seen == ["first", "fourth"] and signal.set_wakeup_fd(-1) == -1
 
 
 def test_thoughts_are_printed_if_asked_for(capsys):
@@ -189,4 +234,7 @@ def test_a_terminal_is_told_of_an_answer_that_was_cut_off(capsys, monkeypatch):
     show(answer, thoughts=False)
     show(answer._replace(finish_reason="stop"), thoughts=False)
     said = capsys.readouterr()
-    assert said.err == "(cut off by --max-new-tokens=24)\n" and said.out == "4\n" * 2
+    assert (
+        said.err == "(cut off after 24 tokens: --max-new-tokens=N allows more)\n"
+        and said.out == "4\n" * 2
+    )

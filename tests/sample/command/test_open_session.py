@@ -7,6 +7,7 @@ from pathlib import Path
 from sample import AutoregressiveConfig, SamplerConfig
 from sample.command.flags import define_flags
 from sample.command.open_session import open_session
+from tests.sample.asking import CANVAS
 
 
 def test_the_folders_defaults_and_flags(folder, tmp_path):
@@ -20,3 +21,12 @@ def test_the_folders_defaults_and_flags(folder, tmp_path):
         max_steps=5, max_new_tokens=20, stop_ids=(1, 106), early_stop=False
     )
     assert session.autoregressive == AutoregressiveConfig(20, top_k=3, stop_ids=(1, 106))
+
+
+def test_none_and_nothing(folder):
+    values = define_flags()
+    values(["main", f"--checkpoint={folder}", "--prefill_chunk=None", "--system= "])
+    session = open_session(values)
+    assert session.sampler == SamplerConfig(prefill_chunk=None)
+    assert session.autoregressive == AutoregressiveConfig(CANVAS, prefill_chunk=None)
+    assert session.system is None

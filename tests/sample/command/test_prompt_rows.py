@@ -37,7 +37,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
     )
     assert run(folder, f"--prompts={file}", f"--out={out}") == 1
     said = capsys.readouterr()
-    *named, _, last = said.err.splitlines()
+    *named, _, _, last = said.err.splitlines()
     whys = {
         2: "not JSON: Unterminated string",
         3: "message 1: the user says nothing",
@@ -51,7 +51,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
     assert len(named) == len(whys)
     for line, (number, why) in zip(named, whys.items(), strict=True):
         assert line.startswith(f"line {number}: ") and why in line
-    assert last == "error: 8 of 10 prompts could not be asked"
+    assert last == "error: 8 of 10 prompts could not be answered"
     assert said.out == ""
     assert [(r["row"], r["answer"]) for r in lines(out)] == [
         (1, expected[0][0]),

@@ -102,10 +102,11 @@ def test_samples_differ_and_the_first_is_the_answer_of_old(folder, expected, tmp
     file.write_text("\n".join(PROMPTS[:2]))
     arguments = (f"--prompts={file}", "--batch-size=2", f"--out={out}")
     assert run(folder, *arguments, "--num-samples=2") == 0
-    assert capsys.readouterr().err.startswith(f"{sum(r['generated_tokens'] for r in lines(out))} ")
+    count = sum(record["generated_tokens"] for record in lines(out))
+    assert f"\n{count} tokens, " in capsys.readouterr().err
     # More samples later: those that are there count, and they are no others.
     assert run(folder, *arguments, "--num-samples=3") == 0
-    assert "4 answers were in" in capsys.readouterr().err
+    assert "4 answers found in" in capsys.readouterr().err
     found = {(r["row"], r["sample"]): r["answer"] for r in lines(out)}
     assert sorted(found) == [(row, sample) for row in (1, 2) for sample in range(3)]
     assert [found[row, 0] for row in (1, 2)] == [text for text, _ in expected[:2]]

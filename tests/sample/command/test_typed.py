@@ -43,14 +43,16 @@ def test_quotes_hold_several_lines():
     # A pasted program is whole, although its docstring is closed elsewhere.
     program = '"""What it does."""\nprint(1)'
     assert messages(program, "a") == [Typed(program), Typed("a")]
-    assert unquoted('"""a""" and """b"""') is None and unquoted('"""') is None
+    program = '"""What it does."""\nprint("""a""")\nb = """c"""'
+    assert messages(program) == [Typed(program)] and unquoted('"""') is None
+    # Only quotes at the end of a line end a message.
+    assert messages('"""a""" and """b"""', "c") == [Typed('a""" and """b', True), Typed("c")]
+    assert messages('"""a""" and', 'b"""', "c") == [Typed('a""" and\nb', True), Typed("c")]
 
 
 @pytest.mark.parametrize("kind", ["readline", "plain"])
 def test_the_projects_sudoku_prompt_can_be_pasted(kind):
-    readline = pytest.importorskip("readline")
-    if kind == "readline" and "GNU readline" not in readline.__doc__:
-        pytest.skip("this Python has no GNU readline")
+    """With GNU readline if this Python has it, and without."""
     asked = prompt([int(digit) for digit in PUZZLE])
     room = str(Path(__file__).parents[3] / "sample" / "command")
     ours, theirs = pty.openpty()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, then a shipped model solves a new 9x9 Sudoku before your eyes.
+# Sets up, then a shipped model works on a new 9x9 Sudoku before your eyes.
 #
 #   bash scripts/demo.sh [--seed=N]
 #

@@ -12,7 +12,8 @@ from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import adapter as adapters
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.companions import companion_files, copy_companions
+from diffusiongemma.formats.checks import check_download
+from diffusiongemma.formats.companions import KNOWN, companion_files, copy_companions
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint
 from diffusiongemma.formats.load_save import load_opened
 from diffusiongemma.formats.weights import Sharding, Stored
@@ -106,13 +107,16 @@ class Checkpoint:
         Raises:
           FileNotFoundError, ValueError: as Tokenizer.load.
         """
-        return Tokenizer.load(self._tokenizer_file or self.companions.get(TOKENIZER, DEFAULT_PATH))
+        file = Path(self._tokenizer_file or self.companions.get(TOKENIZER, DEFAULT_PATH))
+        check_download(file, file / TOKENIZER)
+        return Tokenizer.load(file)
 
     @functools.cached_property
     def template(self) -> ChatTemplate:
         """The chat template in `home`, else the turn format; raises ValueError if it is broken."""
         if self.home is None:
             return ChatTemplate(self.tokenizer)
+        check_download(*(self.home / name for name in KNOWN if name != TOKENIZER))
         return ChatTemplate.load(self.home, self.tokenizer)
 
     @functools.cached_property

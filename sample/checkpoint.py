@@ -16,6 +16,7 @@ from diffusiongemma.formats.checks import check_download
 from diffusiongemma.formats.companions import KNOWN, companion_files, copy_companions
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint
 from diffusiongemma.formats.load_save import load_opened
+from diffusiongemma.formats.safetensors_file import safetensors_in
 from diffusiongemma.formats.weights import Sharding, Stored
 from diffusiongemma.transformer import DiffusionGemma
 from sample import generation_config
@@ -194,7 +195,7 @@ class Checkpoint:
 def locate(path: Path) -> Path:
     """The folder with the weights: `path`, or model/ in the workdir of a finished run."""
     in_run = path / "model"
-    ready = any(in_run.glob("*.safetensors")) and not any(path.glob("*.safetensors"))
+    ready = safetensors_in(in_run) and not safetensors_in(path)
     return in_run if ready else path
 
 

@@ -12,9 +12,11 @@ from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import adapter as adapters
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.companions import companion_files, copy_companions
+from diffusiongemma.formats.checks import check_download
+from diffusiongemma.formats.companions import KNOWN, companion_files, copy_companions
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint
 from diffusiongemma.formats.load_save import load_opened
+from diffusiongemma.formats.safetensors_file import safetensors_in
 from diffusiongemma.formats.weights import Sharding, Stored
 from diffusiongemma.transformer import DiffusionGemma
 from sample import generation_config
@@ -106,13 +108,16 @@ class Checkpoint:
         Raises:
           FileNotFoundError, ValueError: as Tokenizer.load.
         """
-        return Tokenizer.load(self._tokenizer_file or self.companions.get(TOKENIZER, DEFAULT_PATH))
+        file = Path(self._tokenizer_file or self.companions.get(TOKENIZER, DEFAULT_PATH))
+        check_download(file, file / TOKENIZER)
+        return Tokenizer.load(file)
 
     @functools.cached_property
     def template(self) -> ChatTemplate:
         """The chat template in `home`, else the turn format; raises ValueError if it is broken."""
         if self.home is None:
             return ChatTemplate(self.tokenizer)
+        check_download(*(self.home / name for name in KNOWN if name != TOKENIZER))
         return ChatTemplate.load(self.home, self.tokenizer)
 
     @functools.cached_property
@@ -190,7 +195,7 @@ class Checkpoint:
 def locate(path: Path) -> Path:
     """The folder with the weights: `path`, or model/ in the workdir of a finished run."""
     in_run = path / "model"
-    ready = any(in_run.glob("*.safetensors")) and not any(path.glob("*.safetensors"))
+    ready = safetensors_in(in_run) and not safetensors_in(path)
     return in_run if ready else path
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusiongemma.formats.checks import warn
+from diffusiongemma.formats.config_file import read_json
 from sample.step import SamplerConfig
 
 FILE = "generation_config.json"
@@ -126,12 +127,7 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
     file = Path(folder) / FILE
     if not file.is_file():
         return {}
-    try:
-        given = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # bad JSON, or bad UTF-8
-        raise ValueError(f"{file}: {error}") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"{file}: expected an object")
+    given = read_json(file)
     problems: list[str] = []
     fields, unused = {}, []
     for name, value in given.items():
@@ -179,7 +175,7 @@ def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
     if config.entropy_bound != published.entropy_bound:
         changed["sampler_config"] = {"_cls_name": SAMPLER, "entropy_bound": config.entropy_bound}
     if changed:
-        given = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        given = read_json(file) if file.is_file() else {}
         file.write_text(json.dumps(given | changed, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from diffusiongemma.formats.checks import warn
+from diffusiongemma.formats.checks import download_fault, warn
 
 # These four are read by this project. They are copied in any case, and links are followed.
 KNOWN = (
@@ -75,6 +75,8 @@ def copy_companions(
         if not target.resolve().is_relative_to(entry.resolve()):
             warn(f"{entry}: {reason}, so it is not copied")
     for name, file in files.items():
+        if name in KNOWN and (fault := download_fault(file)):
+            warn(f"{file}: {fault}. It is copied as it is")
         if Path(name).parts[0] not in never and (card or name != CARD):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / name)

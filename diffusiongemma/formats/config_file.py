@@ -91,7 +91,7 @@ def widest(dtypes: Mapping[str, np.dtype]) -> str:
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. CheckpointError if the file holds anything else."""
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         fault = download_fault(file) or f"not JSON: {error}"
         raise CheckpointError(f"{file}: {fault}") from None

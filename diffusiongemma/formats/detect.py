@@ -12,7 +12,7 @@ from diffusiongemma.formats import google, hf, orbax, peft
 from diffusiongemma.formats.adapter import Adapter
 from diffusiongemma.formats.checks import LISTED, CheckpointError
 from diffusiongemma.formats.config_file import find_config
-from diffusiongemma.formats.foreign import refuse_gguf
+from diffusiongemma.formats.foreign import refuse_gguf, refuse_pickles, unquantized
 from diffusiongemma.formats.format import Format, FormatName, StoredFactors, is_hub_name
 from diffusiongemma.formats.weights import Stored
 
@@ -24,8 +24,6 @@ FORMATS: tuple[Format, ...] = (
     google.FORMAT,
     orbax.FORMAT,
 )
-# Endings of files with pickled weights.
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def whole_formats() -> list[FormatName]:
@@ -135,12 +133,7 @@ def _recognised(folder: Path) -> Format:
                 f"{folder}: is no checkpoint but holds some: name one: {', '.join(inside[:LISTED])}"
             )
     refuse_gguf(folder)
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-    if pickles:
-        raise CheckpointError(
-            f"{folder}: has only pickle files ({', '.join(pickles)}), which are never read because "
-            "they can run code: save the weights as safetensors"
-        )
+    refuse_pickles(folder)
     raise CheckpointError(f"{folder}: holds no checkpoint in a known format: {descriptions()}")
 
 
@@ -151,12 +144,18 @@ def _base(folder: Path, factors: StoredFactors, given: str | os.PathLike | None)
         raise CheckpointError(
             f"{folder}: holds LoRA factors but does not name their base: name it (--base)"
         )
-    if not base.is_dir():
-        raise CheckpointError(
-            f"{folder}: holds LoRA factors whose base {base} is not there: "
-            f"{'download it and ' if is_hub_name(base) else ''}name their base (--base)"
-        )
-    return base
+    if base.is_dir():
+        return base
+    fault = "is a file" if base.is_file() else "is not there"
+    if given is not None:
+        advice = "--base must name its folder"
+    elif not is_hub_name(base):
+        advice = "name their base (--base)"
+    elif (full := unquantized(str(base))) != str(base):
+        advice = f"download what it was quantized from (perhaps {full}) and name that (--base)"
+    else:
+        advice = "download it and name their base (--base)"
+    raise CheckpointError(f"{folder}: holds LoRA factors whose base {base} {fault}: {advice}")
 
 
 def _open_whole(

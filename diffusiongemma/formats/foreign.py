@@ -34,6 +34,12 @@ ENDINGS = {
 SCALES = (".weight_scale", ".weight_scale_inv")  # of several tools
 SMALL = ("F8", "F6_", "F4", "I8", "U8")  # how safetensors' names of dtypes of few bits begin
 MODELOPT = "hf_quant_config.json"
+# How the hub's names of quantized folders end.
+QUANTIZED_NAME = re.compile(
+    r"(-unsloth|-bnb|-mlx|-w\da\d+)*-(\d-?bit|fp8|fp4|int[48]|awq|gptq|nvfp4|mxfp4|gguf)$", re.I
+)
+# Endings of files with pickled weights.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
 
 
@@ -99,6 +105,21 @@ def refuse_gguf(path: Path) -> None:
         raise CheckpointError(
             f"{path}: GGUF, the format of llama.cpp ({found.name}), is not read: {INSTEAD}"
         )
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raises CheckpointError if a folder, which has no safetensors, has pickled weights."""
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise CheckpointError(
+            f"{folder}: has only pickle files ({', '.join(pickles)}), which are never read because "
+            "they can run code: save the weights as safetensors"
+        )
+
+
+def unquantized(name: str) -> str:
+    """A model's name in the hub without the ending that says how its weights are quantized."""
+    return QUANTIZED_NAME.sub("", name)
 
 
 def _is_gguf(file: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.formats import foreign, tied
-from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.checks import CheckpointError, warn
 from diffusiongemma.formats.config_file import (
     CONFIG,
     config_text,
@@ -28,6 +28,7 @@ from diffusiongemma.formats.safetensors_file import (
     new_tensor,
     open_safetensors,
     read_headers,
+    safetensors_in,
     write_safetensors,
 )
 from diffusiongemma.formats.tensor_tables import HF, HF_SKIPPED_PREFIXES, file_tensors
@@ -40,7 +41,7 @@ SHARD = "model-{:05}-of-{:05}.safetensors"
 
 def is_hf(folder: Path) -> bool:
     """Whether a folder has safetensors in it."""
-    return (folder / INDEX).exists() or any(folder.glob("*.safetensors"))
+    return (folder / INDEX).exists() or bool(safetensors_in(folder))
 
 
 def open_hf(folder: Path) -> Stored:
@@ -164,13 +165,31 @@ def _in_the_way(folder: Path, weights: Weights, options: WriteOptions) -> list[s
     ours = set(shard_files(weights, options.shard_bytes))
     if len(ours) > 1:
         ours.add(INDEX)
-    return sorted(f.name for f in folder.glob("*.safetensors*") if f.name not in ours)
+    found = [*safetensors_in(folder), *([INDEX] if (folder / INDEX).exists() else [])]
+    return [name for name in found if name not in ours]
 
 
 def _tensor_files(folder: Path) -> list[str]:
-    """Names of the safetensors files: those of the index if there is one, else all of them."""
-    if not (folder / INDEX).exists():
-        return sorted(f.name for f in folder.glob("*.safetensors"))
+    """Names of the safetensors files that are read. The order is that of transformers 5.24.0.
+
+    It is model.safetensors alone, else the files of the index. Without these two it is every file.
+    """
+    present, has_index = safetensors_in(folder), (folder / INDEX).exists()
+    if (folder / WEIGHTS).is_file():
+        names, unused = [WEIGHTS], [INDEX] if has_index else []
+    elif has_index:
+        names, unused = _indexed_files(folder), []
+    else:
+        return present
+    unused += [name for name in present if name not in names]
+    if unused:
+        chosen = WEIGHTS if names == [WEIGHTS] else f"the files of {INDEX}"
+        said = "are read, as transformers does, and these files are not"
+        warn(f"{folder}: the weights in {chosen} {said}: {', '.join(unused)}")
+    return names
+
+
+def _indexed_files(folder: Path) -> list[str]:
     names = read_json(folder / INDEX).get("weight_map")
     names = list(names.values()) if isinstance(names, dict) else []
     if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):

@@ -183,12 +183,13 @@ def convert_checkpoint(
             _check_quantized(weights, chosen)
             if vision is not None:
                 weights = _with_vision(weights, Path(vision))
-            _warn_of_vision(stored, weights, chosen, target)
             chosen.write(temporary, weights, WriteOptions(shard_bytes, flat))
         raise_faults(folder, {"inf or nan": weights.broken})
         written = {file.name for file in temporary.iterdir()}
         for home in homes:  # a later one replaces files of an earlier one
             copy_companions(home, temporary, card=home == folder, never=written)
+    if chosen.write is not None:
+        _warn_of_vision(stored, weights, chosen, target)
 
 
 def _whole_weights(

@@ -21,12 +21,15 @@ import numpy as np
 from diffusiongemma.formats.adapter import Adapter, check_base
 from diffusiongemma.formats.checks import CheckpointError, warn
 from diffusiongemma.formats.config_file import json_text, read_json
+from diffusiongemma.formats.foreign import refuse_pickles
 from diffusiongemma.formats.format import Format, StoredFactors, is_hub_name
 from diffusiongemma.formats.lora_tables import PEFT, factor_tensors, pair_paths
 from diffusiongemma.formats.safetensors_file import (
+    TensorHeader,
     new_tensor,
     open_safetensors,
     read_headers,
+    safetensors_in,
     write_safetensors,
 )
 from diffusiongemma.formats.tensor_tables import HF_SKIPPED_PREFIXES, FileTensor
@@ -35,6 +38,8 @@ from diffusiongemma.formats.weights import Stored, weights_of_stored
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 FINGERPRINT, CANVAS = "base_fingerprint", "canvas_size"  # keys in the metadata
+ADAPTER_NAME = ".default.weight"  # FSDP and DeepSpeed keep PEFT's name of the adapter
+NOT_SUPPORTED = re.compile(r"\b(embed_tokens|lm_head)\.")
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 EXPERTS = ".experts."  # the stacks of experts are parameters of one module
 
@@ -46,7 +51,8 @@ CONSTANTS: dict[str, tuple] = {
 }
 # What to do about a field that is not supported.
 ADVICE = {
-    "alpha_pattern": "multiply lora_B of those modules by their alpha / lora_alpha, and empty it",
+    "alpha_pattern": "multiply lora_B of those modules by their alpha / lora_alpha, and set "
+    "alpha_pattern to {}",
     "init_lora_weights": "let PEFT save it with path_initial_model_for_weight_conversion",
 }
 TRAIN_AGAIN = "train again with plain LoRA of one rank"
@@ -78,16 +84,24 @@ IGNORED = {
 
 
 def is_peft(folder: Path) -> bool:
-    """Whether a folder is an adapter that PEFT saved."""
-    return (folder / ADAPTER_CONFIG).is_file()
+    """Whether a folder is an adapter that PEFT saved, also if it has lost its config."""
+    return (folder / ADAPTER_CONFIG).is_file() or safetensors_in(folder) == [ADAPTER_WEIGHTS]
 
 
 def peft_factors(folder: Path) -> StoredFactors:
     """The LoRA factors of an adapter. A relative path of its base starts at the adapter's folder.
 
     Raises:
-      CheckpointError: options of PEFT that are not supported. It names them all.
+      CheckpointError: options of PEFT that are not supported. It names them all. Or one of the two
+        files is not there.
     """
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"{folder}: has {ADAPTER_WEIGHTS} but no {ADAPTER_CONFIG}, which says how the factors "
+            "are used: copy it from where the adapter was saved"
+        )
+    if not (folder / ADAPTER_WEIGHTS).exists():
+        refuse_pickles(folder)
     options = _options(folder)
     name = options["base_model_name_or_path"]
     base = folder / name if name else None
@@ -130,6 +144,8 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
             f"{folder}: {skipped} tensors belong to the vision tower and are left out, because "
             "this is the text model"
         )
+    text = [h._replace(name=h.name.replace(ADAPTER_NAME, ".weight")) for h in text]
+    _check_fit(folder, base, text, expected)
     opened = open_safetensors(folder, headers._replace(tensors=text), config, expected)
     weights, recorded = weights_of_stored(_shared(opened)), metadata.get(FINGERPRINT, "")
     return Adapter(weights, options["r"], options["lora_alpha"], base, recorded)
@@ -169,6 +185,26 @@ def write_peft(folder: Path, adapter: Adapter, final: Path) -> None:
         "inference_mode": True,
     }
     (folder / ADAPTER_CONFIG).write_text(json_text(config))
+
+
+def _check_fit(
+    folder: Path, base: Path, found: list[TensorHeader], expected: dict[str, FileTensor]
+) -> None:
+    """Refuses, in one line, factors of embeddings, and those of a model other than the base."""
+    if modules := sorted({m[1] for h in found if (m := NOT_SUPPORTED.search(h.name))}):
+        raise CheckpointError(
+            f"{folder}: has tensors of {' and '.join(modules)}, and factors of embeddings are not "
+            "supported: train again without them in target_modules"
+        )
+    known = [h for h in found if h.name in expected]
+    wrong = [h for h in known if h.shape != expected[h.name].shape]
+    if wrong and len(wrong) * 2 >= len(known):
+        name, shape = wrong[0].name, list(wrong[0].shape)
+        raise CheckpointError(
+            f"{folder}: the shapes of its factors do not fit the base {base} and the rank in "
+            f"{ADAPTER_CONFIG} ({name} is {shape}, not {list(expected[name].shape)}, for example): "
+            "name the base that they were trained on (--base)"
+        )
 
 
 def _shared(opened: Stored) -> Stored:

@@ -96,6 +96,9 @@ def open_safetensors(
     faults = tensor_faults(expected, ((h.name, h.shape, h.dtype) for h in headers.tensors))
     if headers.unreadable:  # the tensors of those files are not worth listing too
         faults["missing"] = []
+    files = sorted({h.file for h in headers.tensors})
+    if len(files) > 1 and any(faults.values()):
+        faults["files that were read"] = files
     raise_faults(folder, {"cannot be read": headers.unreadable} | faults)
     places = {h.name: (folder / h.file, h.offset) for h in headers.tensors}
     dtypes = {h.name: h.dtype for h in headers.tensors}
@@ -134,6 +137,12 @@ def write_safetensors(
             tensor.write(opened)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def safetensors_in(folder: Path) -> list[str]:
+    """Names of the safetensors files in a folder, without hidden ones, as macOS makes ("._x")."""
+    files = folder.glob("*.safetensors")
+    return sorted(file.name for file in files if not file.name.startswith("."))
 
 
 def read_headers(folder: Path, files: list[str]) -> Headers:

@@ -182,3 +182,21 @@ def test_a_new_model_gets_the_sampler_that_it_was_made_with(tmp_path):
     assert sampler_defaults(tmp_path) == {"min_temperature": 1.0, "max_temperature": 1.2}
     saved = Tokenizer.load(tmp_path / "tokenizer.json")
     assert saved.vocab_size == fresh.tokenizer.vocab_size == 1024
+
+
+def test_files_of_a_failed_download_are_named(base, tmp_path):
+    good = Checkpoint.open(base)
+    assert good.template and good.tokenizer
+    pointer = "version https://git-lfs.github.com/spec/v1\n"
+    for name in ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json"):
+        (base / name).write_text(pointer)
+        with pytest.raises(ValueError, match=f"{base / name}: is a pointer of git-lfs"):
+            Checkpoint.open(base).template  # noqa: B018
+        if name != "tokenizer.json":
+            (base / name).unlink()
+    other = tmp_path / "other"
+    other.mkdir()
+    good.tokenizer.save(other)
+    assert Checkpoint.open(base, tokenizer=other).template
+    with pytest.raises(ValueError, match="is a pointer of git-lfs"):
+        Checkpoint.open(base, tokenizer=base).tokenizer  # noqa: B018

@@ -147,6 +147,13 @@ def test_a_base_that_is_not_there_is_named(two, adapter, tmp_path):
     edit_config(adapter, base_model_name_or_path="../gone")
     missing = adapter / ".." / "gone"
     assert refusal(adapter) == f"{said}{missing} is not there: name their base (--base)"
+    edit_config(adapter, base_model_name_or_path="unsloth/some-model-unsloth-bnb-4bit")
+    advice = "download what it was quantized from (perhaps unsloth/some-model) and name that"
+    assert f"bnb-4bit is not there: {advice} (--base)" in refusal(adapter)
+    advice = "--base must name its folder"
+    assert refusal(adapter, base=missing) == f"{said}{missing} is not there: {advice}"
+    file = two / "config.json"
+    assert refusal(adapter, base=file) == f"{said}{file} is a file: {advice}"
     assert load_checkpoint(adapter, base=two).self_conditioner.mlp.down.lora_a is not None
     edit_config(adapter, base_model_name_or_path=None)
     assert "does not name their base: name it (--base)" in refusal(adapter)

@@ -135,3 +135,15 @@ def test_links_in_the_hugging_face_cache_are_followed(elsewhere, tmp_path, capsy
     copy_companions(snapshot, tmp_path / "new")
     assert (tmp_path / "new" / "assets" / "logo.png").read_text() == "licence"
     assert "notes.txt: is or has a link to a file elsewhere" in capsys.readouterr().err
+
+
+def test_a_failed_download_is_named_when_it_is_copied(tmp_path, capsys):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    file = source / "tokenizer.json"
+    file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    copy_companions(source, target)
+    assert (target / file.name).read_bytes() == file.read_bytes()
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: {file}: is a pointer of git-lfs")
+    assert said.endswith(". It is copied as it is\n")

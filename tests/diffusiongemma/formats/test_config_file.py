@@ -2,6 +2,7 @@
 
 import json
 
+from diffusiongemma.formats.config_file import read_content
 from tests.diffusiongemma.formats.folders import refusal
 
 
@@ -31,3 +32,10 @@ def test_a_failed_download_is_named(folder):
     assert refusal(folder).startswith(f"{file}: is a web page and not the file itself: download")
     file.write_text("\n")
     assert refusal(folder) == f"{file}: is empty: download it again"
+
+
+def test_a_byte_order_mark_is_read_past(folder):
+    file = folder / "config.json"
+    text = file.read_bytes()
+    file.write_bytes(b"\xef\xbb\xbf" + text)
+    assert read_content(file) == json.loads(text)

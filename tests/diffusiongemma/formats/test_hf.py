@@ -209,6 +209,41 @@ def test_sharded_folder_loads_the_same_model(folder, with_index):
     assert said in refusal(folder)
 
 
+def test_the_files_that_transformers_reads_are_read(folder, capsys):
+    """model.safetensors, else the index; what lies beside them is named once."""
+    shard, index = "model-00001-of-00001.safetensors", "model.safetensors.index.json"
+    tensors = read_all(folder)
+    new = tensors | {"model.decoder.norm.weight": np.full(32, 3, np.float32)}
+    save_file(new, folder / shard)
+    (folder / index).write_text(json.dumps({"weight_map": dict.fromkeys(new, shard)}))
+    for name in ("consolidated.safetensors", "._model.safetensors", "._" + shard):
+        (folder / name).write_bytes(b"no weights")
+
+    def norm() -> float:
+        return open_checkpoint(folder)[0].read("model.decoder.norm.weight")[0]
+
+    for _ in range(2):
+        assert norm() == tensors["model.decoder.norm.weight"][0] != 3
+    said = f"warning: {folder}: the weights in {{}} are read, as transformers does, and these "
+    said += "files are not: {}\n"
+    unused = f"{index}, consolidated.safetensors, {shard}"
+    assert capsys.readouterr().err == said.format("model.safetensors", unused)
+    (folder / "model.safetensors").unlink()
+    assert norm() == 3
+    read = f"the files of {index}"
+    assert capsys.readouterr().err == said.format(read, "consolidated.safetensors")
+
+
+def test_a_conversion_that_fails_does_not_say_what_it_wrote(folder, tmp_path, capsys):
+    add_vision(folder)
+    write_tensors(
+        folder, read_all(folder) | {"model.decoder.norm.weight": np.full(32, np.nan, "f4")}
+    )
+    with pytest.raises(CheckpointError):
+        convert_checkpoint(folder, tmp_path / "out", "orbax")
+    assert capsys.readouterr().err == ""
+
+
 def test_missing_extra_and_misshapen_tensors_are_reported_together(folder):
     tensors = read_all(folder)
     del tensors["model.decoder.norm.weight"]

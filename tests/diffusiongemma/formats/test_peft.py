@@ -5,6 +5,7 @@ linear maps, but layers 4 and 5 lack those of one of the experts' two stacks. PE
 peft_apart: encoder and decoder have factors of their own there, and some maps in one of them only.
 """
 
+import dataclasses
 import json
 import math
 import re
@@ -22,8 +23,11 @@ from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint
 from diffusiongemma.lora import merge_lora
 from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
+    CONFIGS,
     assert_same,
     edit_config,
+    make_adapter,
+    make_folder,
     refusal,
     weights,
 )
@@ -175,7 +179,7 @@ def test_missing_extra_and_misshapen_factors_are_reported_together(adapter):
         model__decoder__layers__0__self_attn__q_proj__lora_B=None,
         model__decoder__layers__1__self_attn__q_proj__lora_A=np.zeros((2, 24), np.float32),
         model__decoder__self_conditioning__down_proj__lora_A=np.zeros((3, 20), np.float32),
-        model__decoder__embed_tokens__lora_embedding_A=np.zeros((2, 37), np.float32),
+        model__decoder__layers__0__self_attn__q__lora_A=np.zeros((2, 37), np.float32),
         model__encoder__vision_tower__encoder__layers__0__self_attn__q_proj__linear__lora_A=np.ones(
             3
         ),
@@ -183,7 +187,7 @@ def test_missing_extra_and_misshapen_factors_are_reported_together(adapter):
     said = refusal(adapter)
     start = "base_model.model.model.decoder."
     assert f"missing (1): {start}layers.0.self_attn.q_proj.lora_B.weight\n" in said
-    assert "extra (2): " in said and f"{start}embed_tokens.lora_embedding_A.weight" in said
+    assert "extra (2): " in said and f"{start}layers.0.self_attn.q.lora_A.weight" in said
     assert f"{start}layers.1.self_attn.q_proj.lora_A.weight" in said
     assert f"{start}self_conditioning.down_proj.lora_A.weight is [3, 20], not [2, 20]" in said
     assert "vision" not in said
@@ -329,5 +333,38 @@ def test_an_adapter_of_nothing_or_without_its_file_is_refused(adapter):
     said = "its target_modules and target_parameters name no linear map of the text model"
     assert refusal(adapter) == f"{adapter}: {said}"
     edit_config(adapter, target_modules=["down_proj"])
+    edit_config(adapter, base_model_name_or_path="google/some-model")
     (adapter / WEIGHTS).rename(adapter / "adapter_model.bin")
-    assert refusal(adapter).endswith(f"cannot be read (1): {WEIGHTS} is not there")
+    said = "has only pickle files (adapter_model.bin), which are never read"
+    assert refusal(adapter).startswith(f"{adapter}: {said}")
+
+
+def test_an_adapter_without_its_config_is_refused(adapter):
+    (adapter / CONFIG).unlink()
+    assert refusal(adapter).startswith(f"{adapter}: has {WEIGHTS} but no {CONFIG}, which says")
+
+
+def test_names_with_the_adapters_own_name_are_read(adapter):
+    want, tensors = factors(load_checkpoint(adapter)), load_file(adapter / WEIGHTS)
+    named = {name.replace(".weight", ".default.weight"): v for name, v in tensors.items()}
+    save_file(named, adapter / WEIGHTS)
+    found = factors(load_checkpoint(adapter))
+    assert found.keys() == want.keys()
+    assert all(np.array_equal(found[path], value) for path, value in want.items())
+
+
+@pytest.mark.parametrize("name", ["lm_head__lora_A", "model__decoder__embed_tokens"])
+def test_factors_of_embeddings_are_refused(adapter, name):
+    retouch(adapter, **{name: np.zeros((2, 37), np.float32)})
+    module = name.removeprefix("model__decoder__").removesuffix("__lora_A")
+    said = f"has tensors of {module}, and factors of embeddings are not supported: train again"
+    assert refusal(adapter).startswith(f"{adapter}: {said}")
+
+
+def test_a_base_of_another_size_is_named_in_one_line(tmp_path):
+    config = dataclasses.replace(CONFIGS["two"], width=48)
+    base = make_folder(tmp_path / "two", "two")
+    adapter = make_adapter(tmp_path / "adapter", config, str(base))
+    said = refusal(adapter)
+    assert said.startswith(f"{adapter}: the shapes of its factors do not fit the base {base} and")
+    assert "base_layer.lora_A.weight is [10, 48], not [10, 24], for example): name the base" in said

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from diffusiongemma.formats import safetensors_file
 from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.detect import open_checkpoint
 from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint, save_checkpoint
 from tests.diffusiongemma.formats.folders import (
     assert_same_tensors,
@@ -19,8 +20,14 @@ from tests.diffusiongemma.formats.folders import (
 
 
 def test_tensor_in_two_files_is_refused(folder):
+    """Without model.safetensors and without an index, every file is read."""
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (folder / "._a.safetensors").write_bytes(b"\0\5\x16\7 of macOS")
+    assert open_checkpoint(folder)
     save_file({"model.decoder.norm.weight": np.ones(32, np.float32)}, folder / "b.safetensors")
-    assert "twice (1): model.decoder.norm.weight" in refusal(folder)
+    said = refusal(folder)
+    assert "twice (1): model.decoder.norm.weight" in said
+    assert said.endswith("files that were read (2): a.safetensors, b.safetensors")
 
 
 @pytest.mark.parametrize("size", [1, 100, 200_000])

@@ -206,7 +206,7 @@ def test_the_line_that_names_them():
         ({"messages": [SYSTEM, USER], "system": "Be kind."}, "two system turns: keep one"),
         ({"prompt": "a", "images": ["b.png"]}, "images: this model reads text only"),
         ({"conversations": [{"from": "cat", "value": "a"}]}, "message 1: role 'cat' is none of"),
-        ({"conversations": [{"from": "human"}]}, "message 1: content must be text, got NoneType"),
+        ({"conversations": [{"from": "human"}]}, "message 1: it has no content"),
         (
             {"conversations": [{"from": "function_call", "value": "rain()"}]},
             "message 1: the value of function_call: the text is not JSON",

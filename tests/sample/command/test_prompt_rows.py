@@ -46,7 +46,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
         7: "not UTF-8",
         8: "surrogate",
         9: "new tokens exceed the model's context of 200",
-        10: "message 1: content must be text",
+        10: "message 1: it has no content",
     }
     assert len(named) == len(whys)
     for line, (number, why) in zip(named, whys.items(), strict=True):

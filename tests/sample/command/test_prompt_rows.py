@@ -106,7 +106,8 @@ def test_text_that_begins_like_json(tmp_path, text):
         ),
         (
             b"[1, 2]",
-            "it begins with [, so JSON records are expected, but record 1 (line 1): ex",
+            "it begins with [, so JSON records are expected, but record 1 (line 1): expected an o"
+            "bject",
         ),
         (b"[1]\n[2]\n", "it begins with [, so JSON records are expected, but line 1: expected an"),
         (
@@ -141,6 +142,11 @@ def test_prompts_as_texts(tmp_path, data):
         ("\ufeffHi", ["Hi"]),
         ('\ufeff{"prompt": "a"}\n{"messages": [{"role": "user", "content": "b"}]}', ["a", "b"]),
         ("{name} says hello", ["{name} says hello"]),
+        ('{"a": 1}\nExplain this.', ['{"a": 1}\nExplain this.']),
+        ('{"name": "pkg"}', ['{"name": "pkg"}']),
+        ('[{"a": 1}]\nHow many?', ['[{"a": 1}]\nHow many?']),
+        ('Correct:\n{"prompt": "a"}', ['Correct:\n{"prompt": "a"}']),
+        ('{"a": 1}\n{"prompt": "b"}', [None, "b"]),
         ('"To be"\nWho said that?', ['"To be"\nWho said that?']),
         ("[1, 2, 3]", ["[1, 2, 3]"]),
         ("prompt", ["prompt"]),
@@ -149,13 +155,13 @@ def test_prompts_as_texts(tmp_path, data):
 )
 def test_piped_texts(text, prompts):
     rows = piped_rows(text)
-    assert [row.messages[0]["content"] for row in rows] == prompts
-    assert [row.fault for row in rows] == [None if p else "the prompt is empty" for p in prompts]
+    assert [row.messages[0]["content"] if row.messages else None for row in rows] == prompts
+    assert [not row.fault for row in rows] == [bool(prompt) for prompt in prompts]
 
 
 def test_piped_files_that_are_no_prompts():
-    [row] = piped_rows('{"question": "a"}')
-    assert row.fault.startswith("expected messages, or prompt and response")
+    [row] = piped_rows('{"prompt": ["a"]}')
+    assert row.fault.startswith("prompt: expected text or a list of messages")
     with pytest.raises(ValueError, match=r"^standard input: the file is a table"):
         piped_rows("prompt\tanswer\na\tb\n")
 

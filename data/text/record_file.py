@@ -186,7 +186,10 @@ def _is_table(text: str) -> bool:
         words = {word for name in header for word in re.split(r"[\W_]+", name.lower())}
         named = all(map(_NAME.fullmatch, header)) and words & COLUMNS
         quoted = _ROW.fullmatch(text.splitlines()[0].strip())
-        if len(header) == len(row) > 1 and (named or quoted) or header in (["prompt"], ["prompts"]):
+        if (len(header) == len(row) > 1 and (named or quoted)) or header in (
+            ["prompt"],
+            ["prompts"],
+        ):
             return True
     return False
 

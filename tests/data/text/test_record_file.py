@@ -147,7 +147,10 @@ def test_where_records_lie(mark, data, places):
         (['{"a": "\udcff"}'], {1: "not UTF-8"}),
         # An object that spans lines is damaged in its third line.
         (["{", ' "a": 1', ' "b": 2', "}"], {1: "not JSON: Expecting ',' delimiter at line 4"}),
-        (['{"a": ' + "[" * 10_000 + "]" * 10_000 + "}"], {1: "not JSON: its brackets are nested too deeply"}),
+        (
+            ['{"a": ' + "[" * 10_000 + "]" * 10_000 + "}"],
+            {1: "not JSON: its brackets are nested too deeply"},
+        ),
         (['{"a": ' + "1" * 5000 + "}"], {1: "not JSON: a number has too many digits"}),
     ],
 )

@@ -14,8 +14,8 @@ may be given as JSON texts.
 
 A record may also be a list of messages alone, or the text of a prompt alone.
 
-A record that trl's KTO marks as a bad answer (label false) has a last message of weight 0, as OpenAI
-marks answers that are not learned. Pairs of a better and a worse answer are not read.
+If trl's KTO marks the answer of a record as bad (label false), the last message has the weight 0.
+OpenAI marks answers so that are not learned. Pairs of a better and a worse answer are not read.
 
 A field of a record or of a message that is not understood is named in `Record.unused`, so that it
 can be warned of. Fields that only tell records apart (ASIDE), and fields without a value, are not.

@@ -67,8 +67,8 @@ class ChatTemplate:
             try:
                 self._template, self._has_blocks = compile_template(source, self._mark)
             except jinja2.TemplateSyntaxError as error:
-                line = f"{name}, line {error.lineno}: {one_line(error)}"
-                raise ValueError(line) from None
+                why = " ".join(str(error.message).split())  # str(error) names the line again
+                raise ValueError(f"{name}, line {error.lineno}: {why}") from None
             self._refuse_pieces()
 
     def __reduce__(self) -> tuple[type["ChatTemplate"], tuple]:

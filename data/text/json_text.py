@@ -40,7 +40,8 @@ def why_not_json(error: Exception) -> str:
         return error.msg.removesuffix(" at")
     if isinstance(error, RecursionError):
         return "its brackets are nested too deeply"
-    return "a number has too many digits" if "digits" in str(error) else str(error)
+    text = str(error)
+    return "a number has too many digits" if text.startswith("Exceeds the limit") else text
 
 
 def said_twice(twice: list[str]) -> str:

@@ -73,7 +73,7 @@ def checked(messages: list[Message]) -> list[Message]:
                 calls = [*(waiting if in_a_row else []), *latest]
                 waiting = list(calls)
                 ids = [call["id"] for call in calls if call.get("id")]
-                if len(set(ids)) < len(ids):
+                if any(ids.count(name) > 1 for name in ids):
                     raise ValueError("two tool calls have the same id")
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
@@ -97,7 +97,7 @@ def _pair(result: Message, calls: list[Any], waiting: list[Any], new: str) -> di
     """
     if not calls:
         raise ValueError("a tool's result, but the model's message before it calls no tool")
-    ids = {call.get("id") for call in calls}
+    ids = [call.get("id") for call in calls]
     others = [result[n] for n in RESULT_IDS if result.get(n) and (n != "id" or result[n] in ids)]
     given, name = result.get("tool_call_id") or next(iter(others), None), result.get("name")
     named = [call for call in waiting if name in (None, "", call["function"]["name"])]
@@ -234,11 +234,10 @@ def _usual(call: Any) -> dict[str, Any]:
         raise ValueError("expected the name and the arguments of a function")
     beside = {key: call[key] for key in ARGUMENTS if call.get(key) not in (None, "")}
     if beside:  # a field of the call instead of one of its function
-        function = {key: value for key, value in function.items() if value not in (None, "")}
-        if any(function.get(key, value) != value for key, value in beside.items()):
-            raise ValueError(f"{next(iter(beside))} twice: keep one")
+        if any(function.get(key) not in (None, "") for key in ARGUMENTS):
+            raise ValueError("arguments in the function and beside it: keep one")
         call = {key: value for key, value in call.items() if key not in ARGUMENTS}
-        function |= beside
+        function = {k: v for k, v in function.items() if k not in ARGUMENTS} | beside
     rest = {key: value for key, value in function.items() if key not in ARGUMENTS}
     return call | {"function": rest | {"arguments": parse_arguments(function)}}
 

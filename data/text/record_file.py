@@ -35,6 +35,7 @@ FOREIGN = {
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
     b"\x1f\x8b": "compressed by gzip: decompress it first",
     b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it first",
+    b"version https://git-lfs": "a pointer of git-lfs: run git lfs pull in its folder",
     b"BZh91AY&SY": "compressed by bzip2: decompress it first",
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"PAR1\x15": "a Parquet file: save it as JSON lines first",
@@ -42,7 +43,7 @@ FOREIGN = {
 }
 # Short names with one of COLUMNS among their words are the header of a table. A line of several
 # texts in quotes is a row of a table.
-_NAME = re.compile(r"(?:[\w:.-]+ ?){0,3}")
+_NAME = re.compile(r"(?:[\w.-]+ ?){0,3}|Unnamed: \d+")
 _ROW = re.compile(r'"[^"]*"(?:\s*[,;|\t]\s*"[^"]*")+')
 COLUMNS = {
     *("prompt", "prompts", "response", "completion", "instruction", "messages", "text"),
@@ -111,7 +112,7 @@ def kind_of(file: BinaryIO) -> Kind:
             "the file is a table, as CSV files are: save it as JSON lines, one object in each line"
         )
     later = line_at(file, window.after_blanks(at + len(line))[0]).strip()
-    if later.startswith(b"{") and later != b"{}" and _fault(later) is None:
+    if later.startswith((b"{", b"[{")) and later != b"{}" and _fault(later) is None:
         return "records"
     return "text"
 
@@ -184,12 +185,9 @@ def _is_table(text: str) -> bool:
         except (ValueError, csv.Error):  # fewer than two rows
             continue
         words = {word for name in header for word in re.split(r"[\W_]+", name.lower())}
-        named = all(map(_NAME.fullmatch, header)) and words & COLUMNS
+        named = all(map(_NAME.fullmatch, header)) and header[-1] and words & COLUMNS
         quoted = _ROW.fullmatch(text.splitlines()[0].strip())
-        if (len(header) == len(row) > 1 and (named or quoted)) or header in (
-            ["prompt"],
-            ["prompts"],
-        ):
+        if ((named or quoted) and len(header) == len(row) > 1) or header == ["prompt"]:
             return True
     return False
 

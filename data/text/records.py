@@ -43,7 +43,7 @@ READ = {
 READ_OF_TOOL = READ | {"name", *RESULT_IDS}
 LABELS = ("label", "kto_tag")
 PAIRS = ("chosen", "rejected", "preferred_output", "non_preferred_output")
-NO_PAIRS = "pairs of answers to prefer one are not read: write the better one as response"
+NO_PAIRS = "a better and a worse answer are not read as a pair: write the better one as response"
 # What a template would have written around messages.
 _TURN = re.compile(
     r"(?:<\|turn>|<start_of_turn>|<\|im_start\|>|<\|start_header_id\|>)"

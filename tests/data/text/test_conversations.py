@@ -45,7 +45,7 @@ def test_both_forms_are_the_same_conversation():
         ({}, "expected messages, or prompt and response, or "),
         (PLAIN | {"messages": [AGAIN, MODEL]}, "both messages and prompt, and they differ"),
         ({"prompt": "a"}, "no answer: the last message is the user's, not the assistant's"),
-        ({"prompt": "a", "chosen": "b", "id": 1}, "no answer: pairs of answers to prefer one"),
+        ({"prompt": "a", "chosen": "b", "id": 1}, "no answer: a better and a worse answer"),
         ({"prompt": 1, "response": "a"}, "prompt: expected text or a list of messages"),
         ({"prompt": "a", "response": 1}, "response: expected text"),
         (PLAIN | {"system": 1}, "system: expected text"),

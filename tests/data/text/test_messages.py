@@ -239,14 +239,7 @@ def test_other_forms_of_a_call():
         ),
         (
             called(None, tool_calls=[{"function": {"name": "a", "arguments": "{}"}, "args": [1]}]),
-            "tool call 1: both arguments and args: keep one",
-        ),
-        (
-            called(
-                None,
-                tool_calls=[{"function": {"name": "a", "args": {}}, "args": {"b": 1}}],
-            ),
-            "tool call 1: args twice: keep one",
+            "tool call 1: arguments in the function and beside it: keep one",
         ),
         ([USER, RESULT], "message 2: a tool's result, but the model's message before it calls"),
         ([*calls_and_results(TWO, [{}] * 3)], "message 5: a tool's result that belongs to no tool"),

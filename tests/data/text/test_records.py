@@ -196,7 +196,10 @@ def test_the_line_that_names_them():
     [
         ({}, "or conversations; found no field"),
         ({"question": "a", "answer": "b"}, "conversations; found 'question', 'answer'"),
-        ({"chosen": [USER, MODEL], "rejected": [USER]}, "pairs of answers to prefer one are not"),
+        (
+            {"chosen": [USER, MODEL], "rejected": [USER]},
+            "a better and a worse answer are not read as a pair",
+        ),
         ({"messages": "a"}, "messages: the text is not JSON"),
         ({"messages": {}}, "expected a list of messages"),
         ({"messages": [USER | {"images": ["b.png"]}]}, "message 1: images: this model reads text"),

@@ -179,6 +179,18 @@ def test_fields_that_are_not_used_are_named_once(tmp_path, packer, capsys):
     )
 
 
+def test_turn_tokens_and_answers_marked_as_bad(tmp_path, packer, capsys):
+    told = {"prompt": "<|turn>user", "completion": "4", "label": True}
+    path = write_lines(tmp_path / "chat.jsonl", [told, told | {"label": False}])
+    found = open_conversations(path, packer, "skip")
+    assert sum(map(len, found.values())) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert (
+        said[1] == "  line 2: the answer is marked as not to be learned, by weight 0 or label false"
+    )
+    assert said[2].startswith(f"{path}: warning: 2 records hold turn tokens, as <|turn> and")
+
+
 def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):
     told = [question(i) for i in range(1000)]
     again = [

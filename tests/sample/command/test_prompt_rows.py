@@ -215,3 +215,33 @@ def test_what_a_file_has_besides_prompts_is_said_once(tmp_path, capsys):
         "there is no prompt before the answer",
         "images: this model reads text only",
     ]
+
+
+def test_prompts_that_a_template_made_are_warned_of_once(tmp_path, capsys):
+    file = tmp_path / "prompts"
+    made = ["<|turn>user\\nHi<turn|>\\n", "<start_of_turn>user\\nHi"]
+    why = (
+        "turn tokens, as <|turn> and <start_of_turn> are: they are plain text here, and the chat "
+        "template writes its own: give the texts of the messages alone\n"
+    )
+    for rows in (made, [f'{{"prompt": "{text}"}}' for text in made]):
+        file.write_text("\n".join(rows))
+        read_rows(file)
+        assert capsys.readouterr().err == f"{file}: warning: 2 records hold {why}"
+    piped_rows("<|im_start|>user")
+    assert capsys.readouterr().err == f"standard input: warning: 1 record holds {why}"
+
+
+def test_json_that_is_no_record_is_not_called_a_text(tmp_path):
+    file = tmp_path / "prompts"
+    file.write_text('{"a": 1, "a": 2}')
+    with pytest.raises(ValueError, match=r"line 1: an object has the key 'a' twice$"):
+        read_rows(file)
+
+
+def test_a_piped_array_that_is_damaged(capsys):
+    with pytest.raises(ValueError, match=r"^standard input: record 2 \(line 1\): not JSON"):
+        piped_rows('[{"prompt": "a"}, {"b')
+    piped_rows('[{"a": 1}, {"b')
+    line = "standard input: this JSON has none of the fields of a record, so it is asked as a text"
+    assert capsys.readouterr().err == f"{line}\n"

@@ -45,7 +45,11 @@ _INNER = "\ud802"  # stands for QUOTE in a call, because the texts in it may men
 _STRAY = token_pattern([CHANNEL_END, CALL_END])
 # The name of a channel is the one word of its first line. The text of "final" may stand beside it.
 _THOUGHT_NAME = re.compile(r"thought\b|(?:analysis|reasoning|thinking)[ \t]*(?:\n|\Z)")
-_OTHER_CHANNEL = re.compile(r"final\b:?[ \t]*\n?|[A-Za-z][\w-]*[ \t]*\n")
+# Any other word in the first line may be part of an answer, so nothing is left out then.
+_OTHER_CHANNEL = re.compile(
+    r"final\b:?[ \t]*\n?|(?:answer|response|output|commentary|code|message)[ \t]*\n"
+    r"|(?=[A-Za-z][\w-]*[ \t]*\n)"
+)
 
 
 class ModelTurn(NamedTuple):
@@ -112,8 +116,9 @@ def split_turn(turn: str | MarkedText) -> ModelTurn:
 
     A channel named "thought" is a thought, and so is a channel without a name. Names that other
     models give their thoughts ("analysis", "reasoning", "thinking") count as well. The text of any
-    other channel belongs to the answer, and its name does not. The name is the one word of the
-    channel's first line; the name "final" may also stand before text. Blocks <think>...</think> at
+    other channel belongs to the answer. Its name does not if it is a usual one, such as "final" or
+    "answer". The name is the one word of the channel's first line; the name "final" may also stand
+    before text. Blocks <think>...</think> at
     the beginning of the answer are thoughts too; other models write their thoughts so. A block
     stays text if it has no end.
 

@@ -11,6 +11,7 @@ stay as they are, so that a template may trim, compare and cut them.
 """
 
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import jinja2
 
 from data.text.answer_part import BLOCK, BLOCK_END, THOUGHT, THOUGHT_END, find_answer
-from data.text.chat import turns
+from data.text.chat import TURN, turns
 from data.text.marked_text import MarkedText, mark, unmark
 from data.text.messages import Message, checked
 from data.text.template_files import find_template
@@ -66,8 +67,8 @@ class ChatTemplate:
             try:
                 self._template, self._has_blocks = compile_template(source, self._mark)
             except jinja2.TemplateSyntaxError as error:
-                line = f"{name}, line {error.lineno}: {one_line(error)}"
-                raise ValueError(line) from None
+                why = " ".join(str(error.message).split())  # str(error) names the line again
+                raise ValueError(f"{name}, line {error.lineno}: {why}") from None
             self._refuse_pieces()
 
     def __reduce__(self) -> tuple[type["ChatTemplate"], tuple]:
@@ -81,10 +82,15 @@ class ChatTemplate:
         A folder without a template gets the built-in turn format. data/text/template_files.py says
         where templates are looked for.
 
+        A warning on stderr says if the template may be that of another model.
+
         Raises:
-          ValueError: a file cannot be decoded or parsed, or the template has a syntax error.
+          ValueError: a file cannot be decoded or parsed, or the template has a syntax error or
+            leaves out what the user says.
         """
-        return cls(tokenizer, *find_template(Path(folder)))
+        template = cls(tokenizer, *find_template(Path(folder)))
+        template._check_question()
+        return template
 
     def render(
         self,
@@ -238,6 +244,21 @@ class ChatTemplate:
 
     def _mark(self, text: str) -> str:
         return mark(text, self.tokenizer.special_pattern)
+
+    def _check_question(self) -> None:
+        """Raises ValueError, or warns, if the template does not write a question as a turn."""
+        said = "What is 2 + 2?"
+        try:
+            text = self._write([{"role": "user", "content": said}], None, False, generation=True)
+        except ValueError:  # the template takes other messages
+            return
+        if said not in text:
+            raise ValueError(
+                f"{self._name}: it leaves out the user's message: use another template"
+            )
+        if TURN not in text:
+            line = "warning: it writes no <|turn>, so it may be the template of another model"
+            print(f"{self._name}: {line}", file=sys.stderr, flush=True)
 
     def _refuse_pieces(self) -> None:
         """Raises ValueError if special tokens have no marks although no message holds them."""

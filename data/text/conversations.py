@@ -20,7 +20,15 @@ import numpy as np
 from data.text.messages import Message
 from data.text.packing import TooLong
 from data.text.record_file import Item, kind_of, parse, scan
-from data.text.records import Record, not_used, parse_record
+from data.text.records import (
+    NO_PAIRS,
+    PAIRS,
+    Record,
+    has_turn_tokens,
+    not_used,
+    parse_record,
+    rendered,
+)
 
 Split = Literal["train", "test"]
 OnError = Literal["stop", "skip"]
@@ -65,6 +73,8 @@ def with_answer(record: Record) -> Conversation:
     """
     *before, last = record.messages
     if last["role"] != "assistant":
+        if {*PAIRS} & {*record.unused}:
+            raise ValueError(f"no answer: {NO_PAIRS}")
         why = f"no answer: the last message is the {last['role']}'s, not the assistant's"
         raise ValueError(why + (f"; not used: {', '.join(record.unused)}" * bool(record.unused)))
     if not before:
@@ -72,7 +82,7 @@ def with_answer(record: Record) -> Conversation:
     if not (last.get("content") or "").strip() and not last.get("tool_calls"):
         raise ValueError("no answer: the last message is blank")
     if last.get("weight") == 0:  # OpenAI's mark of a message that is not learned
-        raise ValueError("no answer: the last message has weight 0")
+        raise ValueError("the answer is marked as not to be learned, by weight 0 or label false")
     return Conversation(record.messages, record.tools)
 
 
@@ -140,7 +150,7 @@ def open_conversations(
     """
     path = Path(path)
     places = {"train": array("q"), "test": array("q")}
-    faults, broken, count = [], 0, 0
+    faults, broken, count, marked = [], 0, 0, 0
     needed: dict[str, int] = {}
     unused = collections.Counter[str]()
     with path.open("rb") as file:
@@ -151,6 +161,7 @@ def open_conversations(
                     raise ValueError(item.fault)
                 record = parse_record(item.value)
                 unused.update(record.unused)
+                marked += has_turn_tokens(record.messages)
                 conversation = with_answer(record)
                 check(conversation)
                 places[split_of(conversation)].extend((item.start, item.size))
@@ -185,6 +196,8 @@ def open_conversations(
             _tell(f"  to keep the long ones, {room}")
     if line := not_used(path, unused):
         _tell(line)
+    if marked:
+        _tell(rendered(path, marked))
     return {
         split: ChatSource(path, np.array(flat, np.int64).reshape(-1, 2))
         for split, flat in places.items()

@@ -34,6 +34,16 @@ def read_json(text: str) -> Any:
     return value
 
 
+def why_not_json(error: Exception) -> str:
+    """Why a text is no JSON, from what the decoder raised; without the place."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg.removesuffix(" at")
+    if isinstance(error, RecursionError):
+        return "its brackets are nested too deeply"
+    text = str(error)
+    return "a number has too many digits" if text.startswith("Exceeds the limit") else text
+
+
 def said_twice(twice: list[str]) -> str:
     """What is wrong with an object that has keys twice."""
     return f"an object has the key {twice[0]!r} twice"

@@ -1,11 +1,14 @@
 """The bytes of a file that is larger than memory, and the JSON values in it."""
 
 import json
+import re
 from typing import Any, BinaryIO
 
 from data.text.json_text import json_decoder
 
 BOM = b"\xef\xbb\xbf"
+# What editors and copying leave before a text: byte order marks, zero-width and no-break spaces.
+_UNSEEN = re.compile(rb"(?:\xef\xbb\xbf|\xe2\x80\x8b|\xc2\xa0)*")
 BLANK = b" \t\r\n\x1e"  # \x1e stands before each record of a JSON text sequence
 COMMENTS = (b"#", b"//")
 WINDOW = 2**16  # bytes that are read at least
@@ -71,9 +74,9 @@ class Window:
 
 
 def begin_of(file: BinaryIO) -> int:
-    """The offset of the text, after a byte order mark if there is one."""
+    """The offset of the text, after byte order marks and other characters that are not seen."""
     file.seek(0)
-    return len(BOM) if file.read(len(BOM)) == BOM else 0
+    return _UNSEEN.match(file.read(WINDOW)).end()
 
 
 def line_at(file: BinaryIO, start: int) -> bytes:

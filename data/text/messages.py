@@ -11,7 +11,7 @@ to know only one form:
   arguments are in ARGUMENTS. The older field "function_call" becomes a list with one call.
 - The result of a tool may be given as an object, a list or a number. It becomes a JSON text.
 - A result and its call have the same id if there is more than one call. Released templates find the
-  name of a result's tool by the id.
+  name of a result's tool by the id. Other names of a result's id are in RESULT_IDS.
 - A thought at the beginning of the model's content becomes its "reasoning" (thoughts.py). So do the
   parts of its content that are thoughts.
 """
@@ -19,7 +19,7 @@ to know only one form:
 import json
 from typing import Any
 
-from data.text.json_text import read_json
+from data.text.json_text import read_json, why_not_json
 from data.text.thoughts import add_thoughts, with_reasoning
 
 Message = dict[str, Any]
@@ -37,6 +37,8 @@ THOUGHT_PARTS = ("thinking", "reasoning")
 MEDIA_PARTS = ("image", "input_image", "image_url", "audio", "input_audio", "video", "video_url")
 # What OpenAI, LangChain, Anthropic and Google call the arguments of a call.
 ARGUMENTS = ("arguments", "parameters", "input", "args")
+# What Anthropic, OpenAI's newer interface and MCP call the id of a result's call.
+RESULT_IDS = ("tool_use_id", "call_id", "toolCallId", "id")
 # Other fields of a call, which say nothing about its arguments.
 BESIDE_ARGUMENTS = {"name", "id", "call_id", "type", "index", "status", "description"}
 
@@ -50,53 +52,67 @@ def checked(messages: list[Message]) -> list[Message]:
     Raises:
       ValueError: there are no messages, or one of them cannot be used: it is not a dict, its role
         is unknown, its content is not text (only a model's message with tool calls needs no
-        content), it is a blank message of the user, a tool call has no name or has arguments that
-        are not an object, or a tool's result belongs to no call. The error gives the message's
-        number, counted from 1.
+        content), it is a blank message of the user, a tool call has no name, has arguments that
+        are not an object, or has the id of a call without a result, or a tool's result belongs to
+        no call. The error gives the message's number, counted from 1.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError("expected a list of messages, at least one")
-    result, calls, waiting = [], [], []
+    result, calls, waiting, latest = [], [], [], []
     for number, message in enumerate(messages, 1):
         try:
             result.append(message := _checked(message))
             if message["role"] == "tool":
-                _pair(message, calls, waiting, f"call_{number}")
+                call = _pair(message, calls, waiting, f"call_{number}")
+                if call and not any(call is later for later in latest) and not message.get("name"):
+                    message["name"] = call["function"]["name"]  # templates look in one message
             else:
-                calls = message.get("tool_calls") or [] if message["role"] == "assistant" else []
+                is_model = message["role"] == "assistant"
+                latest = message.get("tool_calls") or [] if is_model else []
+                in_a_row = latest and len(result) > 1 and result[-2]["role"] == "assistant"
+                calls = [*(waiting if in_a_row else []), *latest]
                 waiting = list(calls)
+                ids = [call["id"] for call in calls if call.get("id")]
+                if any(ids.count(name) > 1 for name in ids):
+                    raise ValueError("two tool calls have the same id")
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
     return result
 
 
-def _pair(result: Message, calls: list[Any], waiting: list[Any], new: str) -> None:
+def _pair(result: Message, calls: list[Any], waiting: list[Any], new: str) -> dict | None:
     """Gives a tool's result and its call the same id, where their order alone does not tell.
 
     Args:
       result: the message with the result.
-      calls: the calls of the model's message before it.
+      calls: the calls of the model's messages in a row before it.
       waiting: those of the calls that have no result yet. The result's call is taken out.
       new: an id to give them if neither has one.
+
+    Returns:
+      the call; None if the result has only a name, and the call is not known.
 
     Raises:
       ValueError: the result belongs to no call.
     """
     if not calls:
         raise ValueError("a tool's result, but the model's message before it calls no tool")
-    given, name = result.get("tool_call_id"), result.get("name")
+    ids = [call.get("id") for call in calls]
+    others = [result[n] for n in RESULT_IDS if result.get(n) and (n != "id" or result[n] in ids)]
+    given, name = result.get("tool_call_id") or next(iter(others), None), result.get("name")
     named = [call for call in waiting if name in (None, "", call["function"]["name"])]
     fit = [call for call in calls if call.get("id") == given] if given else named
     fit = fit or [call for call in named if not call.get("id")]
     if not fit:
         if name and (given or len(calls) == 1):  # templates use its own name then
-            return
+            return None
         raise ValueError("a tool's result that belongs to no tool call before it")
-    call = fit[0]
+    call = next((call for call in fit if call in waiting), fit[0])
     if call in waiting:
         waiting.remove(call)
     if given or len(calls) > 1 or (call.get("id") and not name):
         call["id"] = result["tool_call_id"] = given or call.get("id") or new
+    return call
 
 
 def _checked(message: Message) -> Message:
@@ -106,6 +122,8 @@ def _checked(message: Message) -> Message:
     if isinstance(role, str):
         role = OTHER_NAMES.get(role.lower(), role.lower())
     if role not in ROLES:
+        if role is None:
+            raise ValueError("it has no role")
         raise ValueError(f"role {role!r} is none of {', '.join((*ROLES, *OTHER_NAMES))}")
     message = message | {"role": role}
     if role == "assistant":
@@ -120,6 +138,8 @@ def _checked(message: Message) -> Message:
         content = message["content"] = joined(content, role)
     if content is None and role == "assistant" and message.get("tool_calls"):
         return message
+    if content is None:
+        raise ValueError("it has no content")
     if not isinstance(content, str):
         raise ValueError(f"content must be text, got {type(content).__name__}")
     if role == "user" and not content.strip():
@@ -212,6 +232,12 @@ def _usual(call: Any) -> dict[str, Any]:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name.strip():
         raise ValueError("expected the name and the arguments of a function")
+    beside = {key: call[key] for key in ARGUMENTS if call.get(key) not in (None, "")}
+    if beside:  # a field of the call instead of one of its function
+        if any(function.get(key) not in (None, "") for key in ARGUMENTS):
+            raise ValueError("arguments in the function and beside it: keep one")
+        call = {key: value for key, value in call.items() if key not in ARGUMENTS}
+        function = {k: v for k, v in function.items() if k not in ARGUMENTS} | beside
     rest = {key: value for key, value in function.items() if key not in ARGUMENTS}
     return call | {"function": rest | {"arguments": parse_arguments(function)}}
 
@@ -233,8 +259,8 @@ def parse_arguments(function: dict[str, Any]) -> dict[str, Any]:
         try:
             arguments = read_json(arguments)
         except (ValueError, RecursionError) as error:
-            why = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise ValueError(f"arguments are not JSON ({why}): {arguments[:40]!r}") from None
+            why = f"({why_not_json(error)}): {arguments[:40]!r}"
+            raise ValueError(f"arguments are not JSON {why}") from None
     if arguments is None or isinstance(arguments, str):  # a function without arguments
         return {}
     if not isinstance(arguments, dict):

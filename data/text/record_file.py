@@ -3,11 +3,12 @@
 The name of a file says nothing here, because .json, .jsonl, .ndjson and no suffix at all are used
 for the same files. A record is an object, a list of messages, or a text between quotes. A file that
 begins with "{" holds records: usually one in each line, but a record may span lines, and several
-may share one. So does a file that begins with a list of messages, whose first line is a JSON list,
-or that has nothing but texts between quotes. Any other file that begins with "[" holds an array of
-records, if an object (or nothing) follows the bracket, or if the whole file is JSON. A comma after
-the last record of an array is let through. A table (CSV) is refused. Any other file is text:
-"[INST] Hello" is a text.
+may share one. So does a file that begins with a list of messages, that has only JSON lists or only
+texts between quotes in its lines, or whose second line is an object: its first line is damaged
+then. Any other file that begins with "[" holds an array of records, if an object (or nothing)
+follows the bracket, or if the whole file is JSON. A comma after the last record of an array, or
+after a record at the end of its line, is let through. A table (CSV) is refused. Any other file is
+text: "[INST] Hello" is a text.
 
 Between records, white space, all kinds of line ends, a byte order mark, the separators of JSON text
 sequences, and comments (from "#" or "//" to the end of the line) do not matter.
@@ -15,12 +16,15 @@ sequences, and comments (from "#" or "//" to the end of the line) do not matter.
 A file may be larger than memory. Only one record and one window of bytes are held at a time.
 """
 
+import csv
+import io
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from data.text.json_text import read_json, said_twice
+from data.text.json_text import read_json, said_twice, why_not_json
 from data.text.json_window import BLANK, BOM, WINDOW, Window, begin_of, line_at, line_ends
 
 Kind = Literal["records", "array", "text"]
@@ -31,18 +35,20 @@ FOREIGN = {
     b"\xfe\xff": "UTF-16 text: save it as UTF-8",
     b"\x1f\x8b": "compressed by gzip: decompress it first",
     b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it first",
+    b"version https://git-lfs": "a pointer of git-lfs: run git lfs pull in its folder",
     b"BZh91AY&SY": "compressed by bzip2: decompress it first",
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"PAR1\x15": "a Parquet file: save it as JSON lines first",
     b"ARROW1\0\0": "an Arrow file: save it as JSON lines first",
 }
-# A line of words alone, between commas and the like, is the header of a table if one of COLUMNS is
-# among them. A line of several texts in quotes is a row of a table.
-_HEADER = re.compile(r"""["']?\w+["']?(?:\s*[,;|\t]\s*["']?\w+["']?)*""", re.ASCII)
+# Short names with one of COLUMNS among their words are the header of a table. A line of several
+# texts in quotes is a row of a table.
+_NAME = re.compile(r"(?:[\w.-]+ ?){0,3}|Unnamed: \d+")
 _ROW = re.compile(r'"[^"]*"(?:\s*[,;|\t]\s*"[^"]*")+')
 COLUMNS = {
-    *("prompt", "prompts", "response", "completion", "instruction", "messages"),
-    *("conversation", "conversations", "question"),
+    *("prompt", "prompts", "response", "completion", "instruction", "messages", "text"),
+    *("conversation", "conversations", "question", "answer", "query", "input", "output"),
+    *("user", "assistant", "content"),
 }
 
 
@@ -89,21 +95,25 @@ def kind_of(file: BinaryIO) -> Kind:
     first, inside = window.at(at, 1), window.after_blanks(at + 1)[0]
     if first == b"{":
         return "records"
-    if first == b"[" and window.at(inside, 1) in (b"{", b"]", b""):
+    if first == b"[" and window.at(inside, 1) in (b"{", b""):
         return "records" if _is_message(window, inside) else "array"
     if first == b"[" and _is_json(file, at):
         return "array"
     line = line_at(file, at)
-    if first == b"[" and _fault(line) in (None, NO_RECORD):
+    if first == b"[" and _fault(line) is None:
         return "records"
-    if first == b'"' and not any(item.fault for item in _scan_records(file)):
+    allowed = {b'"': (None,), b"[": (None, NO_RECORD)}.get(first, ())
+    if allowed and all(item.fault in allowed for item in _scan_records(file)):
         return "records"
     if not head.removeprefix(BOM).strip(BLANK):
         raise ValueError("the file is empty")
-    if _is_table(line) and window.at(window.after_blanks(at + len(line))[0], 1):
+    if _is_table(window.at(at, WINDOW).decode(errors="replace")):
         raise ValueError(
             "the file is a table, as CSV files are: save it as JSON lines, one object in each line"
         )
+    later = line_at(file, window.after_blanks(at + len(line))[0]).strip()
+    if later.startswith((b"{", b"[{")) and later != b"{}" and _fault(later) is None:
+        return "records"
     return "text"
 
 
@@ -165,21 +175,31 @@ def _is_message(window: Window, start: int) -> bool:
     return bool(names & {"role", "from"} and names & {"content", "value", "tool_calls"})
 
 
-def _is_table(line: bytes) -> bool:
-    """Whether a line is the first one of a table of prompts or conversations."""
-    text = line[:1000].decode(errors="replace").strip().lower()
-    names = set(re.findall(r"\w+", text)) if _HEADER.fullmatch(text) else set()
-    return bool(names & COLUMNS or _ROW.fullmatch(text))
+def _is_table(text: str) -> bool:
+    """Whether a text begins as a table of prompts or conversations does: a header and a row."""
+    for sign in ",;\t|":
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, skipinitialspace=True)
+        rows = itertools.islice(filter(None, lines), 2)
+        try:
+            header, row = ([field.strip() for field in fields] for fields in rows)
+        except (ValueError, csv.Error):  # fewer than two rows
+            continue
+        words = {word for name in header for word in re.split(r"[\W_]+", name.lower())}
+        named = all(map(_NAME.fullmatch, header)) and header[-1] and words & COLUMNS
+        quoted = _ROW.fullmatch(text.splitlines()[0].strip())
+        if ((named or quoted) and len(header) == len(row) > 1) or header == ["prompt"]:
+            return True
+    return False
 
 
 def _not_json(error: Exception, line: int | None = None) -> str:
     """What is wrong with a JSON text. `line` is the number of its first line in the file."""
-    if not isinstance(error, json.JSONDecodeError):  # too long a number, or too deep brackets
-        return f"not JSON: {error}"
+    if not isinstance(error, json.JSONDecodeError):
+        return f"not JSON: {why_not_json(error)}"
     where = f"character {error.pos + 1}"
     if line is not None and error.lineno > 1:
         where = f"line {line + error.lineno - 1}"
-    return f"not JSON: {error.msg.removesuffix(' at')} at {where}"
+    return f"not JSON: {why_not_json(error)} at {where}"
 
 
 def _item(number: int, place: str, start: int, value: Any, text: bytes, twice: list[str]) -> Item:
@@ -204,9 +224,11 @@ def _scan_records(file: BinaryIO) -> Iterator[Item]:
         place, spanned, fault = f"line {number}", False, ""
         try:
             value, text = window.value(at)
-            if _is_record(value) and _ends(window, at + len(text)):
+            end = at + len(text)
+            end += window.at(end, 1) == b","
+            if _is_record(value) and _ends(window, end):
                 yield _item(number, place, at, value, text, window.twice)
-                at, number = at + len(text), number + line_ends(text)
+                at, number = end, number + line_ends(text)
                 continue
         except json.JSONDecodeError as error:
             # An object that spans lines is damaged. An error in the first two lines is rather that

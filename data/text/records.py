@@ -14,27 +14,42 @@ may be given as JSON texts.
 
 A record may also be a list of messages alone, or the text of a prompt alone.
 
+If trl's KTO marks the answer of a record as bad (label false), the last message has the weight 0.
+OpenAI marks answers so that are not learned. Pairs of a better and a worse answer are not read.
+
 A field of a record or of a message that is not understood is named in `Record.unused`, so that it
 can be warned of. Fields that only tell records apart (ASIDE), and fields without a value, are not.
 """
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.text.messages import Message, checked, from_text
+from data.text.declarations import read_tools
+from data.text.messages import OTHER_NAMES, RESULT_IDS, Message, checked, from_text
 
 LISTS = ("messages", "conversations", "conversation")
 ANSWERS = ("response", "completion", "output", "assistant")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 # The fields of messages that `checked` or templates read.
 READ = {
-    *("role", "content", "name", "reasoning", "reasoning_content", "weight"),
+    *("role", "content", "reasoning", "reasoning_content", "weight"),
     *("tool_calls", "tool_call_id", "tool_responses"),
 }
+READ_OF_TOOL = READ | {"name", *RESULT_IDS}
+LABELS = ("label", "kto_tag")
+PAIRS = ("chosen", "rejected", "preferred_output", "non_preferred_output")
+NO_PAIRS = "a better and a worse answer are not read as a pair: write the better one as response"
+# What a template would have written around messages.
+_TURN = re.compile(
+    r"(?:<\|turn>|<start_of_turn>|<\|im_start\|>|<\|start_header_id\|>)"
+    r"(?:system|developer|user|model|assistant|tool)\b"
+    r"|(?:<turn\|>|<end_of_turn>|<\|im_end\|>|<\|eot_id\|>)\s*\Z"
+)
 # Fields that say nothing of a conversation's text. Some tell where a record comes from, others are
 # for OpenAI's server. All names that end in "_id" belong to them, too.
 ASIDE = {
@@ -78,19 +93,48 @@ def parse_record(given: dict[str, Any] | list[dict[str, Any]] | str) -> Record:
     if not isinstance(system, str):
         raise ValueError("system: expected text")
     messages = checked(messages)
+    bad = [name for name in LABELS if given.get(name) is False]
+    if bad and messages[-1]["role"] == "assistant":
+        messages[-1] = messages[-1] | {"weight": 0}
     _refuse_repeated_answers(messages)
     if system.strip():
         if messages[0]["role"] != "system":
             messages = [{"role": "system", "content": system}, *messages]
         elif messages[0]["content"] != system:
             raise ValueError("system and the first message are two system turns: keep one")
-    tools = _tools(given)
+    tools = read_tools(given)
     try:
         json.dumps([messages, tools], ensure_ascii=False).encode()
     except UnicodeEncodeError:  # JSON allows \ud800 alone
         raise ValueError("a \\u code is half of a surrogate pair, so it is not text") from None
     used |= ASIDE | {"system", "tools", "functions"}
+    used |= {name for name in LABELS if isinstance(given.get(name), bool)}
     return Record(messages, tools, (*_without_use(given, used), *unused))
+
+
+def is_record(given: Any) -> bool:
+    """Whether a value is meant as a record, although something in it may be wrong."""
+    names = {*LISTS, "prompt", "instruction", "user"}
+    return not isinstance(given, dict) or bool(given.keys() & names)
+
+
+def has_turn_tokens(messages: list[Message]) -> bool:
+    """Whether messages hold turn tokens, as texts do that were made by a template."""
+    return any(_TURN.search(message.get("content") or "") for message in messages)
+
+
+def rendered(path: str | Path, count: int) -> str:
+    """A line that warns of records with turn tokens.
+
+    Args:
+      path: the file, or another name of it.
+      count: the number of these records.
+    """
+    return (
+        f"{path}: warning: {count} record{'s hold' if count > 1 else ' holds'} turn tokens, as "
+        "<|turn> and <start_of_turn> are: they are plain text here, and the chat template writes "
+        "its own: give the texts of the messages alone"
+    )
 
 
 def not_used(path: str | Path, unused: Counter[str]) -> str | None:
@@ -128,7 +172,9 @@ def _unused_keys(messages: list[Message]) -> list[str]:
     for number, message in enumerate(messages, 1):
         if isinstance(message, dict):
             _refuse_media(message, f"message {number}: ")
-            names |= dict.fromkeys(_without_use(message, READ | ASIDE))
+            role = str(message.get("role")).lower()
+            read = READ_OF_TOOL if OTHER_NAMES.get(role, role) == "tool" else READ
+            names |= dict.fromkeys(_without_use(message, read | ASIDE))
     return list(names)
 
 
@@ -160,6 +206,8 @@ def _messages(given: dict[str, Any]) -> tuple[list[Message], set[str]]:
     elif "prompt" in given or "user" in given:
         name = "prompt" if "prompt" in given else "user"
         asked, used = _spoken(given, name, "user"), {name}
+    elif given.keys() & set(PAIRS):
+        raise ValueError(NO_PAIRS)
     else:
         names = ", ".join(map(repr, list(given)[:6])) or "no field"
         raise ValueError(
@@ -233,31 +281,3 @@ def _alpaca(given: dict[str, Any]) -> tuple[list[Message], set[str]]:
     ]
     asked = "\n\n".join(text for text in texts if text.strip())
     return [*before, {"role": "user", "content": asked}], used
-
-
-def _tools(given: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The declarations of tools, each as {"type": "function", "function": ...}."""
-    if given.get("tools") and given.get("functions"):
-        raise ValueError("both tools and functions: keep one")
-    name = "functions" if given.get("functions") else "tools"
-    tools = from_text(given.get(name), name)
-    if tools is not None and not (
-        isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
-    ):
-        raise ValueError(f"{name}: expected a list of objects")
-    return tools and [declared for tool in tools for declared in _declarations(tool)]
-
-
-def _declarations(tool: dict[str, Any]) -> list[dict[str, Any]]:
-    """The declarations in an element of "tools", in the form that the released template reads."""
-    for name in ("functionDeclarations", "function_declarations"):  # Gemini's lists of tools
-        if isinstance(tool.get(name), list) and all(isinstance(t, dict) for t in tool[name]):
-            return [declared for inner in tool[name] for declared in _declarations(inner)]
-    if "function" not in tool and "name" in tool:
-        tool = {"type": "function", "function": tool}
-    function = tool.get("function")
-    for name in ("input_schema", "inputSchema"):  # Anthropic's and MCP's word
-        if isinstance(function, dict) and name in function and "parameters" not in function:
-            rest = {key: value for key, value in function.items() if key != name}
-            tool = tool | {"function": rest | {"parameters": function[name]}}
-    return [tool]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data.text.text_file import read_text
+
 
 def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
     """The chat template of a folder.
@@ -21,17 +23,23 @@ def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
       bos_token, by their names.
 
     Raises:
-      ValueError: a file cannot be decoded or parsed, or has templates but none named default.
+      ValueError: a file cannot be decoded or parsed, is what a failed download left, has templates
+        but none named default, or an empty one.
     """
     files = [folder / "chat_template.json", folder / "tokenizer_config.json"]
     configs = {file: _read_object(file) for file in files if file.is_file()}
     file, source, others = folder / "chat_template.jinja", None, []
     if file.is_file():
-        source = _read(file)
+        source = read_text(file)
     for config_file, config in configs.items():
         if source is None:
             file = config_file
             source, others = _default(file, config.get("chat_template"))
+    if source is not None and not source.strip():
+        raise ValueError(f"{file}: the chat template is empty: download it again, or remove it")
+    if source is not None and _is_json(source):
+        why = "it is JSON and not a template: write the text of its chat_template instead"
+        raise ValueError(f"{file}: {why}")
     others += map(str, sorted((folder / "additional_chat_templates").glob("*.jinja")))
     if others:
         line = f"{folder}: warning: chat templates that are not used: {', '.join(others)}"
@@ -39,17 +47,18 @@ def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
     return source, str(file), dict(_token_texts(configs.get(files[1], {})))
 
 
-def _read(file: Path) -> str:
+def _is_json(text: str) -> bool:
+    """Whether a text is a JSON object, list or text."""
     try:
-        return file.read_text(encoding="utf-8-sig")  # with or without a byte order mark
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: {error}") from None
+        return isinstance(json.loads(text), dict | list | str)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _read_object(file: Path) -> dict[str, Any]:
     """The JSON object in a file."""
     try:
-        value = json.loads(_read(file))
+        value = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file}: {error}") from None
     if not isinstance(value, dict):

@@ -36,6 +36,10 @@ def compile_template(source: str, write: Callable[[str], str]) -> tuple[jinja2.T
     """
     environment = _environment()
     tree = environment.parse(source)
+    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        word = {"FromImport": "from"}.get(type(node).__name__, type(node).__name__.lower())
+        why = f"it uses {{% {word} %}}, but no other file is read: write that file's text here"
+        raise jinja2.TemplateSyntaxError(why, node.lineno)
     blocks = False
     for node in tree.find_all((nodes.Const, nodes.TemplateData, nodes.Name)):
         if isinstance(node, nodes.Name):

@@ -8,6 +8,7 @@ import numpy as np
 import tokenizers
 
 from data.text.marked_text import MarkedText, token_pattern
+from data.text.text_file import read_text
 
 DEFAULT_PATH = Path(__file__).parents[1] / "assets" / "tokenizer.json"
 STOP_TOKENS = ("<eos>", "<turn|>", "<|tool_response>")  # each of them ends a generation
@@ -80,9 +81,10 @@ class Tokenizer:
             file = file / "tokenizer.json"
         if not file.is_file():
             raise FileNotFoundError(f"no tokenizer at {file}: give a tokenizer.json or its folder")
+        text = read_text(file)
         try:
             # The bindings raise a plain Exception for every fault of the file.
-            backend = tokenizers.Tokenizer.from_file(str(file))
+            backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:
             raise ValueError(f"{file} is not a tokenizer.json: {error}") from None
         return cls(backend)

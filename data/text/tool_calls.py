@@ -10,9 +10,12 @@ import math
 import re
 from typing import Any, NamedTuple
 
+from data.text.json_text import why_not_json
+
 QUOTE = '<|"|>'
 _NAME = re.compile(r"\s*call:\s*([^\s{}]+)\s*")
 _KEY = re.compile(r"[^:,{}\[\]]*")
+_SINGLE = re.compile(r"'([^'\\\n]*)'(?=\s*[:,}\]])")
 _BARE = re.compile(r"[^,{}\[\]]*")
 # As in JSON: 007 is no number, so it stays what the model wrote.
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
@@ -49,7 +52,7 @@ def parse_call(text: str, quote: str = QUOTE) -> ToolCall:
     """Parses the text between <|tool_call> and <tool_call|>.
 
     White space around keys and values is allowed. A text, also one that is a key, may be written
-    as in JSON.
+    as in JSON, or between single quotes.
 
     Args:
       text: the call.
@@ -69,7 +72,7 @@ def parse_call(text: str, quote: str = QUOTE) -> ToolCall:
     except RecursionError:
         return ToolCall(raw, problem="its arguments are nested too deeply")
     except ValueError as error:
-        return ToolCall(raw, problem=str(error))
+        return ToolCall(raw, problem=why_not_json(error))
     return ToolCall(raw, {"name": name[1], "arguments": arguments})
 
 
@@ -127,6 +130,9 @@ class _Reader:
         if self._at('"'):
             value, self.place = json.decoder.scanstring(self.text, self.place + 1)
             return value
+        if single := _SINGLE.match(self.text, self.place):
+            self.place = single.end()
+            return single[1]
         if not self._at(self._quote):
             return None
         start = self.place + len(self._quote)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from data.text.json_window import BOM
 from data.text.messages import Message
 from data.text.record_file import Item, kind_of, scan
-from data.text.records import not_used, parse_record
+from data.text.records import has_turn_tokens, is_record, not_used, parse_record, rendered
 
 
 class PromptRow(NamedTuple):
@@ -53,14 +53,17 @@ def read_rows(file: Path) -> list[PromptRow]:
       ValueError: the file has no prompts, is neither text nor JSON, or is a damaged array.
     """
     text = file.read_bytes()  # all at once, because the file may be a pipe
-    items = _items(str(file), text)
+    items, damage = _items(str(file), text)
+    if damage:
+        raise damage
     if items is None:
-        return _from_lines(text)
+        return _warned(str(file), _from_lines(text))
     if all(item.fault for item in items):
         first, begin = items[0], text.removeprefix(BOM).lstrip()[:1].decode(errors="replace")
+        hint = '. Write a text as {"prompt": "TEXT"}' if first.fault.startswith("not JSON") else ""
         raise ValueError(
             f"{file}: it begins with {begin}, so JSON records are expected, but {first.place}: "
-            f'{first.fault}. Write a text as {{"prompt": "TEXT"}}'
+            f"{first.fault}{hint}"
         )
     return _from_items(str(file), items)
 
@@ -68,27 +71,51 @@ def read_rows(file: Path) -> list[PromptRow]:
 def piped_rows(text: str) -> list[PromptRow]:
     """The rows of a piped text: its JSON records if it has any, else the text as one prompt.
 
+    JSON that has none of the fields of a record, or that follows a text, is part of the prompt.
+
     Raises:
       ValueError: it is a table, compressed, or a damaged array.
     """
     name, data = "standard input", text.encode(errors="surrogateescape")
-    items = _items(name, data) if text.strip("\ufeff \t\r\n") and "\0" not in text else None
-    if items is None or all(item.fault for item in items):
-        return [from_text(text.removeprefix("\ufeff"))]
+    asked = text.strip("\ufeff\u200b\xa0 \t\r\n\x1e")
+    items, damage = _items(name, data) if asked and "\0" not in text else (None, None)
+    begun = asked.startswith(("{", "[", '"', "#", "//"))
+    found = [item.value for item in items or () if begun and not item.fault]
+    if not any(map(is_record, found)):
+        if found:
+            _tell(f"{name}: this JSON has none of the fields of a record, so it is asked as a text")
+        return _warned(name, [from_text(text.removeprefix("\ufeff"))])
+    if damage:
+        raise damage
     return _from_items(name, items)
 
 
-def _items(name: str, text: bytes) -> list[Item] | None:
-    """The records of a file; None if the file is a text."""
-    stream = io.BytesIO(text)
+def _items(name: str, text: bytes) -> tuple[list[Item] | None, ValueError | None]:
+    """The records of a file, or None if the file is a text; and what ends an array too early.
+
+    Raises:
+      ValueError: the file can be neither records nor a text.
+    """
+    stream, items = io.BytesIO(text), []
     try:
         kind = kind_of(stream)
-        items = None if kind == "text" else list(scan(stream, kind))
-        if items == []:
-            raise ValueError("no prompts: the array is empty")
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return items
+    if kind == "text":
+        return None, None
+    try:
+        items.extend(scan(stream, kind))
+        damage = None if items else "no prompts: the array is empty"
+    except ValueError as error:
+        damage = error
+    return items, damage and ValueError(f"{name}: {damage}")
+
+
+def _warned(name: str, rows: list[PromptRow]) -> list[PromptRow]:
+    """The rows, after a warning if some of them hold turn tokens."""
+    if count := sum(has_turn_tokens(row.messages) for row in rows):
+        _tell(rendered(name, count))
+    return rows
 
 
 def _from_items(name: str, items: list[Item]) -> list[PromptRow]:
@@ -104,7 +131,7 @@ def _from_items(name: str, items: list[Item]) -> list[PromptRow]:
         _tell(f"{name}: the answers of {count} are left out: the model is asked for them")
     if line := not_used(name, unused):
         _tell(line)
-    return rows
+    return _warned(name, rows)
 
 
 def _from_lines(text: bytes) -> list[PromptRow]:

@@ -140,6 +140,8 @@ def test_what_the_turn_format_lacks(tok, messages, tools, error):
         ("<|channel>analysis\n<channel|><|channel>final:\n4 2", ModelTurn("", "4 2", ())),
         ("<|channel>commentary\na<channel|>4", ModelTurn("", "a4", ())),
         ("<|channel>thinking hard<channel|>4", ModelTurn("thinking hard", "4", ())),
+        ("<|channel>Paris\n<channel|>", ModelTurn("", "Paris\n", ())),
+        ("<|channel>answer\n42<channel|>", ModelTurn("", "42", ())),
         ("<|channel>finally<channel|>4", ModelTurn("finally", "4", ())),
         ("<think>a</think>\n<think>b</think>42", ModelTurn("a\nb", "42", ())),
         ("<|channel>thousand reasons<channel|>42", ModelTurn("thousand reasons", "42", ())),

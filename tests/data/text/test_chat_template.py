@@ -63,8 +63,11 @@ def test_template(templated, messages, options, expected):
     assert templated.render(messages, **options).text == expected
 
 
+ASK = "{{ messages[0].content }} <|turn>"
+
+
 def test_templates_that_are_not_used_are_named(tok, tmp_path, capsys):
-    named = [{"name": "tools", "template": "1"}, {"name": "default", "template": "2"}]
+    named = [{"name": "tools", "template": "1"}, {"name": "default", "template": ASK + "2"}]
     file, more = tmp_path / "chat_template.json", tmp_path / "additional_chat_templates"
     file.write_text(json.dumps({"chat_template": named}))
     more.mkdir()
@@ -72,12 +75,12 @@ def test_templates_that_are_not_used_are_named(tok, tmp_path, capsys):
     start = f"{tmp_path}: warning: chat templates that are not used: "
     assert capsys.readouterr().err == f"{start}tools in {file}\n"
     (more / "rag.jinja").write_text("3")
-    (tmp_path / "chat_template.jinja").write_text("4")
+    (tmp_path / "chat_template.jinja").write_text(ASK + "4")
     ChatTemplate.load(tmp_path, tok)
     assert capsys.readouterr().err == f"{start}{more / 'rag.jinja'}\n"
-    file.write_text(json.dumps({"chat_template": {"default": "5"}}))
+    file.write_text(json.dumps({"chat_template": {"default": ASK + "5"}}))
     (tmp_path / "chat_template.jinja").unlink()
-    assert ChatTemplate.load(tmp_path, tok).render([USER]).text == "5"
+    assert ChatTemplate.load(tmp_path, tok).render([USER]).text == "2 + 2? <|turn>5"
 
 
 def test_which_template_a_folder_has(tok, tmp_path):
@@ -90,20 +93,25 @@ def test_which_template_a_folder_has(tok, tmp_path):
     assert load() == chat_prompt(USER["content"])
     write(bos_token="<B>", add_bos_token=True)
     assert load() == chat_prompt(USER["content"])
-    write(bos_token="<B>", chat_template="{{ bos_token }} config")
-    assert load() == "<B> config"
-    write(eos_token={"content": "<E>"}, chat_template="{{ bos_token }}{{ eos_token }}")
-    assert load() == "<bos><E>"
-    write(chat_template=[{"name": "other", "template": "1"}, {"name": "default", "template": "2"}])
-    assert load() == "2"
-    (tmp_path / "chat_template.json").write_text('{"chat_template": "3"}')
-    assert load() == "3"
-    (tmp_path / "chat_template.jinja").write_text("\ufeffmark", encoding="utf-8")
-    assert load() == "mark"
+    write(bos_token="<B>", chat_template=ASK + "{{ bos_token }} config")
+    assert load() == "2 + 2? <|turn><B> config"
+    write(eos_token={"content": "<E>"}, chat_template=ASK + "{{ bos_token }}{{ eos_token }}")
+    assert load() == "2 + 2? <|turn><bos><E>"
+    write(
+        chat_template=[
+            {"name": "other", "template": "1"},
+            {"name": "default", "template": ASK + "2"},
+        ]
+    )
+    assert load() == "2 + 2? <|turn>2"
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": ASK + "3"}))
+    assert load() == "2 + 2? <|turn>3"
+    (tmp_path / "chat_template.jinja").write_text(f"\ufeff{ASK}mark", encoding="utf-8")
+    assert load() == "2 + 2? <|turn>mark"
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }} für", encoding="utf-8")
     assert load() == "2 + 2? für"
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=r"chat_template\.jinja: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"chat_template\.jinja: no UTF-8 text"):
         load()
     (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / "chat_template.json").unlink()
@@ -120,6 +128,30 @@ def test_which_template_a_folder_has(tok, tmp_path):
         (tmp_path / "tokenizer_config.json").write_text(config)
         with pytest.raises(ValueError, match=rf"tokenizer_config\.json: .*{error}"):
             load()
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        (" \n", "the chat template is empty: download it again, or remove it"),
+        ('{"chat_template": "{{ messages[0].content }}"}', "it is JSON and not a template"),
+        ('"{{ messages[0].content }}"', "it is JSON and not a template"),
+        ("Access restricted", "it leaves out the user's message: use another template"),
+    ],
+)
+def test_files_that_are_no_template(tok, tmp_path, source, error):
+    file = tmp_path / "chat_template.jinja"
+    file.write_text(source)
+    with pytest.raises(ValueError, match=f"^{file}: {error}"):
+        ChatTemplate.load(tmp_path, tok)
+
+
+def test_the_template_of_another_model_is_warned_of(tok, tmp_path, capsys):
+    file = tmp_path / "chat_template.jinja"
+    file.write_text("<start_of_turn>{{ messages[0].content }}<end_of_turn>")
+    ChatTemplate.load(tmp_path, tok)
+    line = "warning: it writes no <|turn>, so it may be the template of another model"
+    assert capsys.readouterr().err == f"{file}: {line}\n"
 
 
 def test_special_tokens_can_be_allowed(tok):

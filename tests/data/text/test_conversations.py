@@ -45,7 +45,7 @@ def test_both_forms_are_the_same_conversation():
         ({}, "expected messages, or prompt and response, or "),
         (PLAIN | {"messages": [AGAIN, MODEL]}, "both messages and prompt, and they differ"),
         ({"prompt": "a"}, "no answer: the last message is the user's, not the assistant's"),
-        ({"prompt": "a", "chosen": "b", "id": 1}, "not the assistant's; not used: chosen"),
+        ({"prompt": "a", "chosen": "b", "id": 1}, "no answer: a better and a worse answer"),
         ({"prompt": 1, "response": "a"}, "prompt: expected text or a list of messages"),
         ({"prompt": "a", "response": 1}, "response: expected text"),
         (PLAIN | {"system": 1}, "system: expected text"),
@@ -64,10 +64,10 @@ def test_both_forms_are_the_same_conversation():
         ),
         ({"messages": [USER, CALL, RESULT]}, "no answer: the last message is the tool's"),
         ({"messages": [USER, {"role": "bot", "content": "4"}]}, "role 'bot' is none of"),
-        ({"messages": [USER, {"role": "assistant"}]}, "content must be text"),
+        ({"messages": [USER, {"role": "assistant"}]}, "it has no content"),
         ({"prompt": " ", "response": "4"}, "the user says nothing"),
         ({"prompt": "a", "response": " \n"}, "no answer: the last message is blank"),
-        ({"messages": [USER, MODEL | {"weight": 0}]}, "the last message has weight 0"),
+        ({"messages": [USER, MODEL | {"weight": 0}]}, "marked as not to be learned, by weight 0"),
         ({"prompt": "\ud800", "response": "4"}, "half of a surrogate pair"),
     ],
 )
@@ -177,6 +177,18 @@ def test_fields_that_are_not_used_are_named_once(tmp_path, packer, capsys):
         f"{path}: warning: not understood, so not used: system_prompt (in 20 records), "
         "instruction (in 1 record)\n"
     )
+
+
+def test_turn_tokens_and_answers_marked_as_bad(tmp_path, packer, capsys):
+    told = {"prompt": "<|turn>user", "completion": "4", "label": True}
+    path = write_lines(tmp_path / "chat.jsonl", [told, told | {"label": False}])
+    found = open_conversations(path, packer, "skip")
+    assert sum(map(len, found.values())) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert (
+        said[1] == "  line 2: the answer is marked as not to be learned, by weight 0 or label false"
+    )
+    assert said[2].startswith(f"{path}: warning: 2 records hold turn tokens, as <|turn> and")
 
 
 def test_equal_conversations_share_a_split_of_a_known_size(tmp_path, packer):

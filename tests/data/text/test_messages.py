@@ -148,6 +148,33 @@ def test_a_thought_in_a_content_is_reasoning(opening):
     assert found == [MODEL | {"content": "4", "reasoning": "hm", "reasoning_content": "hm"}]
 
 
+@pytest.mark.parametrize("name", ["tool_use_id", "call_id", "toolCallId", "id"])
+def test_other_names_of_a_results_id(name):
+    given = calls_and_results([("rain", "1"), ("wind", "2")], [{name: "2"}, {name: "1"}])
+    assert [result["tool_call_id"] for result in checked(given)[2:]] == ["2", "1"]
+    given = calls_and_results(TWO[:1], [{"id": "of the message"}])
+    assert checked(given) == given
+
+
+def test_calls_in_two_messages_in_a_row():
+    [_, first, *results] = calls_and_results(
+        [("rain", "1")], [{"tool_call_id": "2"}, {"tool_call_id": "1"}]
+    )
+    [_, second] = calls_and_results([("wind", "2")], [])
+    _, *calls, wind, rain = checked([USER, first, second, *results])
+    assert calls == [first, second]
+    assert (wind, rain) == (results[0], results[1] | {"name": "rain"})
+
+
+def test_arguments_beside_the_function():
+    call = {"type": "function", "function": {"name": "rain", "arguments": ""}, "arguments": TEXT}
+    [found] = checked(called(None, tool_calls=[call]))[1]["tool_calls"]
+    assert found == {
+        "type": "function",
+        "function": {"name": "rain", "arguments": ARGUMENTS},
+    }
+
+
 def test_other_forms_of_a_call():
     [_, usual] = called(ARGUMENTS)
     bare = {"role": "model", "content": None, "tool_calls": [{"name": "rain", "arguments": TEXT}]}
@@ -178,12 +205,12 @@ def test_other_forms_of_a_call():
         ("Hi", "expected a list of messages"),
         ([USER, "Hi"], "message 2: expected role and content, got str"),
         ([{"role": "boss", "content": "Hi"}], "message 1: role 'boss' is none of system, user"),
-        ([{"content": "Hi"}], "message 1: role None"),
+        ([{"content": "Hi"}], "message 1: it has no role"),
         ([USER, MODEL, {"role": "user", "content": " \n"}], "message 3: the user says nothing"),
         ([{"role": "user", "content": []}], "the user says nothing"),
         ([{"role": "user", "content": {"text": "Hi"}}], "content must be text, got dict"),
-        ([USER, {"role": "assistant"}], "message 2: content must be text, got NoneType"),
-        ([USER, {"role": "user", "tool_calls": [1]}], "message 2: content must be text"),
+        ([USER, {"role": "assistant"}], "message 2: it has no content"),
+        ([USER, {"role": "user", "tool_calls": [1]}], "message 2: it has no content"),
         (
             [USER, MODEL, {"role": "user", "content": [{"type": "image", "url": "a.png"}]}],
             "message 3: a part of type image: this model reads text only",
@@ -206,6 +233,14 @@ def test_other_forms_of_a_call():
         (called(None, tool_calls=[{"name": "a", "args": {}, "input": {}}]), "both input and args"),
         (called('{"a": 1, "a": 2}'), "an object has the key 'a' twice"),
         ([USER, MODEL, RESULT], "message 3: a tool's result, but the model's message before it"),
+        (
+            calls_and_results([("rain", "1"), ("wind", "1")], []),
+            "message 2: two tool calls have the same id",
+        ),
+        (
+            called(None, tool_calls=[{"function": {"name": "a", "arguments": "{}"}, "args": [1]}]),
+            "tool call 1: arguments in the function and beside it: keep one",
+        ),
         ([USER, RESULT], "message 2: a tool's result, but the model's message before it calls"),
         ([*calls_and_results(TWO, [{}] * 3)], "message 5: a tool's result that belongs to no tool"),
         (

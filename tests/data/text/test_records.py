@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.text.records import not_used, parse_record
+from data.text.records import has_turn_tokens, not_used, parse_record
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 USER = {"role": "user", "content": "2 + 2?"}
@@ -105,24 +105,6 @@ def test_the_forms_of_lists_and_texts_alone():
     assert parse_record("2 + 2?") == ([USER], None, ())
 
 
-RAIN = {"name": "rain", "description": "mm"}
-
-
-@pytest.mark.parametrize(
-    "tools",
-    [
-        [{"type": "function", "function": RAIN | {"parameters": {"type": "object"}}}],
-        [RAIN | {"input_schema": {"type": "object"}}],
-        [{"type": "function", "function": RAIN | {"inputSchema": {"type": "object"}}}],
-        [{"functionDeclarations": [RAIN | {"parameters": {"type": "object"}}]}],
-    ],
-)
-def test_declarations_of_tools_in_all_forms(tools):
-    expected = [{"type": "function", "function": RAIN | {"parameters": {"type": "object"}}}]
-    assert parse_record({"prompt": "a", "tools": tools}).tools == expected
-    assert parse_record({"prompt": "a", "functions": json.dumps(tools)}).tools == expected
-
-
 def test_openai_fine_tuning_and_the_older_functions():
     call = {"name": "rain", "arguments": '{"city": "Ulm"}'}
     given = {
@@ -174,7 +156,31 @@ def test_fields_that_are_not_understood_are_named(form, more, unused):
 def test_fields_of_messages_that_are_not_understood_are_named():
     strange = {"thinking": "hm", "images": [], "id": 3, "name": "Ann", "function_call": None}
     given = {"messages": [USER | strange, MODEL | {"thinking": "ah", "train": False}], "b": 1}
-    assert parse_record(given).unused == ("b", "thinking of a message", "train of a message")
+    names = ("thinking", "name", "train")
+    assert parse_record(given).unused == ("b", *(f"{name} of a message" for name in names))
+
+
+@pytest.mark.parametrize("name", ["label", "kto_tag"])
+def test_an_answer_that_is_marked_as_bad_has_no_weight(name):
+    given = {"prompt": "2 + 2?", "completion": "4"}
+    assert parse_record(given | {name: True}) == parse_record(given)
+    found = parse_record(given | {name: False})
+    assert found == ([USER, MODEL | {"weight": 0}], None, ())
+    assert parse_record(given | {name: 0}).unused == (name,)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("<bos><|turn>user\nHi<turn|>\n", True),
+        ("<start_of_turn>model", True),
+        ("<|im_start|>assistant\n", True),
+        ("4<end_of_turn>\n", True),
+        ("What does <|turn> mean, or <turn|>?", False),
+    ],
+)
+def test_texts_that_a_template_made(content, found):
+    assert has_turn_tokens([USER, {"role": "assistant", "content": content}]) is found
 
 
 def test_the_line_that_names_them():
@@ -190,6 +196,10 @@ def test_the_line_that_names_them():
     [
         ({}, "or conversations; found no field"),
         ({"question": "a", "answer": "b"}, "conversations; found 'question', 'answer'"),
+        (
+            {"chosen": [USER, MODEL], "rejected": [USER]},
+            "a better and a worse answer are not read as a pair",
+        ),
         ({"messages": "a"}, "messages: the text is not JSON"),
         ({"messages": {}}, "expected a list of messages"),
         ({"messages": [USER | {"images": ["b.png"]}]}, "message 1: images: this model reads text"),
@@ -206,7 +216,7 @@ def test_the_line_that_names_them():
         ({"messages": [SYSTEM, USER], "system": "Be kind."}, "two system turns: keep one"),
         ({"prompt": "a", "images": ["b.png"]}, "images: this model reads text only"),
         ({"conversations": [{"from": "cat", "value": "a"}]}, "message 1: role 'cat' is none of"),
-        ({"conversations": [{"from": "human"}]}, "message 1: content must be text, got NoneType"),
+        ({"conversations": [{"from": "human"}]}, "message 1: it has no content"),
         (
             {"conversations": [{"from": "function_call", "value": "rain()"}]},
             "message 1: the value of function_call: the text is not JSON",

@@ -46,7 +46,7 @@ def test_broken_lines_are_named_and_the_others_done(folder, expected, tmp_path, 
         7: "not UTF-8",
         8: "surrogate",
         9: "new tokens exceed the model's context of 200",
-        10: "message 1: content must be text",
+        10: "message 1: it has no content",
     }
     assert len(named) == len(whys)
     for line, (number, why) in zip(named, whys.items(), strict=True):
@@ -106,7 +106,8 @@ def test_text_that_begins_like_json(tmp_path, text):
         ),
         (
             b"[1, 2]",
-            "it begins with [, so JSON records are expected, but record 1 (line 1): ex",
+            "it begins with [, so JSON records are expected, but record 1 (line 1): expected an o"
+            "bject",
         ),
         (b"[1]\n[2]\n", "it begins with [, so JSON records are expected, but line 1: expected an"),
         (
@@ -141,6 +142,11 @@ def test_prompts_as_texts(tmp_path, data):
         ("\ufeffHi", ["Hi"]),
         ('\ufeff{"prompt": "a"}\n{"messages": [{"role": "user", "content": "b"}]}', ["a", "b"]),
         ("{name} says hello", ["{name} says hello"]),
+        ('{"a": 1}\nExplain this.', ['{"a": 1}\nExplain this.']),
+        ('{"name": "pkg"}', ['{"name": "pkg"}']),
+        ('[{"a": 1}]\nHow many?', ['[{"a": 1}]\nHow many?']),
+        ('Correct:\n{"prompt": "a"}', ['Correct:\n{"prompt": "a"}']),
+        ('{"a": 1}\n{"prompt": "b"}', [None, "b"]),
         ('"To be"\nWho said that?', ['"To be"\nWho said that?']),
         ("[1, 2, 3]", ["[1, 2, 3]"]),
         ("prompt", ["prompt"]),
@@ -149,13 +155,13 @@ def test_prompts_as_texts(tmp_path, data):
 )
 def test_piped_texts(text, prompts):
     rows = piped_rows(text)
-    assert [row.messages[0]["content"] for row in rows] == prompts
-    assert [row.fault for row in rows] == [None if p else "the prompt is empty" for p in prompts]
+    assert [row.messages[0]["content"] if row.messages else None for row in rows] == prompts
+    assert [not row.fault for row in rows] == [bool(prompt) for prompt in prompts]
 
 
 def test_piped_files_that_are_no_prompts():
-    [row] = piped_rows('{"question": "a"}')
-    assert row.fault.startswith("expected messages, or prompt and response")
+    [row] = piped_rows('{"prompt": ["a"]}')
+    assert row.fault.startswith("prompt: expected text or a list of messages")
     with pytest.raises(ValueError, match=r"^standard input: the file is a table"):
         piped_rows("prompt\tanswer\na\tb\n")
 
@@ -209,3 +215,33 @@ def test_what_a_file_has_besides_prompts_is_said_once(tmp_path, capsys):
         "there is no prompt before the answer",
         "images: this model reads text only",
     ]
+
+
+def test_prompts_that_a_template_made_are_warned_of_once(tmp_path, capsys):
+    file = tmp_path / "prompts"
+    made = ["<|turn>user\\nHi<turn|>\\n", "<start_of_turn>user\\nHi"]
+    why = (
+        "turn tokens, as <|turn> and <start_of_turn> are: they are plain text here, and the chat "
+        "template writes its own: give the texts of the messages alone\n"
+    )
+    for rows in (made, [f'{{"prompt": "{text}"}}' for text in made]):
+        file.write_text("\n".join(rows))
+        read_rows(file)
+        assert capsys.readouterr().err == f"{file}: warning: 2 records hold {why}"
+    piped_rows("<|im_start|>user")
+    assert capsys.readouterr().err == f"standard input: warning: 1 record holds {why}"
+
+
+def test_json_that_is_no_record_is_not_called_a_text(tmp_path):
+    file = tmp_path / "prompts"
+    file.write_text('{"a": 1, "a": 2}')
+    with pytest.raises(ValueError, match=r"line 1: an object has the key 'a' twice$"):
+        read_rows(file)
+
+
+def test_a_piped_array_that_is_damaged(capsys):
+    with pytest.raises(ValueError, match=r"^standard input: record 2 \(line 1\): not JSON"):
+        piped_rows('[{"prompt": "a"}, {"b')
+    piped_rows('[{"a": 1}, {"b')
+    line = "standard input: this JSON has none of the fields of a record, so it is asked as a text"
+    assert capsys.readouterr().err == f"{line}\n"

@@ -12,8 +12,7 @@ from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import adapter as adapters
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.checks import check_download
-from diffusiongemma.formats.companions import KNOWN, companion_files, copy_companions
+from diffusiongemma.formats.companions import companion_files, copy_companions
 from diffusiongemma.formats.detect import companion_folder, open_checkpoint
 from diffusiongemma.formats.load_save import load_opened
 from diffusiongemma.formats.safetensors_file import safetensors_in
@@ -109,7 +108,6 @@ class Checkpoint:
           FileNotFoundError, ValueError: as Tokenizer.load.
         """
         file = Path(self._tokenizer_file or self.companions.get(TOKENIZER, DEFAULT_PATH))
-        check_download(file, file / TOKENIZER)
         return Tokenizer.load(file)
 
     @functools.cached_property
@@ -117,7 +115,6 @@ class Checkpoint:
         """The chat template in `home`, else the turn format; raises ValueError if it is broken."""
         if self.home is None:
             return ChatTemplate(self.tokenizer)
-        check_download(*(self.home / name for name in KNOWN if name != TOKENIZER))
         return ChatTemplate.load(self.home, self.tokenizer)
 
     @functools.cached_property

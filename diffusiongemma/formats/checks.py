@@ -63,13 +63,6 @@ def download_fault(file: Path) -> str:
     return ""
 
 
-def check_download(*files: Path) -> None:
-    """Raises CheckpointError if one of the files that are there is what a failed download left."""
-    for file in files:
-        if file.is_file() and (fault := download_fault(file)):
-            raise CheckpointError(f"{file}: {fault}")
-
-
 def tensor_faults(
     expected: Mapping[str, FileTensor],
     found: Iterable[tuple[str, tuple[int, ...], np.dtype | str]],

@@ -190,7 +190,7 @@ def test_files_of_a_failed_download_are_named(base, tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\n"
     for name in ("tokenizer_config.json", "chat_template.jinja", "tokenizer.json"):
         (base / name).write_text(pointer)
-        with pytest.raises(ValueError, match=f"{base / name}: is a pointer of git-lfs"):
+        with pytest.raises(ValueError, match=f"{base / name}: a pointer of git-lfs"):
             Checkpoint.open(base).template  # noqa: B018
         if name != "tokenizer.json":
             (base / name).unlink()
@@ -198,5 +198,5 @@ def test_files_of_a_failed_download_are_named(base, tmp_path):
     other.mkdir()
     good.tokenizer.save(other)
     assert Checkpoint.open(base, tokenizer=other).template
-    with pytest.raises(ValueError, match="is a pointer of git-lfs"):
+    with pytest.raises(ValueError, match="a pointer of git-lfs"):
         Checkpoint.open(base, tokenizer=base).tokenizer  # noqa: B018

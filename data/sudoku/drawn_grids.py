@@ -45,6 +45,19 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
             left_out[0] += 1
             continue
         row = row_cells(line, box) or _dashes(line, rows, box)
+        if not rows and not row:  # the first row of an array in a program
+            row = row_cells(line.rpartition("[")[2], box)
+        if _is_empty_row(line, n):
+            # Above a grid it may be a gap, or the empty heading of a Markdown table.
+            ahead = lines.peek(n + 1)
+            drawn = [bool(clean(a) and row_cells(a, box)) for a in ahead]
+            gap = not rows and len(ahead) != n - 1
+            heading = is_rule(clean(ahead[0])) if ahead else True
+            if gap and not heading and drawn not in ([True] * n, [True] * n + [False]):
+                problem = "a line without digits is above a grid, and may be its first row or not"
+                yield Row(lines.number, problem=f"{problem}: write 0 for each empty cell")
+                return
+            row = "" if gap else "0" * n
         if row:
             rows.append(row)
         elif is_rule(clean(line)):
@@ -65,6 +78,12 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
         hint = ", and dots in an empty row, because a line of dashes is a rule" if dashes else ""
         count = f"{len(rows)} row{'s' * (len(rows) > 1)}"
         yield Row(lines.number, problem=f"the grid has {count}: draw all {n}{hint}")
+
+
+def _is_empty_row(line: str, n: int) -> bool:
+    """Whether a line is n fields with nothing in them, between tabs or bars."""
+    bars = line.strip().removeprefix("|").removesuffix("|").count("|")
+    return not clean(line) and n - 1 in (bars, line.count("\t")) and "," not in line
 
 
 def _dashes(line: str, rows: list[str], box: int) -> str:

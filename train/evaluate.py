@@ -122,6 +122,8 @@ def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]
     task = make_task(name, _settings(values, task_class(name), settings), "--")
     if (values.file is None) == (values.generate is None):
         raise ValueError("give one of --file=FILE (--puzzles=FILE is the same) and --generate=N")
+    if values.file == "":
+        raise ValueError("--file= is empty: give the path of a file")
     if values["puzzles"].present and task.noun != "puzzle":
         raise ValueError(
             f"--puzzles is for puzzles, and the task is {name}: give --task=sudoku, or --file=FILE"

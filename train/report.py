@@ -130,8 +130,12 @@ def comparison_report(
 def headline(results: dict[str, Any]) -> str:
     """How many answers are right, in how many steps, and how many are right in another format."""
     mode, task = results["modes"][EARLY], results["task"]
+    count = results["count"]
+    asked = f"Of {count} {task['noun']}s {percent(mode['exact'])} are"
+    if count == 1:
+        asked = f"The {task['noun']} is{'' if mode['exact'] else ' not'}"
     sentence = (
-        f"Of {results['count']} {task['noun']}s {percent(mode['exact'])} are "
+        f"{asked} "
         f"{task['measures']['exact']}, in {mode['steps']['effective']:.1f} effective denoising "
         "steps."
     )

@@ -66,7 +66,8 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
         elif rows or not any(c.isalpha() and c not in BLANKS for c in line):
             problem = f"{quote(line)} is not a row of {n} cells{unknown_sign(line)}"
             if rows:
-                problem += f", and the grid has only {len(rows)} rows before it"
+                count = f"{len(rows)} row{'s' * (len(rows) > 1)}"
+                problem += f", and the grid has only {count} before it"
             yield Row(lines.number, problem=problem)
             return
         else:

@@ -83,8 +83,10 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
 
 def _is_empty_row(line: str, n: int) -> bool:
     """Whether a line is n fields with nothing in them, between tabs or bars."""
+    if clean(line) or "," in line:
+        return False
     bars = line.strip().removeprefix("|").removesuffix("|").count("|")
-    return not clean(line) and n - 1 in (bars, line.count("\t")) and "," not in line
+    return n - 1 in (bars, line.count("\t"))
 
 
 def _dashes(line: str, rows: list[str], box: int) -> str:

@@ -79,8 +79,8 @@ def records_as_table(lines: Lines) -> Iterator[tuple[int, str]]:
     yield from [(number, _joined(names)) for number, _ in first[:1]]
     for number, record in itertools.chain(first, records):
         for name, value in record.items():
-            known = _named([name], PUZZLE_NAMES + SOLUTION_NAMES) is not None
-            if known and isinstance(value, list | dict) and len(clean(_text(value))) > LARGEST:
+            larger = isinstance(value, list | dict) and len(clean(_text(value))) > LARGEST
+            if larger and _named([name], PUZZLE_NAMES + SOLUTION_NAMES) is not None:
                 raise SudokuError(f"line {number}: {quote(name)} is not one grid: {JSON_ACCEPTED}")
         yield number, _joined(map(_text, map(record.get, names)))
 

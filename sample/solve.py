@@ -101,7 +101,8 @@ def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
     else:
         if files := [word for word in given.split() if os.path.exists(word)]:
             raise ValueError(f"{quote(given)}: give one file or one puzzle, such as {files[0]}")
-        wrong = unknown_sign(given) or f", not {len(clean(given))}"
+        count = len(clean(given))
+        wrong = unknown_sign(given) or (f", not {count}" if count not in (81, 16) else "")
         raise ValueError(
             f"{quote(given)}: no such file, and no puzzle: a puzzle has 81 or 16 cells{wrong}"
         )
@@ -110,6 +111,7 @@ def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
 
 
 def _is_puzzle(text: str, box: int) -> bool:
+    """Whether a text has as many cells as a puzzle, and no other signs."""
     found = cells(text, box**4)
     return len(found) == box**4 and set(found) <= symbols(box)
 

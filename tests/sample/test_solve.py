@@ -116,7 +116,7 @@ def test_the_puzzles_of_a_file(tmp_path, asked, capsys):
     [
         (["none.csv"], "'none.csv': no such file, and no puzzle: a puzzle has 81 or 16 cells, not"),
         (["/home/me/four.sdm"], "'/home/me/four.sdm': no such file, and no puzzle"),
-        (["p/" * 38 + "a.csv"], ": no such file, and no puzzle: a puzzle has 81 or 16 cells"),
+        (["p/" * 38 + "a.csv"], ": no such file, and no puzzle: a puzzle has 81 or 16 cells\n"),
         (["README.md", "CITATION.md"], ": give one file or one puzzle, such as README.md"),
         ([""], "give a puzzle, a file of puzzles, or -"),
         ([CLASSIC + "1"], "a puzzle has 81 or 16 cells, not 82"),

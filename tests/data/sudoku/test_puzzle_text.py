@@ -195,7 +195,7 @@ def test_an_empty_row_of_a_grid(sign, edge, empty):
         return
     # An empty row above a grid may be a gap between grids.
     assert read([*lines(others), *lines(rows[:1]), *lines(others)]) == [P[1], P[1]]
-    with pytest.raises(SudokuError, match="may be its first row or not: write 0 for each empty"):
+    with pytest.raises(SudokuError, match="or a gap above it: write 0 for each empty cell"):
         read([*lines(rows), *lines(others)])
 
 

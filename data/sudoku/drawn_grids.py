@@ -54,9 +54,7 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
             gap = not rows and len(ahead) != n - 1
             heading = is_rule(clean(ahead[0])) if ahead else True
             if gap and not heading and drawn not in ([True] * n, [True] * n + [False]):
-                problem = (
-                    "this line without digits may be the first row of a grid, or a gap above it"
-                )
+                problem = "this empty line may be the first row of a grid, or a gap above it"
                 yield Row(lines.number, problem=f"{problem}: write 0 for each empty cell")
                 return
             row = "" if gap else "0" * n

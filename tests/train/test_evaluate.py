@@ -116,6 +116,7 @@ ERRORS = {
     "": "--checkpoint=DIR and --out=DIR are needed",
     "--checkpoint=nowhere --out={out}": "give one of --file=FILE (--puzzles=FILE is the same)",
     "{all} --generate=2 --puzzles=a.csv": "give one of",
+    "{all} --puzzles=": "--file= is empty: give the path of a file",
     "{all} --generate=2": "nowhere: no such folder",
     "{all} --generate=two": "generate",
     "{all} --generate=0": "generate",

@@ -18,14 +18,24 @@ import sys
 import numpy as np
 from absl import flags
 
-from data.sudoku.cells import BOXES, cells, clean, quote, symbols
+from data.sudoku.cells import BOXES, cells, clean, quote, symbols, unknown_sign
 from data.sudoku.grids import pretty
-from data.sudoku.puzzle_file import Puzzles, parse_puzzles, read_puzzles
+from data.sudoku.puzzle_file import Puzzles, parse_puzzles, read_puzzles, read_stream
+from data.text.printable import printable
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.command.console import complain
 from sample.command.grid_view import GridView, can_redraw
-from sample.command.puzzle_solver import CHECKPOINT, PuzzleSolver, effort, is_right, verdict
+from sample.command.puzzle_solver import (
+    CHECKPOINT,
+    PuzzleSolver,
+    effort,
+    is_right,
+    shipped,
+    verdict,
+)
+
+CHARACTERS_SHOWN = 200  # of an answer that is no grid
 
 
 def define_flags() -> flags.FlagValues:
@@ -53,16 +63,18 @@ def with_name(argv: list[str]) -> list[str]:
     """The command line with --puzzle= before the puzzle. Cells may be given in several words.
 
     A word that begins with a dash is part of the puzzle, not a flag, if it has several lines, or
-    at least four cells and nothing else.
+    at least four cells and nothing else. All words after -- are part of the puzzle.
     """
     values, words, others, value_follows = define_flags(), [], argv[:1], False
-    for word in argv[1:]:
+    end = argv.index("--") if "--" in argv else len(argv)
+    for word in argv[1:end]:
         drawn = "\n" in word or (len(word) >= 4 and set(clean(word)) <= symbols(3))
         if value_follows or (word.startswith("-") and word != "-" and not drawn):
             others.append(word)
             value_follows = not value_follows and word.lstrip("-") in values
         else:
             words.append(word)
+    words += argv[end + 1 :]
     if any(word.split("=")[0] in ("--puzzle", "-puzzle") for word in others):
         return others + words  # cli.run says that it did not expect the words
     return [*others, *([f"--puzzle={' '.join(words)}"] if words else [])]
@@ -78,21 +90,30 @@ def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
     Raises:
       ValueError: nothing is given, or no puzzle is found in it.
     """
-    if given is None and sys.stdin.isatty():
+    if given == "" or (given is None and sys.stdin.isatty()):
         raise ValueError("give a puzzle, a file of puzzles, or - for standard input")
     if given in (None, "-"):
-        found = parse_puzzles(sys.stdin, "standard input", None, limit, check_unique=False)
+        found = read_stream(sys.stdin.buffer, "standard input", None, limit, check_unique=False)
     elif os.path.exists(given):
         found = read_puzzles(given, None, limit, check_unique=False)
-    elif "\n" in given or any(len(cells(given, b**4)) == b**4 for b in BOXES):
+    elif "\n" in given or any(_is_puzzle(given, box) for box in BOXES):
         return parse_puzzles(given.splitlines(), "the puzzle", None, limit, check_unique=False)
     else:
-        length = len(clean(given))
+        if files := [word for word in given.split() if os.path.exists(word)]:
+            raise ValueError(f"{quote(given)}: give one file or one puzzle, such as {files[0]}")
+        count = len(clean(given))
+        wrong = unknown_sign(given) or (f", not {count}" if count not in (81, 16) else "")
         raise ValueError(
-            f"{quote(given)} is no file, and no puzzle: a puzzle has 81 or 16 cells, not {length}"
+            f"{quote(given)}: no such file, and no puzzle: a puzzle has 81 or 16 cells{wrong}"
         )
     complain(found.story)
     return found
+
+
+def _is_puzzle(text: str, box: int) -> bool:
+    """Whether a text has as many cells as a puzzle, and no other signs."""
+    found = cells(text, box**4)
+    return len(found) == box**4 and set(found) <= symbols(box)
 
 
 def solve(values: flags.FlagValues) -> int:
@@ -113,7 +134,7 @@ def solve(values: flags.FlagValues) -> int:
             "the shipped models are trained on 9x9 puzzles: give --checkpoint=DIR of a model for "
             "4x4, such as bash scripts/sudoku.sh --quick trains"
         )
-    checkpoint = Checkpoint.open(values.checkpoint or CHECKPOINT, values.base, values.tokenizer)
+    checkpoint = Checkpoint.open(values.checkpoint or shipped(), values.base, values.tokenizer)
     solver = PuzzleSolver(checkpoint)
     steps = []
     solved = 0
@@ -160,6 +181,9 @@ def _solve_one(
     elif answer is not None:
         print(f"{pretty(answer)}\n")
     print(verdict(puzzle, answer, solution))
+    if answer is None:
+        begins = printable(" ".join(attempt.text.split()))[:CHARACTERS_SHOWN]
+        print(f"The answer {'begins: ' if begins else 'is empty.'}{begins}")
     if answer is not None and not attempt.trained_format:
         print("The grid is not written in the format that models are trained on here.")
     print(f"{effort(attempt)}\n", flush=True)

@@ -119,10 +119,15 @@ def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]
       OSError: the file cannot be read.
     """
     name, settings = task_and_settings(values)
-    fields = [field.name for field in dataclasses.fields(task_class(name))]
-    task = make_task(name, settings | given_fields(values, fields), "--")
+    task = make_task(name, _settings(values, task_class(name), settings), "--")
     if (values.file is None) == (values.generate is None):
         raise ValueError("give one of --file=FILE (--puzzles=FILE is the same) and --generate=N")
+    if values.file == "":
+        raise ValueError("--file= is empty: give the path of a file")
+    if values["puzzles"].present and task.noun != "puzzle":
+        raise ValueError(
+            f"--puzzles is for puzzles, and the task is {name}: give --task=sudoku, or --file=FILE"
+        )
     if values.file is not None:
         return task, task.read(values.file, values.limit, check)
     if values.limit is not None:
@@ -134,6 +139,28 @@ def load_items(values: flags.FlagValues, check: Check) -> tuple[Task, list[Any]]
             "such as 256,64"
         )
     return task, task.held_out(values.seed, [int(part) for part in counts], check)
+
+
+def _settings(values: flags.FlagValues, task: type[Task], of_run: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the task: those of flags, and those of a run that fit them.
+
+    Raises:
+      ValueError: the flags name a file and say also how items are generated.
+    """
+    given = given_fields(values, [field.name for field in dataclasses.fields(task)])
+    flags_given = ", ".join(f"--{name}" for name in task.generated if name in given)
+    if flags_given and (values.file is not None or given.get("path")):
+        raise ValueError(
+            f"{flags_given}: {task.noun}s of a file are taken as they are: leave this out"
+        )
+    path = given.get("path", of_run.get("path"))
+    if flags_given and path:
+        print(f"{flags_given}: the run's file {path} is not used", file=sys.stderr)
+    if flags_given or values.file is not None:
+        of_run = {name: value for name, value in of_run.items() if name != "path"}
+    if values.file is not None or (path and not flags_given):
+        of_run = {name: value for name, value in of_run.items() if name not in task.generated}
+    return of_run | given
 
 
 def define_flags(task: type[Task]) -> flags.FlagValues:

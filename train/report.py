@@ -130,10 +130,13 @@ def comparison_report(
 def headline(results: dict[str, Any]) -> str:
     """How many answers are right, in how many steps, and how many are right in another format."""
     mode, task = results["modes"][EARLY], results["task"]
+    count = results["count"]
+    subject = f"Of {count} {task['noun']}s {percent(mode['exact'])} are"
+    if count == 1:
+        subject = f"The {task['noun']} is{'' if mode['exact']['rate'] else ' not'}"
     sentence = (
-        f"Of {results['count']} {task['noun']}s {percent(mode['exact'])} are "
-        f"{task['measures']['exact']}, in {mode['steps']['effective']:.1f} effective denoising "
-        "steps."
+        f"{subject} {task['measures']['exact']}, in {mode['steps']['effective']:.1f} effective "
+        "denoising steps."
     )
     if starts := mode.get("starts"):
         sentence += (
@@ -142,7 +145,8 @@ def headline(results: dict[str, Any]) -> str:
         )
     other = mode.get("other_format")
     if other and other["rate"]:
-        sentence += f" Another {percent(other)} are right, but in another format."
+        subject = "The answer is" if count == 1 else f"Another {percent(other)} are"
+        sentence += f" {subject} right, but in another format."
     return sentence
 
 

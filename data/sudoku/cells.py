@@ -47,6 +47,8 @@ def cells(text: str, count: int) -> str:
     line = text.strip("\r\n")
     framed = line.strip().removeprefix("|").removesuffix("|")
     for whole, delimiter in ((line, ","), (line, ";"), (line, "\t"), (framed, "|")):
+        if whole.count(delimiter) == count and delimiter != "|":
+            whole = whole.removesuffix(delimiter)
         if whole.count(delimiter) == count - 1:
             fields = [clean(field) for field in whole.split(delimiter)]
             # A line of bars alone is the empty heading of a Markdown table. Beside signs for empty
@@ -80,7 +82,10 @@ def row_cells(line: str, box: int) -> str:
 
 def is_rule(cleaned: str) -> bool:
     """Whether a line, as `clean` gives it, draws a rule such as ---+---+--- or *-----*."""
-    drawn = set(cleaned)
+    drawn, length = set(cleaned), len(cleaned)
+    # These signs are also those of empty cells, so a rule of them is longer than a row.
+    if length > 9 and length not in (16, 81) and drawn <= set("-=~_*.o/\\"):
+        return any(4 * sign in cleaned for sign in "-=~_*")
     return not drawn or (drawn <= set("-=*") and drawn != {"*"})
 
 

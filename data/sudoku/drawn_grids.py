@@ -45,6 +45,19 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
             left_out[0] += 1
             continue
         row = row_cells(line, box) or _dashes(line, rows, box)
+        if not rows and not row:  # the first row of an array in a program
+            row = row_cells(line.rpartition("[")[2], box)
+        if _is_empty_row(line, n):
+            # Above a grid it may be a gap, or the empty heading of a Markdown table.
+            ahead = lines.peek(n + 1)
+            drawn = [bool(clean(a) and row_cells(a, box)) for a in ahead]
+            gap = not rows and len(ahead) != n - 1
+            heading = is_rule(clean(ahead[0])) if ahead else True
+            if gap and not heading and drawn not in ([True] * n, [True] * n + [False]):
+                problem = "this empty line may be the first row of a grid, or a gap above it"
+                yield Row(lines.number, problem=f"{problem}: write 0 for each empty cell")
+                return
+            row = "" if gap else "0" * n
         if row:
             rows.append(row)
         elif is_rule(clean(line)):
@@ -53,7 +66,8 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
         elif rows or not any(c.isalpha() and c not in BLANKS for c in line):
             problem = f"{quote(line)} is not a row of {n} cells{unknown_sign(line)}"
             if rows:
-                problem += f", and the grid has only {len(rows)} rows before it"
+                count = f"{len(rows)} row{'s' * (len(rows) > 1)}"
+                problem += f", and the grid has only {count} before it"
             yield Row(lines.number, problem=problem)
             return
         else:
@@ -65,6 +79,14 @@ def _grid_rows(lines: Lines, box: int, left_out: list[int]) -> Iterator[Row]:
         hint = ", and dots in an empty row, because a line of dashes is a rule" if dashes else ""
         count = f"{len(rows)} row{'s' * (len(rows) > 1)}"
         yield Row(lines.number, problem=f"the grid has {count}: draw all {n}{hint}")
+
+
+def _is_empty_row(line: str, n: int) -> bool:
+    """Whether a line is n fields with nothing in them, between tabs or bars."""
+    if clean(line) or "," in line:
+        return False
+    bars = line.strip().removeprefix("|").removesuffix("|").count("|")
+    return n - 1 in (bars, line.count("\t"))
 
 
 def _dashes(line: str, rows: list[str], box: int) -> str:

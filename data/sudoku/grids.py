@@ -52,16 +52,22 @@ def parse(text: str, box: int) -> np.ndarray | None:
 def find_grid(text: str, box: int) -> np.ndarray | None:
     """Finds the grid in a model's answer, in whatever format the answer is. No text is an error.
 
-    HTML tags and LaTeX commands are removed first. A line with n digits is a row, and it may have a
-    label before them and a full stop behind them. A label is one word, or a number that a sign such
-    as . or : or | ends, or both. All other text is cut into lines also at colons and around n*n
-    digits in a row. Such a line counts if it holds digits 1..n and signs, but no letter, no 0 and
-    none of the signs . _ and ?, with which people draw empty cells.
+    HTML tags, LaTeX commands and the underscores of _5_ are removed first, and a line ends also
+    between "]," and "[" or a quotation mark. A line with n digits is a row, and it may have a label
+    before them, and a full stop or a comment behind them. A label is one word, or a number that a
+    sign such as . or : or | ends, or both; or all that stands before the last of the signs : = >
+    and [, if a letter or a quotation mark is in it. All other text is cut into lines also at colons
+    and around n*n digits in a row. Such a line counts if it holds digits 1..n and signs, but no
+    letter, no 0 and none of the signs . _ and ?, with which people draw empty cells. A number alone
+    in brackets is a footnote.
 
     Lines that count stand together if there is nothing between them, or only lines of signs, such
     as rules. Their last lines are a grid if they hold n*n digits together, so a heading or another
-    grid may stand right before it. A part of a grid is no grid, nor is a grid with an empty cell.
-    If there are several grids, the last one is the answer.
+    grid may stand right before it. If a number labels a later row than the first, then numbers must
+    label all rows, because the number before a row that lacks a cell is no cell. A part of a grid
+    is no grid, nor is a grid with an empty cell. If there are several grids, the last one is the
+    answer. Not found are a grid right above other digits, and rows that begin with their number and
+    no sign behind it.
 
     Args:
       text: the answer.
@@ -72,31 +78,50 @@ def find_grid(text: str, box: int) -> np.ndarray | None:
     """
     n = box * box
     digits = frozenset("123456789"[:n])
-    sign = r"[^\w.?]"
-    label = r"\W*(?:[A-Za-z]+|(?:[A-Za-z]+[ #]*)?\d{1,2}[*_ ]*[.:)|\]])(?=\W)"
-    row = re.compile(rf"(?:{label})?((?:{sign}*[1-{n}]){{{n}}})(?:{sign}*\.)?{sign}*")
-    marks = r"</?[A-Za-z][^<>]*>|\\(?:begin|end)\{\w*\}(?:\{[^{}]*\})?|\\[A-Za-z]+"
-    text = re.sub(marks, " ", text)
-    lines = []
-    for line in text.splitlines():
-        if labelled := row.fullmatch(line):
-            lines.append(labelled[1])
-            continue
-        line = re.sub(rf"(?<!\d)[1-{n}]{{{n * n}}}(?!\d)", r"\n\g<0>\n", line.replace(":", "\n"))
-        lines += line.split("\n")
     found, block = None, []
-    for line in [*lines, "end"]:  # the last line does not count, so it ends the last block
+    for line, numbered in [*_lines(text, n), ("end", False)]:  # the last line ends the last block
         said = "".join(c for c in line if c.isalnum() or c in "._?")
         if digits.issuperset(said):
-            block.append(said)
+            block += [(said, numbered)] * bool(said)
             continue
-        last = ""
+        last, labels = "", []
         while block and len(last) < n * n:
-            last = block.pop() + last
-        if len(last) == n * n:
+            said, numbered = block.pop()
+            last, labels = said + last, [numbered, *labels]
+        if len(last) == n * n and (all(labels) or not any(labels[1:])):
             found = last
         block = []
     return None if found is None else np.array([int(digit) for digit in found], np.int8)
+
+
+def _lines(text: str, n: int) -> list[tuple[str, bool]]:
+    """The lines of an answer: rows of n digits without their labels, and parts of the other lines.
+
+    Returns:
+      (line, numbered): `numbered` says whether a label with a number was cut off.
+    """
+    sign = r"[^\w.?]"
+    label = r"\W*(?:[A-Za-z]+|(?:[A-Za-z]+[ #]*)?\d{1,2}[*_ ]*[.:)|\]])(?=\W)"
+    row = re.compile(rf"({label})?((?:{sign}*[1-{n}]){{{n}}})(?:{sign}*\.)?{sign}*")
+    marks = r"</?[A-Za-z][^<>]*>|\\(?:begin|end)\{\w*\}(?:\{[^{}]*\})?|\\[A-Za-z]+"
+    text = re.sub(r"(?<!\S)_(\d)_(?!\S)", r"\1", re.sub(marks, " ", text))
+    text = re.sub(r"(?m)^\s*\[\d+\]\s*$", "footnote", re.sub(r"\],(?= *[\[\"])", "],\n", text))
+    lines = []
+    for line in text.splitlines():
+        for part in (line, re.sub(r"\s(#|//).*", "", line)):
+            at = max(map(part.rfind, ":=>[")) + 1
+            behind = part[at:] if re.search(r"[A-Za-z\"']", part[:at]) else ""
+            match, cut = row.fullmatch(part), row.fullmatch(behind)
+            if match or cut:
+                head = (match[1] or "") if match else part[:at]
+                lines.append(((match or cut)[2], any(map(str.isdecimal, head))))
+                break
+        else:
+            line = re.sub(
+                rf"(?<!\d)[1-{n}]{{{n * n}}}(?!\d)", r"\n\g<0>\n", line.replace(":", "\n")
+            )
+            lines += [(part, False) for part in line.split("\n")]
+    return lines
 
 
 def pretty(grid: ArrayLike) -> str:

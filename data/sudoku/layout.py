@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from data.sudoku.cells import BLANKS, cells
 
-LOOKAHEAD = 50  # the number of lines that may stand before the first puzzle
+LOOKAHEAD = 50  # lines before the first puzzle, or rows that show what the columns of a table hold
+FEWEST_TABS = 3  # in a row of a 4x4 puzzle
 
 
 class Row(NamedTuple):
@@ -47,7 +48,8 @@ class Layout(NamedTuple):
 class Lines:
     """The lines of a text that say something, with the number of the line that was read last.
 
-    Blank lines and lines that begin with # say nothing.
+    Blank lines and lines that begin with # or // say nothing. A line of tabs alone may be a row of
+    empty cells.
 
     Args:
       numbered: pairs of a line's number, from 1, and the line.
@@ -77,8 +79,10 @@ class Lines:
     def _read(self) -> tuple[int, str]:
         for number, line in self._numbered:
             line = line.removeprefix("\ufeff") if number == 1 else line
-            if line.strip() and not line.lstrip().startswith("#"):
+            says_something = line.strip() or line.count("\t") >= FEWEST_TABS
+            if says_something and not line.lstrip().startswith(("#", "//")):
                 return number, line
+        self._numbered = iter(())  # a terminal would ask for more after its end
         raise StopIteration
 
 

@@ -55,17 +55,40 @@ def read_puzzles(
     """
     try:
         with open(path, "rb") as file:
-            head = file.peek()
-            wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            if b"\0" in head and not wide:
-                raise SudokuError(
-                    f"{path}: not a text file: unpack it, or save its table as CSV, and give that"
-                )
-            encoding = "utf-16" if wide else "utf-8-sig"
-            lines = io.TextIOWrapper(file, encoding, errors="replace", newline="")
-            return parse_puzzles(lines, str(path), box, limit, check_unique)
+            return read_stream(file, str(path), box, limit, check_unique)
     except OSError as error:
         raise SudokuError(f"{path}: cannot be read: {error.strerror}; check the path") from error
+
+
+def read_stream(
+    file: io.BufferedReader,
+    name: str,
+    box: int | None = 3,
+    limit: int | None = None,
+    check_unique: bool = True,
+) -> Puzzles:
+    """Reads the puzzles of an open file, as read_puzzles does.
+
+    Args:
+      file: the file, opened for bytes.
+      name: what errors and the story call it.
+      box, limit, check_unique: as in read_puzzles.
+
+    Raises:
+      SudokuError: as in read_puzzles.
+    """
+    head = file.peek()
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if b"\0" in head and not wide:
+        raise SudokuError(
+            f"{name}: not a text file: unpack it, or save its table as CSV, and give that"
+        )
+    encoding = "utf-16" if wide else "utf-8-sig"
+    lines = io.TextIOWrapper(file, encoding, errors="replace", newline="")
+    try:
+        return parse_puzzles(lines, name, box, limit, check_unique)
+    finally:
+        lines.detach()  # the file stays open
 
 
 def parse_puzzles(
@@ -102,8 +125,9 @@ def parse_puzzles(
     if not done:
         raise SudokuError(f"{name}: no data rows: expected a puzzle on each line")
     puzzles, solutions, counts = map(np.concatenate, zip(*parts, strict=True))
-    number = f"the first {done:,} puzzles" if done == limit else f"{done:,} puzzles"
-    story = f"{name}: {number if done > 1 else '1 puzzle'}, {layout.title}, "
+    first = "the first " if done == limit else ""
+    number = f"{first}{done:,} puzzles" if done > 1 else f"{first or '1 '}puzzle"
+    story = f"{name}: {number}, {layout.title}, "
     if 0 < given < done:
         story += f"{given:,} of {done:,} solutions given, the others found by the solver"
     else:
@@ -203,7 +227,7 @@ def _cells(
         lengths != size,
         lambda r: (
             f"{name} has {lengths[r]} character{'' if lengths[r] == 1 else 's'}: write all {size} "
-            "cells without separators"
+            "cells, and 0 or . for an empty one"
         ),
     )
     values = np.full(128, -1, np.int8)  # the last one stands for all characters that are not ASCII

@@ -1,11 +1,13 @@
 """Finds a table of puzzles in a text: lines with fields, a puzzle in each line, or JSON records."""
 
+import contextlib
 import csv
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
 
-from data.sudoku.cells import BLANKS, BOXES, cells, clean, is_grid, is_rule, row_cells
+from data.sudoku.cells import BLANKS, BOXES, cells, clean, is_grid, is_rule, quote, row_cells
 from data.sudoku.engine import SudokuError
 from data.sudoku.layout import LOOKAHEAD, Layout, Lines, Row, paired
 from data.text.printable import printable
@@ -16,9 +18,14 @@ PUZZLE_NAMES += ("unsolved", "input", "problem")
 SOLUTION_NAMES = ("solution", "solutions", "answer", "answers", "solved", "output")
 DELIMITERS = (",", "\t", ";", "|", ":", " ")  # the space stands for any white space
 CELLS = "0123456789."
+LARGEST = max(BOXES) ** 4  # the number of cells of the largest grid
+JSON_ACCEPTED = (
+    'of JSON, give objects such as {"puzzle": "530...", "solution": "534..."}, one in each line or '
+    "in one array"
+)
 MOST_IN_NAME = 8  # the most CELLS in the name of a column, unless half of it is something else
 
-_RECORDS = re.compile(r'\s*(\{|\[\s*(\{|"[^"]{16}))')
+_RECORDS = re.compile(r'\s*(\{|\[[\s\[]*(\{|"[^"]{16}))')
 _BETWEEN_RECORDS = re.compile(r"[\s,\[\]]*")
 
 
@@ -27,14 +34,8 @@ def is_json(lines: Lines) -> bool:
     return _RECORDS.match("".join(lines.peek(2))) is not None
 
 
-def records_as_table(lines: Lines) -> Iterator[tuple[int, str]]:
-    """The records of a JSON text as lines of a table, whose first line has the first one's names.
-
-    Args:
-      lines: the lines of the text.
-
-    Yields:
-      (the number of the line in which the record begins, its fields between commas).
+def _records(lines: Lines) -> Iterator[tuple[int, dict[str, object]]]:
+    """The records of a JSON text, each with the number of the line in which it begins.
 
     Raises:
       SudokuError: the text is not JSON.
@@ -43,7 +44,7 @@ def records_as_table(lines: Lines) -> Iterator[tuple[int, str]]:
     for line in lines:
         parts += ["\n" * (lines.number - number), line.rstrip("\r\n")]
         number = lines.number
-    text, decoder, names = "".join(parts), json.JSONDecoder(), None
+    text, decoder = "".join(parts), json.JSONDecoder()
     at, counted, number = _BETWEEN_RECORDS.match(text).end(), 0, 1
     while at < len(text):
         number, counted = number + text.count("\n", counted, at), at
@@ -52,20 +53,48 @@ def records_as_table(lines: Lines) -> Iterator[tuple[int, str]]:
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else error
             raise SudokuError(f"line {number}: not JSON: {reason}") from None
-        record = value if isinstance(value, dict) else {"puzzle": value}
-        if names is None:
-            names = list(record)
-            yield number, _joined(names)
-        yield number, _joined(record.get(name) for name in names)
+        yield number, value if isinstance(value, dict) else {"puzzle": value}
         at = _BETWEEN_RECORDS.match(text, at).end()
     if text.lstrip().startswith("[") and not text.rstrip().endswith("]"):
         raise SudokuError("the array of puzzles is not closed: is the file cut short?")
 
 
-def _joined(fields: Iterable[object]) -> str:
-    """A line of a table; null is an empty field."""
-    texts = ("" if field is None else str(field).replace('"', '""') for field in fields)
-    return ",".join(f'"{text}"' for text in texts)
+def records_as_table(lines: Lines) -> Iterator[tuple[int, str]]:
+    """The records of a JSON text as lines of a table. Its first line has the names of their fields.
+
+    Names that only records after the first ones have are left out.
+
+    Args:
+      lines: the lines of the text.
+
+    Yields:
+      (the number of the line in which the record begins, its fields between commas).
+
+    Raises:
+      SudokuError: the text is not JSON, or a field has more than one grid.
+    """
+    records = _records(lines)
+    first = list(itertools.islice(records, LOOKAHEAD))
+    names = list(dict.fromkeys(name for _, record in first for name in record))
+    yield from [(number, _joined(names)) for number, _ in first[:1]]
+    for number, record in itertools.chain(first, records):
+        for name, value in record.items():
+            larger = isinstance(value, list | dict) and len(clean(_text(value))) > LARGEST
+            if larger and _named([name], PUZZLE_NAMES + SOLUTION_NAMES) is not None:
+                raise SudokuError(f"line {number}: {quote(name)} is not one grid: {JSON_ACCEPTED}")
+        yield number, _joined(map(_text, map(record.get, names)))
+
+
+def _text(value: object) -> str:
+    """The text of a field of a record. null is an empty field, or an empty cell in a list."""
+    if value is None:
+        return ""
+    return str(value).replace("None", "0") if isinstance(value, list) else str(value)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """A line of a table."""
+    return ",".join('"' + text.replace('"', '""') + '"' for text in texts)
 
 
 def find_table(lines: Lines, box: int, delimiters: tuple[str, ...] = DELIMITERS) -> Layout | None:
@@ -84,7 +113,7 @@ def find_table(lines: Lines, box: int, delimiters: tuple[str, ...] = DELIMITERS)
     for titles, first in enumerate(lines.peek(LOOKAHEAD)):
         if found := _table_below(lines, box, titles, delimiters):
             return found
-        if _is_row(first) or any(row_cells(first, b) for b in BOXES):
+        if _is_row(first) or (clean(first) and any(row_cells(first, b) for b in BOXES)):
             break
     return None
 
@@ -92,16 +121,15 @@ def find_table(lines: Lines, box: int, delimiters: tuple[str, ...] = DELIMITERS)
 def _table_below(lines: Lines, box: int, titles: int, delimiters: tuple[str, ...]) -> Layout | None:
     """The layout of a table below this many titles; None if it does not begin there."""
 
-    def table(read_past: int, delimiter: str, names: list[str] | None, row: list[str]) -> Layout:
+    def table(read_past: int, delimiter: str, names: list[str] | None) -> Layout:
         for _ in range(read_past):
             next(lines)
-        return _table(lines, box, delimiter, names, row)._replace(left_out=lambda: titles)
+        return _table(lines, box, delimiter, names)._replace(left_out=lambda: titles)
 
     first, *rest = lines.peek(titles + 3)[titles:]
-    for delimiter in delimiters:
-        row = _split(first, delimiter)
-        if any(is_grid(field, box) for field in row):
-            return table(titles, delimiter, None, row)
+    for delimiter in sorted(delimiters, key=lambda d: not _parts(first, d, box)):
+        if any(is_grid(field, box) for field in _split(first, delimiter)):
+            return table(titles, delimiter, None)
     header = titles + 1
     if rest and "|" in first and is_rule(clean(rest[0])):  # a Markdown table
         header, rest = header + 1, rest[1:]
@@ -109,10 +137,10 @@ def _table_below(lines: Lines, box: int, titles: int, delimiters: tuple[str, ...
     # A word such as Sudoku may also be the title of a drawn grid. The rows of a grid in quotation
     # marks are those of one field.
     quoted = second.count('"') % 2
-    drawn = second and (is_rule(clean(second)) or any(row_cells(second, b) for b in BOXES))
+    drawn = clean(second) and (is_rule(clean(second)) or any(row_cells(second, b) for b in BOXES))
     # More different fields than there are signs are the names of columns with one cell each.
     wide = any(len(set(first.split(delimiter))) > len(CELLS) for delimiter in ",;\t")
-    for delimiter in delimiters:
+    for delimiter in sorted(delimiters, key=lambda d: not _parts(second, d, box)):
         names = [name.strip() for name in _split(first, delimiter)]
         row = _split(second, delimiter)
         while len(row) > len(names) and not row[-1].strip():
@@ -123,15 +151,22 @@ def _table_below(lines: Lines, box: int, titles: int, delimiters: tuple[str, ...
         fits = len(row) == len(names) and grids
         if fits and not named and any(map(_is_row, names)):
             # A damaged row is a row, not a header.
-            return table(header if wide else titles, delimiter, None, row)
+            return table(header if wide else titles, delimiter, None)
         if fits or (named and (grids or not any(is_grid(f, b) for f in row for b in BOXES))):
-            return table(header, delimiter, names, row)
+            return table(header, delimiter, names)
     return None
 
 
-def _table(
-    lines: Lines, box: int, delimiter: str, names: list[str] | None, row: list[str]
-) -> Layout:
+def _parts(line: str, delimiter: str, box: int) -> bool:
+    """Whether a field between these delimiters is a grid, and has no other delimiter in it.
+
+    So the grid of a line such as "530...;" ends at the semicolon.
+    """
+    fields = [field for field in _split(line, delimiter) if is_grid(field, box)]
+    return any(set(field).isdisjoint(DELIMITERS[:-1]) for field in fields)
+
+
+def _table(lines: Lines, box: int, delimiter: str, names: list[str] | None) -> Layout:
     """The layout of a table.
 
     Args:
@@ -139,13 +174,13 @@ def _table(
       box: the box size.
       delimiter: one of DELIMITERS.
       names: the names of the columns; None without a header.
-      row: the fields of the first row.
 
     Raises:
       SudokuError: it is not clear which column holds what.
     """
     puzzle = _named(names or [], PUZZLE_NAMES)
     solution = _named(names or [], SOLUTION_NAMES)
+    row = _first_grids(lines, box, delimiter)
     grids = [i for i, field in enumerate(row) if is_grid(field, box)]
     full = [i for i in grids if not set(BLANKS) & set(cells(row[i], box**4))]
     rest = [i for i in grids if i not in (puzzle, solution)]
@@ -153,7 +188,7 @@ def _table(
     if puzzle is None:
         unsolved = [i for i in rest if i not in full or len(row) == 1]
         if len(unsolved) != 1:
-            found = f"{len(unsolved)} columns hold grids with empty cells in the first row"
+            found = f"{len(unsolved)} columns hold grids with empty cells in the first rows"
             raise SudokuError(f"{found}: name a column puzzle, {advice}")
         puzzle = unsolved[0]
         rest.remove(puzzle)
@@ -182,6 +217,19 @@ def _table(
     )
 
 
+def _first_grids(lines: Lines, box: int, delimiter: str) -> list[str]:
+    """The first field of each column that is a grid, or else of the first row, as one row."""
+    peeked, result = lines.peek(LOOKAHEAD), []
+    rows = map(str.split, peeked) if delimiter == " " else _reader(peeked, delimiter)
+    with contextlib.suppress(csv.Error):  # _table_rows meets it too, and tells it
+        for row in rows:
+            result += row[len(result) :]
+            for i, field in enumerate(row):
+                if not is_grid(result[i], box) and is_grid(field, box):
+                    result[i] = field
+    return result
+
+
 def _table_rows(
     lines: Lines, delimiter: str, columns: int, puzzle: int, solution: int | None
 ) -> Iterator[Row]:
@@ -190,6 +238,8 @@ def _table_rows(
     fields = map(str.split, lines) if delimiter == " " else _reader(lines, delimiter)
     try:
         for row in fields:
+            if not any(map(str.strip, row)):  # as spreadsheets write a blank line
+                continue
             if len(row) < least:
                 found = f"{len(row)} field{'s' * (len(row) != 1)}"
                 problem = f"{found}, but the first line has {columns}: fix or delete the line"

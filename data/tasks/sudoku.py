@@ -49,6 +49,7 @@ class SudokuTask(Task):
     name: ClassVar[str] = "sudoku"
     title: ClassVar[str] = "Sudoku"
     noun: ClassVar[str] = "puzzle"
+    generated: ClassVar[tuple[str, ...]] = ("clues",)
     measures: ClassVar[dict[str, str]] = {
         "exact": "solved exactly",
         "other_format": "right, other format",

@@ -67,6 +67,8 @@ class Task(abc.ABC):
         "valid" and "parts" must be among them. "exact" is what reports count as right.
         "other_format", if a task has it, counts answers that are right but not written as the task
         asks.
+      generated: names of the settings that say how items are generated. They have no meaning for
+        the items of a file, whether it is given as the setting "path" or in an evaluation.
       scored: whether a training run scores the answers to its held-out items. If not, it answers
         one batch of them, so that an answer can be looked at.
       notes: lines at the end of reports, such as the meaning of the measures.
@@ -80,6 +82,7 @@ class Task(abc.ABC):
         "valid": "valid answers",
         "parts": "words right",
     }
+    generated: ClassVar[tuple[str, ...]] = ()
     scored: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = ()
 

@@ -1,6 +1,7 @@
 """Asks a model for the solution of a Sudoku puzzle, and says whether its answer is right."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ class Attempt(NamedTuple):
       steps: number of denoising steps, those of all canvases together.
       seconds: time of prefill and denoising.
       compile_seconds: time of compilation, which is not part of `seconds`.
+      text: the answer.
     """
 
     grid: np.ndarray | None
@@ -35,6 +37,7 @@ class Attempt(NamedTuple):
     steps: int
     seconds: float
     compile_seconds: float
+    text: str = ""
 
 
 class PuzzleSolver:
@@ -90,7 +93,23 @@ class PuzzleSolver:
             steps=int(out.steps[0].sum()),
             seconds=clock.seconds["prefill"] + clock.seconds["denoise"],
             compile_seconds=clock.compile_seconds,
+            text=answer,
         )
+
+
+def shipped() -> Path:
+    """The folder CHECKPOINT, also outside of the repository if the package is installed from it.
+
+    Raises:
+      FileNotFoundError: it is in neither place.
+    """
+    places = [Path(CHECKPOINT), Path(__file__).parents[2] / CHECKPOINT]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(
+        f"{CHECKPOINT} is not here: run the command in the repository, or give --checkpoint=DIR"
+    )
 
 
 def is_right(puzzle: np.ndarray, answer: np.ndarray | None) -> bool:
@@ -121,7 +140,8 @@ def verdict(puzzle: np.ndarray, answer: np.ndarray | None, solution: np.ndarray 
     ]
     rest = f"; and {len(wrong) - len(cells)} more" if len(wrong) > len(cells) else ""
     empty = np.count_nonzero(puzzle == 0)
-    return f"Not solved: {len(wrong)} of {size} cells are wrong ({empty} were empty): " + (
+    are = "is" if len(wrong) == 1 else "are"
+    return f"Not solved: {len(wrong)} of {size} cells {are} wrong ({empty} were empty): " + (
         "; ".join(cells) + rest + "."
     )
 

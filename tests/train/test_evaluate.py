@@ -15,6 +15,7 @@ from data.tasks.sudoku import SudokuTask
 from diffusiongemma import DiffusionGemma, save_checkpoint
 from sample import SamplerConfig
 from sample.generation_config import save_sampler_defaults
+from tests.data.sudoku.puzzles import draw
 from tests.diffusiongemma.formats.folders import make_adapter
 from tests.train.outcomes import BOX, CONFIG, small_puzzles
 from train import evaluate as command
@@ -115,6 +116,7 @@ ERRORS = {
     "": "--checkpoint=DIR and --out=DIR are needed",
     "--checkpoint=nowhere --out={out}": "give one of --file=FILE (--puzzles=FILE is the same)",
     "{all} --generate=2 --puzzles=a.csv": "give one of",
+    "{all} --puzzles=": "--file= is empty: give the path of a file",
     "{all} --generate=2": "nowhere: no such folder",
     "{all} --generate=two": "generate",
     "{all} --generate=0": "generate",
@@ -156,3 +158,41 @@ def test_errors_are_one_line(line, checkpoint, tmp_path, capsys):
     assert message.startswith("error: ") and ERRORS[line] in message
     assert all("puzzle/s" in text or not text for text in before)
     assert not out.exists()
+
+
+def run_of(workdir, task, **settings):
+    """A workdir that says which task its run learned."""
+    fields = {"task": task, "prompt_length": 104, **settings}
+    workdir.mkdir(exist_ok=True)
+    (workdir / "config.json").write_text(json.dumps({"data": fields}))
+    return f"--checkpoint={workdir}"
+
+
+def test_clues_are_of_generated_puzzles_only(tmp_path, capsys):
+    path = tmp_path / "p.csv"
+    write_csv(path, *draw(2, 20, 8, 10))
+    run = run_of(tmp_path / "run", "sudoku", box=2, clues="4-8", path=str(path))
+
+    def load(*flags):
+        values = command.define_flags(SudokuTask)
+        values(["evaluate", run, *flags])
+        return command.load_items(values, print)
+
+    task, items = load("--generate=3", "--clues=6-7")
+    assert task == SudokuTask(box=2, clues="6-7")
+    assert {np.count_nonzero(item["puzzle"]) for item in items} <= {6, 7}
+    assert f"--clues: the run's file {path} is not used" in capsys.readouterr().err
+    # A report names the task's settings, so those of generated puzzles are not among them.
+    assert load("--generate=1")[0] == SudokuTask(box=2, path=str(path))
+    assert load(f"--puzzles={path}", "--limit=2")[0] == SudokuTask(box=2)
+    for flags in ([f"--puzzles={path}"], [f"--path={path}", "--generate=1"]):
+        with pytest.raises(ValueError, match="--clues: puzzles of a file are taken as they are"):
+            load("--clues=6-7", *flags)
+
+
+def test_the_flag_puzzles_is_for_puzzles(tmp_path):
+    run = run_of(tmp_path / "run", "conversations", path="c.jsonl")
+    values = command.define_flags(command.named_task(["evaluate", run]))
+    values(["evaluate", run, "--puzzles=p.csv"])
+    with pytest.raises(ValueError, match="the task is conversations: give --task=sudoku, or --fil"):
+        command.load_items(values, print)

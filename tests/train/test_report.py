@@ -167,6 +167,13 @@ def test_the_headline_names_right_answers_in_another_format():
     assert said.endswith("Another 50.0 % [15.0, 85.0] are right, but in another format.")
 
 
+def test_the_headline_of_one_answer_has_no_shares():
+    for right, start in ((0, "The puzzle is not solved exactly, in"), (1, "The puzzle is solved")):
+        results = {"count": 1, "modes": {"early_stop": summarize(outcome([right]), {})}}
+        results["task"] = {"noun": "puzzle", "measures": TASK.measures}
+        assert report.headline(results).startswith(start)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

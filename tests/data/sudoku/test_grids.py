@@ -1,5 +1,6 @@
 """Grids as text, the rules of Sudoku, and answers compared with solutions."""
 
+import json
 import random
 import re
 
@@ -85,6 +86,23 @@ FORMATS = {
     "HTML": "<table>"
     + "".join(f'<tr class="r1"><td>{"</td><td>".join(r)}</td></tr>' for r in FULL)
     + "</table>",
+    "words as labels": "\n".join(
+        f"{w} row: {' '.join(r)}"
+        for w, r in zip(("First", "Second", "Third", "Last"), FULL, strict=True)
+    ),
+    "arrows": "\n".join(f"Row {i} -> {' '.join(row)}" for i, row in enumerate(FULL, 1)),
+    "assignments": "\n".join(f"r{i} = [{', '.join(row)}]" for i, row in enumerate(FULL, 1)),
+    "JSON, a field for each row": json.dumps({f"row_{i}": r for i, r in enumerate(FULL, 1)}),
+    "JSON, a line for each row": json.dumps(
+        {f"R{i}": "".join(r) for i, r in enumerate(FULL, 1)}, indent=1
+    ),
+    "JSON, numbers of rows": "{"
+    + ",\n".join(f'"{i}": [{", ".join(r)}]' for i, r in enumerate(FULL, 1))
+    + "}",
+    "JSON with another field": '{"grid": [[1, 2, 3, 4], [3, 4, 1, 2], [2, 1, 4, 3], [4, 3, 2, 1]], '
+    '"difficulty": "easy", "steps": 50}',
+    "comments": "grid = [\n" + "\n".join(f"  [{', '.join(r)}],  # a row" for r in FULL) + "\n]",
+    "italic digits": "\n".join(f"_{a}_ {b} _{c}_ _{d}_" for a, b, c, d in FULL),
     "after a number": "In 3:45\n" + "\n".join(map("".join, FULL)),
 }
 NO_GRIDS = {
@@ -96,6 +114,9 @@ NO_GRIDS = {
     "one digit more": f"{JOINED}1",
     "one digit more in a row": "1 2 3 4\n3 4 1 2 4\n2 1 4 3\n4 3 2 1",
     "a labelled puzzle": "A: 1 . 3 4\nB: 3 4 1 2\nC: 2 1 4 3\nD: 4 3 2 1",
+    "a puzzle of three groups": "_1_ _2_ _3_\n" * 4,
+    "a puzzle with labels": "r1 = [1, _, 3, 4]\nr2 = [3, 4, 1, 2]\n"
+    "r3 = [2, 1, 4, 3]\nr4 = [4, 3, 2, 1]",
     "row by row": "First 1 2 3 4\nThen I see 3 4 1 2\nThen 2 1 4 3\nThen 4 3 2 1",
     "numbers": "There are 12 to 34 ways.",
     "a larger digit": JOINED.replace("4", "5"),
@@ -112,6 +133,22 @@ def test_a_full_grid_is_found_in_any_format(name):
     without = re.sub("1(?=[^1]*$)", "", FORMATS[name])
     other = grids.find_grid(without, 2)
     assert other is None or other.tolist() != SOLUTION
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_wrong_grid_is_never_right(name):
+    text = FORMATS[name]
+    for digit in "1234":
+        at = text.rindex(digit)
+        for other in (*"012345._?-x", " ", "", "12", f"{digit}{digit}"):
+            if other != digit and name != "twice":
+                found = grids.find_grid(text[:at] + other + text[at + 1 :], 2)
+                assert found is None or found.tolist() != SOLUTION, (digit, other)
+
+
+def test_a_footnote_is_no_part_of_a_grid():
+    assert grids.find_grid(f"{FORMATS['as trained']}\n[1]", 2).tolist() == SOLUTION
+    assert grids.find_grid("1 2 3 4\n3 4 1 2\n2 1 4 3\n4 3 2\n[1]", 2) is None
 
 
 @pytest.mark.parametrize("name", NO_GRIDS)

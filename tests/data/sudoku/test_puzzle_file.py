@@ -35,6 +35,7 @@ def test_csv_round_trip(tmp_path, pairs):
     )
     some = read_puzzles(path, limit=5)
     assert same(some, [part[:5] for part in pairs]) and ": the first 5 puzzles, " in some.story
+    assert ": the first puzzle, " in read_puzzles(path, limit=1).story
     small = draw(2, 2, 6, 6)
     write_csv(path, *small)
     assert same(read_puzzles(path, box=2), small)

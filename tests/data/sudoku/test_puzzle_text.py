@@ -147,6 +147,116 @@ def test_layouts(layout):
     )
 
 
+FIRST_ROWS_WITHOUT = {
+    "commas": "{0},\n{1},\n{2},{s}",
+    "semicolons": "{0};\n{1};\n{2};{s}",
+    "tabs": "{0}\t\n{1}\t\n{2}\t{s}",
+    "bars": "|{0}||\n|{1}||\n|{2}|{s}|",
+    "colons": "{0}:\n{1}:\n{2}:{s}",
+    "a header": "puzzle;solution\n{0};\n{1};\n{2};{s}",
+    "a header and an empty row": "puzzle,solution\n,\n{0},\n{1},\n{2},{s}",
+    "unknown names": "q;a\n{0};\n{1};\n{2};{s}",
+    "JSON": '{{"puzzle": "{0}"}}\n{{"puzzle": "{1}"}}\n{{"puzzle": "{2}", "solution": "{s}"}}',
+    "JSON, nulls": '[{{"puzzle": null, "solution": null}}, {{"puzzle": "{0}"}}, '
+    '{{"puzzle": "{1}"}}, {{"puzzle": "{2}", "solution": "{s}"}}]',
+}
+
+
+@pytest.mark.parametrize("form", FIRST_ROWS_WITHOUT)
+def test_the_first_rows_may_lack_a_solution(form):
+    text = FIRST_ROWS_WITHOUT[form].format(*P, s=S[2])
+    found = parse_puzzles(text.splitlines(), "f", box=None)
+    assert np.array_equal(found.puzzles, PUZZLES) and "1 of 3 solutions given" in found.story
+    with pytest.raises(SudokuError, match=r"data row 3 .*differs from the solution"):
+        parse_puzzles(FIRST_ROWS_WITHOUT[form].format(*P, s=S[1]).splitlines(), "f")
+
+
+@pytest.mark.parametrize(("sign", "edge"), [("\t", ""), ("|", "|"), (" | ", "| ")])
+@pytest.mark.parametrize("empty", range(9))
+def test_an_empty_row_of_a_grid(sign, edge, empty):
+    rows = [list(row) for row in rows_of(P[0])]
+    rows[empty] = ["0"] * 9
+
+    def lines(rows):
+        blank = " " if " " in sign else ""
+        return [edge + sign.join(row).replace("0", blank) + edge[::-1] for row in rows]
+
+    def read(lines):
+        found = parse_puzzles(lines, "f", check_unique=False).puzzles
+        return [digits(puzzle) for puzzle in found]
+
+    expected, others = "".join(map("".join, rows)), [*map(list, rows_of(P[1]))]
+    assert read(lines(rows)) == [expected]
+    if edge:
+        heading = [lines([["0"] * 9])[0], "|---" * 9 + "|"]
+        assert read([*heading, *lines(rows)]) == [expected]
+    if empty:
+        assert read([*lines(rows), *lines(others)]) == [expected, P[1]]
+        return
+    # An empty row above a grid may be a gap between grids.
+    assert read([*lines(others), *lines(rows[:1]), *lines(others)]) == [P[1], P[1]]
+    with pytest.raises(SudokuError, match="or a gap above it: write 0 for each empty cell"):
+        read([*lines(rows), *lines(others)])
+
+
+def test_an_array_of_a_program():
+    rows = ", \n".join(f"[{', '.join(row)}]" for row in rows_of(P[0]))
+    text = f"board = [{rows}]\nother = np.array([{rows}])\n"
+    found = parse_puzzles(text.splitlines(), "f")
+    assert [digits(puzzle) for puzzle in found.puzzles] == [P[0], P[0]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        (".-------.-------.-------.", "| "),
+        ("o-------o-------o-------o", "| "),
+        ("_" * 25, "| "),
+        ("~" * 11, ""),
+        ("*" * 21, ""),
+    ],
+)
+def test_rules_between_rows(rule, left):
+    rows = [left + " ".join(row) for row in rows_of(DOTS[0])]
+    lines = [rule, *rows[:3], rule, *rows[3:6], rule, *rows[6:], rule]
+    assert [digits(p) for p in parse_puzzles(lines, "f").puzzles] == P[:1]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("\n".join(",".join(row).replace("0", "") + "," for p in P for row in rows_of(p)), 3),
+        (json.dumps([list(pair) for pair in zip(P, S, strict=True)]), 3),
+        (json.dumps({"puzzle": [[int(c) or None for c in row] for row in rows_of(P[0])]}), 1),
+        (f'// by me\n{{"puzzle": "{P[0]}"}}', 1),
+        (f"puzzle\tsolution\n{P[0]}\t{S[0]}\n\t\n", 1),
+        (f"puzzle,solution\n{P[0]},{S[0]}\n,\n", 1),
+    ],
+)
+def test_other_forms(text, count):
+    found = parse_puzzles(text.splitlines(), "f")
+    assert [digits(puzzle) for puzzle in found.puzzles] == P[:count]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"puzzles": [{"puzzle": P[0]}, {"puzzle": P[1]}]}, "line 1: 'puzzles' is not one grid"),
+        ({"puzzle": P, "solution": S}, "line 1: 'puzzle' is not one grid"),
+        ([[[0] * 9] * 9] * 2, "no puzzle is found"),
+        ({"train": [{"puzzle": P[0]}]}, "no puzzle is found"),
+    ],
+)
+def test_other_json_is_told_what_is_read(value, reason):
+    with pytest.raises(SudokuError, match=f'{reason}.*: of JSON, give objects such as {{"puzzle":'):
+        parse_puzzles([json.dumps(value)], "f")
+
+
+def test_comments_alone_are_no_empty_text():
+    with pytest.raises(SudokuError, match="the text is empty, or comments alone"):
+        parse_puzzles(["# one", "# two"], "f")
+
+
 def test_a_solution_stands_directly_below_its_puzzle():
     def read(*grids):
         found = parse_puzzles(grids, "f", check_unique=False)
@@ -194,8 +304,8 @@ def test_a_prompt_of_the_task_is_a_grid_with_a_title():
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        (f"{P[0]},{P[1]}", "2 columns hold grids with empty cells in the first row: name a column"),
-        (f"a,b\n{P[0][1:]},{S[0]}", "0 columns hold grids with empty cells in the first row: name"),
+        (f"{P[0]},{P[1]}", "2 columns hold grids with empty cells in the first rows: name a col"),
+        (f"a,b\n{P[0][1:]},{S[0]}", "0 columns hold grids with empty cells in the first rows"),
         (f"{P[0]},{S[0]},{S[0]}", "2 columns hold full grids: name one of them solution"),
         ("47136##5#\n", "'#' is neither a digit nor an empty cell: give a table"),
         (P[0].replace("0", "\u2605"), r"'\u2605' \(U\+2605\) is neither a digit nor an empty cell"),

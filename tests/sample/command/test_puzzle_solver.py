@@ -20,6 +20,8 @@ def test_the_verdict_names_wrong_cells():
     assert said.startswith(f"Not solved: 4 of 81 cells are wrong ({empty} were empty): row 1, ")
     assert f"row 2, column 9 is {answer[17]}, not {SOLUTION[17]}; row 5, column 5 " in said
     assert said.endswith("; and 1 more.") and "row 9" not in said
+    answer[[0, 17, 40]] = SOLUTION[[0, 17, 40]]
+    assert verdict(PUZZLE, answer, SOLUTION).startswith("Not solved: 1 of 81 cells is wrong (")
 
 
 def test_any_of_several_solutions_is_right():

@@ -54,7 +54,7 @@ class Session:
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
-      interrupted: asked after each canvas or piece; all answers end there if it says so.
+      interrupted: asked after each canvas or piece; `answer` raises KeyboardInterrupt if it is true.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
       statistics: sums over all answers of each mode.
@@ -131,6 +131,9 @@ class Session:
           requests: the prompts.
           rows: number of rows to fill the batch up to, because a program was compiled for so many;
             None for no filling.
+
+        Raises:
+          KeyboardInterrupt: `interrupted` said so, and no answer is whole.
         """
         count = len(requests)
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
@@ -183,13 +186,22 @@ class Session:
     def _generate(
         self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
     ) -> Generation | Continuation:
+        self._go_on()
         kept = self.kept if len(tokens) == 1 else None
         ended = self._ended if self.stop_texts or self.interrupted else None
         shared = {"ended": ended, "kept": kept, "clock": clock}
         asked = self.model, tokens, mask, keys, self.config
         if self.mode == "ar":
-            return generate_autoregressive(*asked, **shared)
-        return generate(*asked, watch=self.watch, **shared)
+            out = generate_autoregressive(*asked, **shared)
+        else:
+            out = generate(*asked, watch=self.watch, **shared)
+        self._go_on()
+        return out
+
+    def _go_on(self) -> None:
+        """Raises KeyboardInterrupt if the session is to stop."""
+        if self.interrupted and self.interrupted():
+            raise KeyboardInterrupt
 
     def _ended(self, tokens: np.ndarray) -> bool:
         if self.interrupted and self.interrupted():

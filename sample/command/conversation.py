@@ -14,7 +14,7 @@ from sample.command.typed import Typed
 HELP = {
     "/clear": "forget the conversation",
     "/undo": "forget the last question and its answer",
-    "/system TEXT": "set the system turn, or remove it if there is no text",
+    "/system TEXT": "set the system turn of a new conversation; without a text, remove it",
     "/save FILE": "append the conversation to FILE as a JSON record, for --prompts or training",
     "/help": "show this",
     "/exit": "end the chat, as Ctrl-D does",
@@ -118,8 +118,13 @@ class Conversation:
         self._say(f"the last question is undone; {left} {'are' if left != 1 else 'is'} left")
 
     def _system(self, text: str) -> None:
+        if self.messages:  # /save would write it before answers to which it did not belong
+            return self._say(
+                "the system turn stays, because questions were asked with it: /clear forgets them, "
+                "and /save FILE keeps them"
+            )
         self._session.system = text or None
-        self._say(f"the system turn is {'set' if text else 'removed'}, from the next question on")
+        self._say(f"the system turn is {'set' if text else 'removed'}")
 
     def _save(self, name: str) -> None:
         if not name or not self.messages:

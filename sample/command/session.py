@@ -54,7 +54,8 @@ class Session:
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
-      interrupted: asked after each canvas or piece; `answer` raises KeyboardInterrupt if it is true.
+      interrupted: asked after each canvas or piece; if it says so, `answer` raises
+        KeyboardInterrupt.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
       statistics: sums over all answers of each mode.
@@ -165,10 +166,11 @@ class Session:
     def as_message(self, turn: ModelTurn) -> Message:
         """The model's turn as a message of the next prompt.
 
-        It has no thoughts, and of the tool calls those that can be parsed.
+        It has no thoughts. A tool call that cannot be parsed is text, after the answer.
         """
         calls = [call.record() for call in turn.tool_calls if call.function]
-        return {"role": "assistant", "content": turn.answer} | (
+        texts = [turn.answer, *(call.text for call in turn.tool_calls if not call.function)]
+        return {"role": "assistant", "content": "\n".join(filter(None, texts))} | (
             {"tool_calls": calls} if calls else {}
         )
 

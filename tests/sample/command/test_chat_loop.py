@@ -104,7 +104,9 @@ def test_commands(parrot):
     asked = [prompt_of(f"{i}?") for i in (1, 2, 3)]
     assert parrot.asked == [*asked, prompt_of("4?", system=None)]
     assert "is undone" in said[0] and "nothing to undo" in said[3] and "removed" in said[4]
-    talk(parrot, "/system Be\nkind.", "5?")
+    # A conversation has one system turn, which /save writes.
+    _, said = talk(parrot, "5?", "/system Be kind.", "/clear", "/system Be\nkind.", "5?")
+    assert "stays" in said[0] and said[2] == "the system turn is set"
     assert parrot.asked[-1] == prompt_of("5?", system="Be\nkind.")
 
 

@@ -21,7 +21,7 @@ from sample import cli, compile_cache
 from sample.command.answer_all import answer_all
 from sample.command.answer_file import AnswerFile
 from sample.command.chat_loop import chat
-from sample.command.console import asked_rows, complain
+from sample.command.console import asked_rows, complain, counted
 from sample.command.flags import check_flags, define_flags, rows_together
 from sample.command.interrupts import Interrupts
 from sample.command.open_session import open_draft, open_session
@@ -105,7 +105,7 @@ def _finish(session: Session, refused: int, rows: list[PromptRow] | None) -> int
         if statistics.sequences:
             complain(summary(statistics.figures(), mode == "ar"))
     if refused:
-        complain(f"error: {refused} of {len(rows)} prompts could not be answered")
+        complain(f"error: {refused} of {counted(len(rows), 'prompt')} could not be answered")
     return int(refused > 0)
 
 

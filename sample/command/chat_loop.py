@@ -53,6 +53,8 @@ def _next(read_line: Callable[[str], str | None], say: Callable[[str], None]) ->
             say("\nCtrl-C again ends the chat")
         except UnicodeDecodeError:
             say("not asked: the text is not UTF-8")
+        except ValueError as error:
+            say(f"not asked: {error}")
 
 
 def _turn(

@@ -65,9 +65,10 @@ class Conversation:
                     raise
                 first += 2
         if first > self._tried:
+            what = "question and its" if first == 2 else f"{first // 2} questions and their"
             self._say(
-                "the context is full: the model does not see the oldest questions and answers "
-                f"({first // 2}) any more"
+                f"the context is full: the model no longer sees the oldest {what} "
+                f"answer{'s' * (first > 2)}"
             )
         self._tried = first
         return request
@@ -95,7 +96,10 @@ class Conversation:
         if name not in COMMANDS:
             if "\n" in text:
                 return False
-            self._say(f'{name}: no such command. /help lists them; """{text}""" asks it')
+            self._say(
+                f"{name}: no such command. /help lists them, /exit ends the chat, and "
+                f'"""{text}""" asks the model this text'
+            )
         elif rest and name not in ("/system", "/save"):
             self._say(f"{name} takes nothing after it")
         else:

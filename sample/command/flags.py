@@ -65,7 +65,7 @@ def define_flags() -> flags.FlagValues:
         "Redraw the canvas at every step. Default: do so if answers go to a terminal one by one.",
     )
     number("seed", 0, "Random seed.", least=0)
-    help = "Number of answers that are made together. Default: --num_samples."
+    help = "Number of answers that are made together. Default: --num-samples."
     number("batch_size", None, help, least=1)
     define_fields(values, SamplerConfig, SAMPLER)
     define_fields(values, AutoregressiveConfig, [n for n in AUTOREGRESSIVE if n not in SHARED])
@@ -91,7 +91,8 @@ def check_flags(values: flags.FlagValues) -> None:
     for other, names in (("diffusion", SAMPLER), ("ar", AUTOREGRESSIVE)):
         wrong = [n for n in names if n not in SHARED and values[n].value is not None]
         if wrong and mode not in (other, "both"):
-            raise ValueError(f"--{wrong[0]} is for --mode={other}, not for --mode={mode}")
+            name = wrong[0].replace("_", "-")
+            raise ValueError(f"--{name} is for --mode={other}, not for --mode={mode}")
     if values.draft and (mode != "diffusion" or rows_together(values) > 1 or values.out):
         raise ValueError("--draft is for one answer at a time, in --mode=diffusion, without --out")
     if "" in values.stop:

@@ -113,8 +113,8 @@ class Session:
             raise ValueError("the prompt is empty")
         if len(tokens) + new > room:
             raise ContextFull(
-                f"a prompt of {len(tokens)} and {new} new tokens exceed the model's context "
-                f"of {room}"
+                f"{len(tokens)} tokens of the prompt and {new} new tokens exceed the model's "
+                f"context of {room}: give a shorter prompt or a smaller --max-new-tokens"
             )
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]

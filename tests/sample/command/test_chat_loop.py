@@ -151,7 +151,8 @@ def test_the_oldest_turns_leave_a_full_context(parrot, tmp_path):
     texts = [text for i in range(fit + 2) for text in (f"{i}?", str(i))]
     assert parrot.asked[-1] == prompt_of(*texts[4:-1])
     assert [line for line in said if "context is full" in line] == said[:2]  # each once
-    assert "(1) any more" in said[0] and "(2) any more" in said[1]
+    assert said[0].endswith("no longer sees the oldest question and its answer")
+    assert said[1].endswith("no longer sees the oldest 2 questions and their answers")
     # Nothing is lost: all of it is saved.
     record = json.loads((tmp_path / "all").read_text())
     assert len(record["messages"]) == 1 + 2 * (fit + 2)

@@ -9,7 +9,8 @@
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
-if a record of --prompts could not be answered, and 2 if nothing could be done.
+if a record of --prompts could not be answered, 2 if nothing could be done, and 130 after Ctrl-C.
+Ctrl-C ends the run after the canvas that is being denoised; pressed again, it ends the run at once.
 """
 
 import sys

@@ -19,7 +19,7 @@ HELP = {
     "/help": "show this",
     "/exit": "end the chat, as Ctrl-D does",
     '""" ... """': "a message of several lines, or one that begins with a slash",
-    "Ctrl-C": "stop the answer once a compilation is done; at the prompt, twice ends the chat",
+    "Ctrl-C": "stop the answer; pressed again, end the program. At the prompt, twice ends the chat",
 }
 COMMANDS = tuple(usage.split()[0] for usage in HELP if usage.startswith("/"))
 

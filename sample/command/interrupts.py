@@ -60,7 +60,9 @@ class Interrupts:
         """Forgets what was pressed before. The last of so many presses ends the program here."""
         self.pressed()
         self._left, self._pressed = presses, False
-        before = signal.signal(signal.SIGINT, lambda *_: None)
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.SIG_IGN:  # as in a shell's background jobs
+            signal.signal(signal.SIGINT, lambda *_: None)
         try:
             yield
         finally:

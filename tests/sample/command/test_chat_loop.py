@@ -200,6 +200,14 @@ def test_ctrl_c_is_told_at_once_and_the_last_one_ends_the_program(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_background_job_goes_on_ignoring_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interrupts(lambda line: None) as interrupts, interrupts.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupts.pressed()
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
+
+
 def test_logits_that_are_no_numbers_do_not_end_the_chat(parrot):
     parrot.says = [NonFiniteLogits({0: "the logits are not numbers"}), turn("2")]
     answers, said = talk(parrot, "1?", "2?")

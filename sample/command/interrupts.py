@@ -39,20 +39,20 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         self._read, self._write = os.pipe()
-        self._close, closed = os.pipe()
         for end in (self._read, self._write):
             os.set_blocking(end, False)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._closed = closed
+        self._over = False
         self._thread = threading.Thread(target=self._wait, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_) -> None:
         signal.set_wakeup_fd(self._before)
-        os.close(self._closed)
+        self._over = True
+        os.write(self._write, b"\0")  # wakes the thread
         self._thread.join()
-        for end in (self._read, self._write, self._close):
+        for end in (self._read, self._write):
             os.close(end)
 
     @contextlib.contextmanager
@@ -103,5 +103,6 @@ class Interrupts:
 
     def _wait(self) -> None:
         """Takes presses until `__exit__`."""
-        while self._close not in select.select([self._read, self._close], [], [])[0]:
+        while not self._over:
+            select.select([self._read], [], [])
             self.pressed()

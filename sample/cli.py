@@ -15,10 +15,12 @@ from absl import flags
 
 # Two dashes or one, a name, the field of a config that follows a dot, and the value.
 FLAG = re.compile(r"(--?)(\w[\w-]*)(\.[\w.-]+)?(=.*)?", re.DOTALL)
-# What Python says of a number that is none -> what a user is told.
-NO_NUMBER = {
+# What Python and absl say of a value that cannot be read -> what a user is told.
+NO_VALUE = {
     r"invalid literal for int\(\) with base \d+: .*": "expected a whole number",
     "could not convert string to float: .*": "expected a number",
+    r"\('Non-boolean argument to boolean flag', .*\)": "expected true or false",
+    r"Configuration is not available.*No such file or directory: '(.*)'": r"\1: no such file",
 }
 
 
@@ -51,9 +53,13 @@ def run(
       the exit status. Faults in flags, input or output (ValueError, OSError, too little memory)
       become one line on stderr and status 2.
     """
+    for name in ("stdin", "stdout", "stderr"):  # None if closed, with <&- in a shell
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(null, "r" if name == "stdin" else "w"))
     try:
         if {"--help", "-h", "-help"}.intersection(argv):
-            print(f"{usage}\n{values.get_help()}", flush=True)
+            print(f"{usage}\n{with_hyphens(values.get_help(), values)}", flush=True)
             return 0
         try:
             rest = values(with_underscores(argv, values))[1:]
@@ -62,7 +68,7 @@ def run(
             text = cause.args[0] if isinstance(cause, KeyError) else cause
             raise ValueError(f"no such config field: {' '.join(text.split())}") from None
         if rest:
-            raise ValueError(f"unexpected argument '{rest[0]}'")
+            raise ValueError(f"unexpected argument '{rest[0]}': a text with spaces needs quotes")
         jitted = "jit" not in values or values.jit
         with contextlib.nullcontext() if jitted else jax.disable_jit():
             return main() or 0
@@ -73,7 +79,9 @@ def run(
         with contextlib.suppress(OSError):  # buffered output has nowhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, ArithmeticError, OSError, MemoryError, flags.Error) as error:
+    except flags.Error as error:
+        return fail(ValueError(with_hyphens(str(error), values)))
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         return fail(error)
     except RuntimeError as error:  # JAX has no error class for too little memory
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -107,6 +115,15 @@ def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:
     return result
 
 
+def with_hyphens(text: str, values: flags.FlagValues) -> str:
+    """A text of absl in which the names of flags have hyphens, as users write them."""
+
+    def name(found: re.Match) -> str:
+        return found[0].replace("_", "-") if found[0] in values else found[0]
+
+    return re.sub(r"\b[a-z]+(_[a-z]+)+\b", name, text)
+
+
 def _known_name(name: str, values: flags.FlagValues) -> str | None:
     """A name of a flag, or of a switch after "no"; None if there is no such flag."""
     switch = re.sub(r"\Ano_?", "", name)
@@ -120,8 +137,8 @@ def fail(error: BaseException) -> int:
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    for python, ours in NO_NUMBER.items():
-        message = re.sub(python, ours, message)
+    for python, ours in NO_VALUE.items():
+        message = re.sub(python, ours, message, flags=re.DOTALL)
     print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
     return 2
 

@@ -9,7 +9,8 @@
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
-if a record of --prompts could not be answered, and 2 if nothing could be done.
+if a record of --prompts could not be answered, 2 if nothing could be done, and 130 after Ctrl-C.
+Ctrl-C ends the run after the canvas that is being denoised; pressed again, it ends the run at once.
 """
 
 import sys
@@ -21,8 +22,9 @@ from sample import cli, compile_cache
 from sample.command.answer_all import answer_all
 from sample.command.answer_file import AnswerFile
 from sample.command.chat_loop import chat
-from sample.command.console import asked_rows, complain
+from sample.command.console import asked_rows, complain, counted
 from sample.command.flags import check_flags, define_flags, rows_together
+from sample.command.interrupts import Interrupts
 from sample.command.open_session import open_draft, open_session
 from sample.command.output import Output
 from sample.command.prompt_rows import PromptRow
@@ -45,19 +47,35 @@ def _run(values: flags.FlagValues) -> int:
     if rows is None and (values.out or values.mode == "both" or values.num_samples > 1):
         raise ValueError("--out, --mode=both and --num-samples need --prompt or --prompts")
     file = AnswerFile(Path(values.out)) if values.out else None
-    session = open_session(values)
+    output = Output(file, values.show_thoughts, values.num_samples)
+    with Interrupts(output.say) as interrupts:
+        return _answer(values, rows, output, interrupts)
+
+
+def _answer(
+    values: flags.FlagValues,
+    rows: list[PromptRow] | None,
+    output: Output,
+    interrupts: Interrupts,
+) -> int:
+    with interrupts.held(presses=1):
+        session = open_session(values)
+    session.interrupted = interrupts.pressed
     batch_size, samples = rows_together(values), values.num_samples
     if values.mode == "both":
-        return _compare(session, rows, batch_size, samples)
-    draft = open_draft(values, session)
-    output = Output(file, draft, values.show_thoughts, samples)
+        with interrupts.held():
+            return _compare(session, rows, batch_size, samples)
+    output.draft = open_draft(values, session)
+    if session.watch:
+        session.watch = interrupts.watching(session.watch)
     if rows is None:
-        chat(session, read_line, output.answer, output.say)
+        chat(session, read_line, output.answer, output.say, interrupts)
         return _finish(session, 0, rows)
     try:
-        refused = answer_all(
-            session, rows, batch_size, output.has, output.answer, output.say, samples
-        )
+        with interrupts.held():
+            refused = answer_all(
+                session, rows, batch_size, output.has, output.answer, output.say, samples
+            )
     finally:
         output.close()
     return _finish(session, refused, rows)
@@ -88,7 +106,7 @@ def _finish(session: Session, refused: int, rows: list[PromptRow] | None) -> int
         if statistics.sequences:
             complain(summary(statistics.figures(), mode == "ar"))
     if refused:
-        complain(f"error: {refused} of {len(rows)} prompts could not be answered")
+        complain(f"error: {refused} of {counted(len(rows), 'prompt')} could not be answered")
     return int(refused > 0)
 
 

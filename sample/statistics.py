@@ -82,8 +82,9 @@ def summary(figures: dict[str, Any], autoregressive: bool = False) -> str:
     """One line of figures for the end of a command, with the peak memory of the process."""
     effective = "" if autoregressive else f"{figures['effective_steps']:.1f} effective steps, "
     kind, peak = peak_memory()
+    tokens, steps = figures["tokens"], figures["steps"]
     return (
-        f"{figures['tokens']} tokens, {figures['steps']} steps, {effective}"
+        f"{tokens} token{'s' * (tokens != 1)}, {steps} step{'s' * (steps != 1)}, {effective}"
         f"TPF {figures['tokens_per_forward']:.2f}, {figures['tokens_per_second']:.1f} tokens/s, "
         f"prefill {figures['prefill_seconds']:.2f} s, compilation "
         f"{figures['compile_seconds']:.1f} s, peak {kind} memory {peak / 2**20:,.0f} MiB"

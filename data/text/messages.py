@@ -212,6 +212,12 @@ def _with_calls(message: Message) -> Message:
         return message
     if not isinstance(calls, list | tuple):
         raise ValueError(f"tool_calls: expected a list, got {type(calls).__name__}")
+    # --out gives a call that is none as {"text", "problem"}: it is a part of the model's text.
+    broken = [c for c in calls if isinstance(c, dict) and c.keys() == {"text", "problem"}]
+    if broken and isinstance(content := message.get("content") or "", str):
+        calls = [call for call in calls if call not in broken]
+        texts = filter(None, [content, *(call["text"] for call in broken)])
+        message = message | {"content": "\n".join(texts)}
     usual = []
     for number, call in enumerate(calls, 1):
         try:

@@ -57,8 +57,8 @@ class AnswerFile:
         self._end = b""  # what the last line still needs
         if self._read(rest):
             self._size, self._end = self._found, b"\n"
-        elif not (rest.startswith(START) or START.startswith(rest)):
-            raise ValueError(f"{path}: not a file of answers: choose a new one")
+        elif _is_json(rest) or not (rest.startswith(START) or START.startswith(rest)):
+            raise ValueError(f"{path}, line {len(lines) + 1}: not an answer: choose a new file")
 
     def _read(self, line: bytes) -> bool:
         """Takes in a line; returns whether it is an answer."""
@@ -127,3 +127,11 @@ class AnswerFile:
                 raise
         self._size += len(line)
         self._found, self._end = self._size, b""
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

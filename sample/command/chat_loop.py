@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import jax
-
 from sample.command.answer import Answer
 from sample.command.conversation import Conversation
 from sample.command.interrupts import Interrupts
@@ -18,6 +16,7 @@ def chat(
     read_line: Callable[[str], str | None],
     emit: Callable[[Answer], None],
     say: Callable[[str], None],
+    interrupts: Interrupts,
 ) -> None:
     """Reads and answers messages until the end of the input, `/exit`, or Ctrl-C pressed twice.
 
@@ -26,22 +25,19 @@ def chat(
     Ctrl-C, does not become part of the conversation. conversation.py has the commands.
 
     Args:
-      session: answers. Ctrl-C ends its answers.
+      session: answers. It asks `interrupts` whether to go on.
       read_line: shows a prompt and gives a line or a paste; None at the end of the input.
       emit: gets each answer.
       say: gets each line for the user that is no answer.
+      interrupts: knows of Ctrl-C while an answer is made.
     """
     talk = Conversation(session, say)
     session.kept = KeptPrompt(session.tokenizer.turn_start_id)  # each turn reads what is new
-    with Interrupts() as interrupts:
-        session.interrupted = interrupts.pressed
-        if session.watch:
-            session.watch = interrupts.watching(session.watch)
-        while (typed := _next(read_line, say)) is not None:
-            if typed.text.strip() and not talk.obey(typed):
-                _turn(session, talk, typed.text, emit, say, interrupts)
-            if talk.over:
-                break
+    while (typed := _next(read_line, say)) is not None:
+        if typed.text.strip() and not talk.obey(typed):
+            _turn(session, talk, typed.text, emit, say, interrupts)
+        if talk.over:
+            break
 
 
 def _next(read_line: Callable[[str], str | None], say: Callable[[str], None]) -> Typed | None:
@@ -57,6 +53,8 @@ def _next(read_line: Callable[[str], str | None], say: Callable[[str], None]) ->
             say("\nCtrl-C again ends the chat")
         except UnicodeDecodeError:
             say("not asked: the text is not UTF-8")
+        except ValueError as error:
+            say(f"not asked: {error}")
 
 
 def _turn(
@@ -71,8 +69,6 @@ def _turn(
     try:
         with interrupts.held():
             [answer] = session.answer([talk.request(text)])
-            if interrupts.pressed():
-                raise KeyboardInterrupt
             emit(answer)
             talk.add(text, answer.turn)
     except NonFiniteLogits as error:
@@ -80,14 +76,4 @@ def _turn(
     except ValueError as error:
         say(f"not asked: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
-        _wait()
         say("stopped: the question and what there was of its answer are dropped")
-
-
-def _wait() -> None:
-    """Waits for a program that still runs, which draws no more after this."""
-    while True:
-        try:
-            return jax.effects_barrier()
-        except KeyboardInterrupt:
-            continue

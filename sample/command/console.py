@@ -1,8 +1,12 @@
 """Standard input and output, each of which is a terminal or a pipe."""
 
+import fcntl
 import json
+import os
 import shutil
+import stat
 import sys
+import termios
 from pathlib import Path
 
 from data.text.printable import printable
@@ -10,6 +14,8 @@ from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
 from sample.command.prompt_rows import PromptRow, from_text, piped_rows, read_rows
 from sample.command.typed import unquoted
+
+STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 
 
 def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
@@ -25,8 +31,14 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
       the rows; None for a chat, if standard input is a terminal.
 
     Raises:
-      OSError, ValueError: the file cannot be read, or is empty.
+      OSError, ValueError: the file cannot be read, or is empty, or a text that was piped in would
+        be left unread.
     '''
+    if (prompt is not None or file not in (None, *STDIN)) and _input_waits():
+        raise ValueError(
+            "--prompt and --prompts do not read the text on standard input: pipe in the whole "
+            "prompt and leave the flag out, or keep the text away with </dev/null"
+        )
     if prompt is not None:
         return [from_text(prompt)]
     if file is not None:
@@ -36,6 +48,24 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
     text = sys.stdin.read().removesuffix("\n")
     inside = unquoted(text)
     return piped_rows(text) if inside is None else [from_text(inside)]
+
+
+def _input_waits() -> bool:
+    """Whether standard input is a pipe with bytes in it, or a file that nobody has begun to read.
+
+    A shell that reads its script or the lines of a loop from a file has begun to read it.
+    """
+    try:
+        number = sys.stdin.fileno()
+        found = os.fstat(number)
+        if stat.S_ISREG(found.st_mode):
+            return found.st_size > 0 and os.lseek(number, 0, os.SEEK_CUR) == 0
+        if not stat.S_ISFIFO(found.st_mode):
+            return False
+        waiting = fcntl.ioctl(number, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder) > 0
+    except (OSError, ValueError):  # closed, or no file at all
+        return False
 
 
 def show(answer: Answer, thoughts: bool) -> None:

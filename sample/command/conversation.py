@@ -14,12 +14,12 @@ from sample.command.typed import Typed
 HELP = {
     "/clear": "forget the conversation",
     "/undo": "forget the last question and its answer",
-    "/system TEXT": "set the system turn, or remove it if there is no text",
+    "/system TEXT": "set the system turn of a new conversation; without a text, remove it",
     "/save FILE": "append the conversation to FILE as a JSON record, for --prompts or training",
     "/help": "show this",
     "/exit": "end the chat, as Ctrl-D does",
     '""" ... """': "a message of several lines, or one that begins with a slash",
-    "Ctrl-C": "stop the answer once a compilation is done; at the prompt, twice ends the chat",
+    "Ctrl-C": "stop the answer; pressed again, end the program. At the prompt, twice ends the chat",
 }
 COMMANDS = tuple(usage.split()[0] for usage in HELP if usage.startswith("/"))
 
@@ -65,9 +65,10 @@ class Conversation:
                     raise
                 first += 2
         if first > self._tried:
+            what = "question and its" if first == 2 else f"{first // 2} questions and their"
             self._say(
-                "the context is full: the model does not see the oldest questions and answers "
-                f"({first // 2}) any more"
+                f"the context is full: the model no longer sees the oldest {what} "
+                f"answer{'s' * (first > 2)}"
             )
         self._tried = first
         return request
@@ -95,7 +96,10 @@ class Conversation:
         if name not in COMMANDS:
             if "\n" in text:
                 return False
-            self._say(f'{name}: no such command. /help lists them; """{text}""" asks it')
+            self._say(
+                f"{name}: no such command. /help lists them, /exit ends the chat, and "
+                f'"""{text}""" asks the model this text'
+            )
         elif rest and name not in ("/system", "/save"):
             self._say(f"{name} takes nothing after it")
         else:
@@ -118,8 +122,13 @@ class Conversation:
         self._say(f"the last question is undone; {left} {'are' if left != 1 else 'is'} left")
 
     def _system(self, text: str) -> None:
+        if self.messages:  # /save would write it before answers to which it did not belong
+            return self._say(
+                "the system turn stays, because questions were asked with it: /clear forgets them, "
+                "and /save FILE keeps them"
+            )
         self._session.system = text or None
-        self._say(f"the system turn is {'set' if text else 'removed'}, from the next question on")
+        self._say(f"the system turn is {'set' if text else 'removed'}")
 
     def _save(self, name: str) -> None:
         if not name or not self.messages:

@@ -1,11 +1,13 @@
 """The flags of sample.main. Those of the samplers come from the fields of their dataclasses."""
 
 import dataclasses
+import re
 
 from absl import flags
 
 from sample import cli
 from sample.autoregressive import AutoregressiveConfig
+from sample.command.console import complain
 from sample.config_flags import define_fields
 from sample.step import SamplerConfig
 
@@ -33,8 +35,8 @@ def define_flags() -> flags.FlagValues:
     text("dtype", "Dtype of the weights: float32, bfloat16 or float16. Default: as stored.")
     text(
         "prompt",
-        "One prompt. Without --prompt and --prompts, the text that is piped in is the prompt. If "
-        "nothing is piped in, a chat begins.",
+        "One prompt. Without --prompt and --prompts, the text that is piped in is the prompt, and "
+        "beside them it is refused. If nothing is piped in, a chat begins.",
     )
     text(
         "prompts",
@@ -63,7 +65,7 @@ def define_flags() -> flags.FlagValues:
         "Redraw the canvas at every step. Default: do so if answers go to a terminal one by one.",
     )
     number("seed", 0, "Random seed.", least=0)
-    help = "Number of answers that are made together. Default: --num_samples."
+    help = "Number of answers that are made together. Default: --num-samples."
     number("batch_size", None, help, least=1)
     define_fields(values, SamplerConfig, SAMPLER)
     define_fields(values, AutoregressiveConfig, [n for n in AUTOREGRESSIVE if n not in SHARED])
@@ -82,16 +84,29 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError("--checkpoint=DIR is needed")
     if values.prompt is not None and values.prompts is not None:
         raise ValueError("give one of --prompt and --prompts")
+    for name in ("base", "tokenizer", "dtype", "prompts", "out"):
+        if values[name].value == "":
+            raise ValueError(f"--{name}= has no text")
     mode = values.mode
     for other, names in (("diffusion", SAMPLER), ("ar", AUTOREGRESSIVE)):
         wrong = [n for n in names if n not in SHARED and values[n].value is not None]
         if wrong and mode not in (other, "both"):
-            raise ValueError(f"--{wrong[0]} is for --mode={other}, not for --mode={mode}")
+            name = wrong[0].replace("_", "-")
+            raise ValueError(f"--{name} is for --mode={other}, not for --mode={mode}")
     if values.draft and (mode != "diffusion" or rows_together(values) > 1 or values.out):
         raise ValueError("--draft is for one answer at a time, in --mode=diffusion, without --out")
     if "" in values.stop:
         raise ValueError("--stop= has no text")
-    if mode == "ar" and values.num_samples > 1 and (values.temperature == 0 or values.top_k == 1):
+    if any("\ud800" <= character <= "\udfff" for text in values.stop for character in text):
+        raise ValueError("--stop has bytes that are not UTF-8")
+    for text in values.stop:
+        if escape := re.search(r"\\[nrt](?![A-Za-z])", text):
+            complain(
+                f"warning: --stop={text} has a backslash and the letter {escape[0][1]}, as it is "
+                f"written: in bash, --stop=$'{escape[0]}' is the character that you may mean"
+            )
+    greedy = values.temperature == 0 or values.top_k == 1
+    if mode != "diffusion" and values.num_samples > 1 and greedy:
         raise ValueError(
             "all samples would be equal: --num-samples needs a --temperature above 0, and no "
             "--top-k=1"

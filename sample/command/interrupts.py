@@ -1,11 +1,18 @@
-"""Ctrl-C while an answer is made: the denoising loop stops at its next step."""
+"""Ctrl-C while a program loads, compiles or answers: it stops at the next step, or at once."""
 
 import contextlib
 import os
+import select
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 from sample.generation import Snapshot
+
+STOPPING = (
+    "stopping when the step, the canvas or the compilation that runs is done; Ctrl-C again ends "
+    "the program at once"
+)
 
 
 class Interrupts:
@@ -13,45 +20,65 @@ class Interrupts:
 
     Python would raise KeyboardInterrupt in the main thread, wherever that is. JAX 0.10.2 does not
     survive it in a compilation, because the compiler then works on with memory that is freed; and
-    in a callback of the garbage collector the exception is lost. So the first Ctrl-C raises nothing
-    within `held`. The program's watcher, which runs on another thread at every step, asks `pressed`
-    and ends the program. Without a watcher, the session asks after each canvas.
+    in a callback of the garbage collector the exception is lost. So Ctrl-C raises nothing within
+    `held`. The program's watcher, which runs on another thread at every step, asks `pressed` and
+    ends the program. Without a watcher, the session asks after each canvas.
+
+    A thread waits for Ctrl-C, because the main thread runs no Python code while JAX compiles.
 
     To be used as a context manager in the main thread.
+
+    Args:
+      say: gets each line for the user, on any thread.
     """
 
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._lock = say, threading.Lock()
+        self._left: int | None = None  # presses until the program ends; None outside of `held`
+        self._pressed = False
+
     def __enter__(self) -> "Interrupts":
-        self._read, write = os.pipe()
-        self._write, self._pressed = write, False
-        for end in (self._read, write):
+        self._read, self._write = os.pipe()
+        for end in (self._read, self._write):
             os.set_blocking(end, False)
-        self._before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._over = False
+        self._thread = threading.Thread(target=self._wait, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_) -> None:
         signal.set_wakeup_fd(self._before)
+        self._over = True
+        os.write(self._write, b"\0")  # wakes the thread
+        self._thread.join()
         for end in (self._read, self._write):
             os.close(end)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Forgets what was pressed before. Only a second Ctrl-C raises KeyboardInterrupt here."""
+    def held(self, presses: int = 2) -> Iterator[None]:
+        """Forgets what was pressed before. The last of so many presses ends the program here."""
         self.pressed()
-        self._pressed = False
+        self._left, self._pressed = presses, False
         before = signal.getsignal(signal.SIGINT)
-        signal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, before))
+        if before is not signal.SIG_IGN:  # as in a shell's background jobs
+            signal.signal(signal.SIGINT, lambda *_: None)
         try:
             yield
         finally:
+            self.pressed()
+            self._left = None
             signal.signal(signal.SIGINT, before)
 
     def pressed(self) -> bool:
         """Whether Ctrl-C was pressed since `held` began."""
-        try:
-            while found := os.read(self._read, 512):
-                self._pressed |= signal.SIGINT in found
-        except BlockingIOError:  # all is read
-            pass
+        with self._lock:
+            try:
+                while found := os.read(self._read, 512):
+                    for _ in range(found.count(signal.SIGINT)):
+                        self._press()
+            except BlockingIOError:  # all is read
+                pass
         return self._pressed
 
     def watching(self, watch: Callable[[Snapshot], None]) -> Callable[[Snapshot], bool]:
@@ -64,3 +91,18 @@ class Interrupts:
             return False
 
         return watch_until_pressed
+
+    def _press(self) -> None:
+        if self._left is None:
+            return
+        self._pressed, self._left = True, self._left - 1
+        with contextlib.suppress(OSError, ValueError):  # stderr may be closed
+            self._say(STOPPING if self._left else "interrupted")
+        if not self._left:
+            os._exit(130)  # nothing else ends a compilation
+
+    def _wait(self) -> None:
+        """Takes presses until `__exit__`."""
+        while not self._over:
+            select.select([self._read], [], [])
+            self.pressed()

@@ -5,6 +5,7 @@ import sys
 
 from absl import flags
 
+from diffusiongemma.formats.checks import CheckpointError
 from sample.autoregressive import AutoregressiveConfig
 from sample.checkpoint import Checkpoint
 from sample.command.canvas_view import Draft
@@ -36,7 +37,18 @@ def open_session(values: flags.FlagValues) -> Session:
                 f"--stop={stop}: {special[0]} is a special token, and never part of an answer's "
                 f"text: --stop-ids={checkpoint.tokenizer.token_id(special[0])} ends answers at it"
             )
-    model = split(checkpoint.load(values.dtype))
+    size = checkpoint.config.vocab_size
+    if wrong := [i for i in values["stop_ids"].value or () if not 0 <= i < size]:
+        raise ValueError(f"--stop-ids={wrong[0]} is no token: the vocabulary has 0 to {size - 1}")
+    try:
+        model = split(checkpoint.load(values.dtype))
+    except CheckpointError as error:
+        if values.dtype != "float16" or "inf or nan" not in str(error):
+            raise
+        raise ValueError(
+            "--dtype=float16 makes inf of numbers above 65,504, or the weights are damaged; try "
+            f"--dtype=bfloat16. {error}"
+        ) from None
     name = CheckpointId(values.checkpoint)
     if values.out:
         name = name._replace(fingerprint=fingerprint(checkpoint, model, values.tokenizer))

@@ -11,15 +11,18 @@ class Output:
 
     What a user should know of the file of answers is said on stderr.
 
+    Attributes:
+      draft: is taken off the screen before anything else is written there; None if there is none.
+
     Args:
       file: the file of answers; None for stdout.
-      draft: is taken off the screen before anything else is written there; None if there is none.
       thoughts: whether to print the model's thoughts before its answer.
       samples: number of answers to each prompt. If there are several, each has a heading.
     """
 
-    def __init__(self, file: AnswerFile | None, draft: Draft | None, thoughts: bool, samples: int):
-        self._file, self._draft = file, draft
+    def __init__(self, file: AnswerFile | None, thoughts: bool, samples: int):
+        self.draft: Draft | None = None
+        self._file = file
         self._thoughts, self._samples = thoughts, samples
         # Numbers of answers: those that were in the file before, those of them whose row had
         # another number then, and new ones that --max-new-tokens has cut off.
@@ -44,8 +47,8 @@ class Output:
         if self._file is not None:
             self._file.write(answer)
             return
-        if self._draft:
-            self._draft.clear()
+        if self.draft:
+            self.draft.clear()
         if self._samples > 1:
             place, sample = answer.request.place, f"sample {answer.request.sample}:"
             complain(f"{place}, {sample}" if place else sample)
@@ -53,14 +56,14 @@ class Output:
 
     def say(self, line: str) -> None:
         """Writes a line on stderr."""
-        if self._draft:
-            self._draft.clear()
+        if self.draft:
+            self.draft.clear()
         complain(line)
 
     def close(self) -> None:
         """Takes the draft off the screen, and mends the file's last line."""
-        if self._draft:
-            self._draft.clear()
+        if self.draft:
+            self.draft.clear()
         if self._file is None:
             return
         self._file.close()

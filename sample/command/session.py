@@ -54,7 +54,8 @@ class Session:
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
-      interrupted: asked after each canvas or piece; all answers end there if it says so.
+      interrupted: asked after each canvas or piece; if it says so, `answer` raises
+        KeyboardInterrupt.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
       statistics: sums over all answers of each mode.
@@ -112,8 +113,8 @@ class Session:
             raise ValueError("the prompt is empty")
         if len(tokens) + new > room:
             raise ContextFull(
-                f"a prompt of {len(tokens)} and {new} new tokens exceed the model's context "
-                f"of {room}"
+                f"{len(tokens)} tokens of the prompt and {new} new tokens exceed the model's "
+                f"context of {room}: give a shorter prompt or a smaller --max-new-tokens"
             )
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
@@ -131,6 +132,9 @@ class Session:
           requests: the prompts.
           rows: number of rows to fill the batch up to, because a program was compiled for so many;
             None for no filling.
+
+        Raises:
+          KeyboardInterrupt: `interrupted` said so, and no answer is whole.
         """
         count = len(requests)
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
@@ -162,10 +166,11 @@ class Session:
     def as_message(self, turn: ModelTurn) -> Message:
         """The model's turn as a message of the next prompt.
 
-        It has no thoughts, and of the tool calls those that can be parsed.
+        It has no thoughts. A tool call that cannot be parsed is text, after the answer.
         """
         calls = [call.record() for call in turn.tool_calls if call.function]
-        return {"role": "assistant", "content": turn.answer} | (
+        texts = [turn.answer, *(call.text for call in turn.tool_calls if not call.function)]
+        return {"role": "assistant", "content": "\n".join(filter(None, texts))} | (
             {"tool_calls": calls} if calls else {}
         )
 
@@ -183,13 +188,22 @@ class Session:
     def _generate(
         self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
     ) -> Generation | Continuation:
+        self._go_on()
         kept = self.kept if len(tokens) == 1 else None
         ended = self._ended if self.stop_texts or self.interrupted else None
         shared = {"ended": ended, "kept": kept, "clock": clock}
         asked = self.model, tokens, mask, keys, self.config
         if self.mode == "ar":
-            return generate_autoregressive(*asked, **shared)
-        return generate(*asked, watch=self.watch, **shared)
+            out = generate_autoregressive(*asked, **shared)
+        else:
+            out = generate(*asked, watch=self.watch, **shared)
+        self._go_on()
+        return out
+
+    def _go_on(self) -> None:
+        """Raises KeyboardInterrupt if the session is to stop."""
+        if self.interrupted and self.interrupted():
+            raise KeyboardInterrupt
 
     def _ended(self, tokens: np.ndarray) -> bool:
         if self.interrupted and self.interrupted():

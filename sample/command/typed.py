@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import termios
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ QUOTES = '"""'
 PROMPT, MORE = "> ", "... "
 # What a terminal is told so that it marks the two ends of a paste, and its marks.
 MARK_PASTES, NO_MARKS = "\x1b[?2004h", "\x1b[?2004l"
+LINE = 4096  # bytes of the longest line that a terminal of Linux hands on, with its line end
 PASTE, PASTE_END = "\x1b[200~", "\x1b[201~"
 
 
@@ -72,6 +74,9 @@ def read_line(prompt: str) -> str | None:
 
     A paste may have many lines. With GNU readline, all that is typed can be edited, and earlier
     messages come back with the arrow keys.
+
+    Raises:
+      ValueError: the terminal has cut off the end of a line.
     """
     if _has_readline():
         try:
@@ -82,14 +87,25 @@ def read_line(prompt: str) -> str | None:
     marks = (MARK_PASTES, NO_MARKS) if sys.stderr.isatty() else ("", "")
     print(f"{marks[0]}{prompt}", end="", file=sys.stderr, flush=True)
     try:
-        text = line = sys.stdin.readline()  # not input(), which would call libedit
+        text = line = _whole_line()
         while line and text.count(PASTE) > text.count(PASTE_END):
-            text += (line := sys.stdin.readline())
+            text += (line := _whole_line())
     finally:
         print(end=marks[1], file=sys.stderr, flush=True)
     if not text:
         print(file=sys.stderr)
     return text.replace(PASTE, "").replace(PASTE_END, "").removesuffix("\n") if text else None
+
+
+def _whole_line() -> str:
+    line = sys.stdin.readline()  # not input(), which would call libedit
+    if len(line.encode(errors="surrogateescape")) >= LINE and sys.stdin.isatty():
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)  # the rest of the paste
+        raise ValueError(
+            f"the terminal cuts off lines after {LINE - 1} bytes: put the text into a file for "
+            "--prompts, or chat with stdout on the terminal"
+        )
+    return line
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """--nojit runs a command without jit, and only that command; flags may have hyphens."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import jax
@@ -77,15 +78,36 @@ def test_hyphens_are_underscores_in_names_alone():
 @pytest.mark.parametrize(
     ("module", "argument", "said"),
     [
-        ("sample.main", "--batch-size=0", "flag --batch_size=0"),
-        ("scripts.convert", "--shard-bytes=0", "flag --shard_bytes=0"),
+        ("sample.main", "--batch-size=0", "flag --batch-size=0"),
+        ("scripts.convert", "--shard-bytes=0", "flag --shard-bytes=0"),
+        ("sample.main", "--thinking=x", "flag --thinking=x: expected true or false"),
+        ("sample.main", "--max_step=3", "Did you mean: max-steps"),
+        ("sample.main", "there", "unexpected argument 'there': a text with spaces needs quotes"),
         ("sample.main", "--seed=x", "flag --seed=x: expected a whole number"),
-        ("sample.main", "--top-p=x", "flag --top_p=x: expected a number"),
+        ("sample.main", "--top-p=x", "flag --top-p=x: expected a number"),
     ],
 )
 def test_commands_take_hyphens(module, argument, said, capsys):
     assert importlib.import_module(module).main(["main", argument]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections opens a config with it
+def test_a_config_that_is_not_there_is_named(tmp_path, capsys):
+    arguments = [f"--config={tmp_path}/nope.py", f"--workdir={tmp_path}/run"]
+    assert importlib.import_module("train.main").main(["main", *arguments]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/nope.py: no such file\n"
+
+
+def test_closed_streams_are_empty(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):  # as after <&- in a shell
+        monkeypatch.setattr(sys, name, None)
+    main = importlib.import_module("sample.main").main
+    assert main(["main", "--checkpoint=nowhere"]) == 2
+    assert main(["main", "--help"]) == 0
+    assert sys.stdin.read() == ""
+    for name in ("stdin", "stdout", "stderr"):
+        getattr(sys, name).close()
 
 
 def test_every_command_parses_its_flags_here():

@@ -242,7 +242,7 @@ def test_quantizing(two, tmp_path, capsys):
         ([], "--from=PATH, --to=PATH and --format=peft|hf|google|orbax are needed"),
         (["--from=nowhere", "--to=out", "--format=hf"], "nowhere: no such folder"),
         (["--from=a", "--to=b", "--format=onnx"], "flag --format=onnx: value should be one of"),
-        (["--from=a", "--to=b", "--format=hf", "--shard_bytes=0"], "flag --shard_bytes=0"),
+        (["--from=a", "--to=b", "--format=hf", "--shard_bytes=0"], "flag --shard-bytes=0"),
         (["--from=a", "--too=b"], "Unknown command line flag 'too'"),
     ],
 )
@@ -256,4 +256,4 @@ def test_bad_flags_are_one_line(tmp_path, monkeypatch, capsys, arguments, said):
 
 def test_help_says_what_it_does(capsys):
     assert main(["convert", "--help"]) == 0
-    assert "--shard_bytes" in capsys.readouterr().out
+    assert "--shard-bytes" in capsys.readouterr().out

@@ -192,6 +192,9 @@ def test_other_forms_of_a_call():
     assert checked([plain]) == [MODEL | {"tool_calls": []}]
     assert checked([MODEL | {"tool_calls": "null"}]) == [MODEL | {"tool_calls": None}]
     assert checked([MODEL | {"tool_calls": "null"}]) == [MODEL | {"tool_calls": None}]
+    broken = {"text": "rain(1)", "problem": "it does not begin with call: and a name"}
+    both = {"role": "assistant", "content": "Hm.", "tool_calls": [broken, call]}
+    assert checked([both]) == [both | {"content": "Hm.\nrain(1)", "tool_calls": [call]}]
     # The next request's history: what a model said and called before, and what came back.
     history = [USER, bare, {"role": "function", "name": "rain", "content": {"mm": 3}}]
     result = {"role": "tool", "name": "rain", "content": '{"mm": 3}'}

@@ -55,5 +55,7 @@ def test_a_draft_is_off_the_screen_before_an_error_is_told():
     tokenizer = SimpleNamespace(decode=lambda ids, skip_special: "a")
     draft = Draft(tokenizer, (), stream, lambda: (80, 24))
     draft._show(["a draft"])
-    Output(None, draft, thoughts=False, samples=1).close()
+    output = Output(None, thoughts=False, samples=1)
+    output.draft = draft
+    output.close()
     assert stream.getvalue() == "a draft\r\x1b[J"

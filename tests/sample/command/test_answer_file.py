@@ -209,6 +209,15 @@ def test_trajectories_go_to_the_file(folder, tmp_path):
     assert all(step["entropy"] > 0 for canvas in record["drafts"] for step in canvas)
 
 
+@pytest.mark.parametrize("line", ['{"row": 1, "theirs": 2}', '{"row": 1}', "{}", "[1]", "text"])
+def test_a_last_line_of_another_file_is_not_cut_off(line, tmp_path):
+    path = tmp_path / "theirs.jsonl"
+    path.write_text(line)  # without a line end
+    with pytest.raises(ValueError, match="line 1: not an answer: choose a new file"):
+        AnswerFile(path)
+    assert path.read_text() == line
+
+
 def test_two_runs_on_one_file_lose_no_answer(tmp_path):
     """The second one to write would cut the other's answers off; it is refused instead."""
     path = tmp_path / "answers.jsonl"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from sample.command import console
 from sample.command.answer import Answer
 from sample.command.chat_loop import chat
 from sample.command.console import show
-from sample.command.interrupts import Interrupts
+from sample.command.interrupts import STOPPING, Interrupts
 from sample.command.session import Session
 from sample.stopping import NonFiniteLogits
 
@@ -38,7 +39,7 @@ class Parrot(Session):
             assert not self._ended(np.zeros(1))
             os.kill(os.getpid(), signal.SIGINT)
             assert self._ended(np.zeros(1))
-            said = turn("half")
+            self._go_on()
         return [Answer(requests[0], said, [1], [1], "stop")]
 
 
@@ -68,7 +69,9 @@ def talk(session: Session, *lines: str | BaseException) -> tuple[list[str], list
             raise line
         return line
 
-    chat(session, read, emitted.append, said.append)
+    with Interrupts(said.append) as interrupts:
+        session.interrupted = interrupts.pressed
+        chat(session, read, emitted.append, said.append, interrupts)
     assert next(rest, "all is read") == "all is read"
     return [answer.turn.answer for answer in emitted], said
 
@@ -101,7 +104,9 @@ def test_commands(parrot):
     asked = [prompt_of(f"{i}?") for i in (1, 2, 3)]
     assert parrot.asked == [*asked, prompt_of("4?", system=None)]
     assert "is undone" in said[0] and "nothing to undo" in said[3] and "removed" in said[4]
-    talk(parrot, "/system Be\nkind.", "5?")
+    # A conversation has one system turn, which /save writes.
+    _, said = talk(parrot, "5?", "/system Be kind.", "/clear", "/system Be\nkind.", "5?")
+    assert "stays" in said[0] and said[2] == "the system turn is set"
     assert parrot.asked[-1] == prompt_of("5?", system="Be\nkind.")
 
 
@@ -146,7 +151,8 @@ def test_the_oldest_turns_leave_a_full_context(parrot, tmp_path):
     texts = [text for i in range(fit + 2) for text in (f"{i}?", str(i))]
     assert parrot.asked[-1] == prompt_of(*texts[4:-1])
     assert [line for line in said if "context is full" in line] == said[:2]  # each once
-    assert "(1) any more" in said[0] and "(2) any more" in said[1]
+    assert said[0].endswith("no longer sees the oldest question and its answer")
+    assert said[1].endswith("no longer sees the oldest 2 questions and their answers")
     # Nothing is lost: all of it is saved.
     record = json.loads((tmp_path / "all").read_text())
     assert len(record["messages"]) == 1 + 2 * (fit + 2)
@@ -170,20 +176,36 @@ def test_an_answer_that_was_stopped_leaves_nothing(parrot):
 def test_ctrl_c_while_an_answer_is_made_raises_nothing_and_leaves_nothing(parrot):
     parrot.says = [PRESSED, turn("2")]
     answers, said = talk(parrot, "1?", "2?")
-    assert answers == ["2"] and "stopped" in said[0]
+    assert answers == ["2"] and said[0] == STOPPING and "stopped" in said[1]
     assert parrot.asked == [prompt_of("1?"), prompt_of("2?")]
 
 
-def test_a_second_ctrl_c_raises():
-    with Interrupts() as interrupts:
-        with interrupts.held():
-            os.kill(os.getpid(), signal.SIGINT)
-            assert interrupts.pressed()
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
+def test_ctrl_c_is_told_at_once_and_the_last_one_ends_the_program(monkeypatch):
+    said = []
+    monkeypatch.setattr(os, "_exit", said.append)
+    with Interrupts(said.append) as interrupts:
+        for presses in (2, 1):
+            with interrupts.held(presses):
+                for count in range(1, presses + 1):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    # The main thread does not ask, as if it were compiling.
+                    for _ in range(1000):
+                        time.sleep(0.001)
+                        if len(said) >= (count if presses - count else count + 1):
+                            break
+            assert said == [STOPPING] * (presses - 1) + ["interrupted", 130]
+            said.clear()
         with interrupts.held():
             assert not interrupts.pressed()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_background_job_goes_on_ignoring_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interrupts(lambda line: None) as interrupts, interrupts.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupts.pressed()
+    assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
 
 
 def test_logits_that_are_no_numbers_do_not_end_the_chat(parrot):
@@ -207,7 +229,7 @@ def test_turns_that_went_out_for_a_question_that_is_not_kept_come_back(parrot):
 
 def test_ctrl_c_is_known_at_once_to_the_watcher():
     seen = []
-    with Interrupts() as interrupts:
+    with Interrupts(lambda line: None) as interrupts:
         watch = interrupts.watching(seen.append)
         with interrupts.held():
             assert watch("first") is False

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from sample import AutoregressiveConfig, SamplerConfig
-from sample.command.flags import AUTOREGRESSIVE, SAMPLER, define_flags
+from sample.command.flags import AUTOREGRESSIVE, SAMPLER, check_flags, define_flags
 from sample.config_flags import given_fields
 
 VALUES = {
@@ -36,6 +36,15 @@ def test_every_field_has_its_flag(cls):
     assert cls(**given_fields(values, names)) == expected
     for name in names:
         assert len(values[name].help) > 5
+
+
+@pytest.mark.parametrize("stop, told", [(r"\n", 1), (r"a\t", 1), (r"\nabla", 0), ("\n", 0)])
+def test_an_escape_that_bash_leaves_as_it_is_gets_a_warning(stop, told, capsys):
+    values = define_flags()
+    values(["main", "--checkpoint=a", f"--stop={stop}"])
+    check_flags(values)
+    assert capsys.readouterr().err.count("in bash, --stop=$'") == told
+    assert values.stop == [stop]
 
 
 def test_flags_that_are_not_given_leave_the_defaults():

@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+from safetensors.numpy import load_file, save_file
+
 from sample import AutoregressiveConfig, SamplerConfig
 from sample.command.flags import define_flags
 from sample.command.open_session import open_session
-from tests.sample.asking import CANVAS
+from tests.sample.asking import CANVAS, run
 
 
 def test_the_folders_defaults_and_flags(folder, tmp_path):
@@ -30,3 +32,12 @@ def test_none_and_nothing(folder):
     assert session.sampler == SamplerConfig(prefill_chunk=None)
     assert session.autoregressive == AutoregressiveConfig(CANVAS, prefill_chunk=None)
     assert session.system is None
+
+
+def test_an_overflow_of_float16_names_the_flag(folder, tmp_path, capsys):
+    other = shutil.copytree(folder, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["model.decoder.norm.weight"] += 1e6
+    save_file(tensors, other / "model.safetensors")
+    assert run(other, "--prompt=a", "--dtype=float16") == 2
+    assert "error: --dtype=float16 makes inf of numbers above 65,504" in capsys.readouterr().err

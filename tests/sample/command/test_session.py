@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import pytest
 
+from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate
 from data.text.marked_text import MarkedText
 from data.text.tokenizer import Tokenizer
@@ -71,6 +73,25 @@ def test_a_mention_of_a_token_in_an_answer_is_text(monkeypatch):
     session = session_that_gets(generation, monkeypatch)
     [answer] = session.answer([session.request(from_text("What is <eos>?"))])
     assert answer.turn.answer == "<eos> ends it, <pad> fills it."
+
+
+def test_ctrl_c_makes_no_answer(monkeypatch):
+    session = session_that_gets(None, monkeypatch)
+    session.interrupted = iter([False, True, True]).__next__
+    request = session.request(from_text("a"))
+    for _ in range(2):  # pressed while an answer is made, and between two
+        with pytest.raises(KeyboardInterrupt):
+            session.answer([request])
+    assert not session.statistics["diffusion"].sequences
+
+
+def test_a_call_that_cannot_be_parsed_goes_back_as_text(monkeypatch):
+    session = session_that_gets(None, monkeypatch)
+    turn = split_turn("Well.<|tool_call>call:f{a:1}<tool_call|><|tool_call>f(1)<tool_call|>")
+    message = session.as_message(turn)
+    assert message["content"] == "Well.\nf(1)" and len(message["tool_calls"]) == 1
+    only = split_turn("<|tool_call>f(1)<tool_call|>")
+    assert session.as_message(only) == {"role": "assistant", "content": "f(1)"}
 
 
 def test_of_several_starts_drafts_are_of_one_and_steps_of_all(monkeypatch):

@@ -26,6 +26,7 @@ from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.command.console import complain
 from sample.command.grid_view import GridView, can_redraw
+from sample.command.interrupts import Interrupts
 from sample.command.puzzle_solver import (
     CHECKPOINT,
     PuzzleSolver,
@@ -203,7 +204,8 @@ def _view(solver: PuzzleSolver, puzzle: np.ndarray) -> GridView | None:
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     values = define_flags()
-    return cli.run(values, lambda: solve(values), with_name(argv), __doc__)
+    with Interrupts(complain) as interrupts, interrupts.held(presses=1):
+        return cli.run(values, lambda: solve(values), with_name(argv), __doc__)
 
 
 if __name__ == "__main__":

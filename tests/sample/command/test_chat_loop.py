@@ -27,6 +27,14 @@ CTRL_C = KeyboardInterrupt()
 PRESSED = object()  # Ctrl-C while an answer is made
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell's background jobs ignore Ctrl-C, and so would the tests in one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Parrot(Session):
     """Records its prompts, and says one turn after the other."""
 

@@ -37,8 +37,9 @@ out=${out:-runs/$name}
 mkdir -p "$out"
 
 stage() {
-  printf '\n== %d of 4: %s (%d of about %d minutes gone)\n' \
-    "$1" "$2" $(( (SECONDS - started) / 60 )) "$minutes"
+  local gone=$(( (SECONDS - started) / 60 )) promised=
+  (( gone < minutes )) && promised=" of about $minutes"
+  printf '\n== %d of 4: %s (%d%s minutes gone)\n' "$1" "$2" "$gone" "$promised"
 }
 # Evaluation puzzles come from the held-out split. No training run uses their seed.
 evaluate() {

@@ -4,6 +4,7 @@ A rate is a dict {"rate", "low", "high"}: a fraction and the ends of its 95 % in
 train/evaluation.py makes them.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,34 +82,45 @@ def steps_histogram(steps: np.ndarray, exact: np.ndarray, max_steps: int, noun: 
     return png(figure)
 
 
-def before_after(
-    groups: Sequence[str], bars: dict[str, Sequence[Rate | None]], measure: str
-) -> bytes:
-    """Plots the right answers of several models, side by side for each group of items.
+def before_after(models: dict[str, dict[str, dict[str, Any]]], measure: str) -> bytes:
+    """Plots the right answers of several models, a panel for each division of the items.
 
     Args:
-      groups: names of the groups of items, for the horizontal axis.
-      bars: name of a model -> its rate in each group, None where it has no items.
+      models: name of a model -> title of a division -> group -> {"exact": rate}. The last model has
+        all groups.
       measure: label of the vertical axis, such as "puzzles solved exactly".
     """
-    figure, axes = _figure(7.2, 4.0)
-    width = 0.8 / len(bars)
-    for i, (name, rates) in enumerate(bars.items()):
-        shown = [(g, rate) for g, rate in enumerate(rates) if rate]
-        x = np.array([g for g, _ in shown]) + (i - (len(bars) - 1) / 2) * width
-        heights = [rate["rate"] for _, rate in shown]
-        axes.bar(x, heights, width * 0.92, color=(GREY, BLUE, ORANGE)[i % 3], label=name)
-        axes.errorbar(x, heights, _spans([r for _, r in shown]), fmt="none", ecolor=INK, capsize=3)
-        for at, (_, rate) in zip(x, shown, strict=True):
-            text = f"{100 * rate['rate']:.0f} %"
-            axes.annotate(
-                text, (at, rate["high"]), (0, 3), textcoords="offset points", ha="center", size=8.5
+    *_, divisions = models.values()
+    sizes = [len(groups) for groups in divisions.values()]
+    width = 0.8 / len(models)
+    figure = Figure(figsize=(max(6.4, 1.15 * sum(sizes)), 4.0), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False, width_ratios=sizes)[0]
+    for axes, (title, groups) in zip(panels, divisions.items(), strict=True):
+        for i, (name, found) in enumerate(models.items()):
+            rates = [found.get(title, {}).get(group, {}).get("exact") for group in groups]
+            shown = [(g, rate) for g, rate in enumerate(rates) if rate]
+            x = np.array([g for g, _ in shown]) + (i - (len(models) - 1) / 2) * width
+            heights = [rate["rate"] for _, rate in shown]
+            axes.bar(x, heights, width * 0.92, color=(GREY, BLUE, ORANGE)[i % 3], label=name)
+            axes.errorbar(
+                x, heights, _spans([r for _, r in shown]), fmt="none", ecolor=INK, capsize=3
             )
-    axes.set_xticks(range(len(groups)), groups)
-    _percent(axes, measure)
-    axes.set_ylim(0, 1.1)
-    figure.legend(loc="outside lower center", ncols=len(bars), frameon=False)
-    axes.set_title("Before and after fine-tuning")
+            for at, (_, rate) in zip(x, shown, strict=True):
+                axes.annotate(
+                    f"{100 * rate['rate']:.0f} %",
+                    (at, rate["high"]),
+                    (0, 3),
+                    textcoords="offset points",
+                    ha="center",
+                    size=8,
+                )
+        axes.set_xticks(range(len(groups)), [textwrap.fill(group, 11) for group in groups], size=8)
+        axes.set_title(f"by {title}", size=10)
+        _percent(axes, measure if axes is panels[0] else "")
+        axes.set_ylim(0, 1.1)
+        _tidy(axes)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(models), frameon=False)
     return png(figure)
 
 

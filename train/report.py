@@ -50,7 +50,7 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
       results: the evaluation's results, which become results.json:
         command: the command line.
         checkpoint: the path of the checkpoint.
-        task: {"name", "title", "noun", "measures", "notes", "settings"} of the task.
+        task: {"name", "title", "noun", "measures", "published", "notes", "settings"} of the task.
         items: where the items are from: "held out", or the path of a file.
         count: the number of items.
         seed, batch_size, sampler, device: how they were answered.
@@ -102,22 +102,20 @@ def comparison_report(
     modes |= {f"tuned, {MODES[mode]}": summary for mode, summary in tuned["modes"].items()}
     text = [
         f"# Fine-tuning: {task['title']}, before and after",
-        f"Of the {len(both)} {noun}s that both were asked, **{percent(before)}** are "
-        f"{task['measures']['exact']} by the base model and **{percent(after)}** by the "
-        "tuned one.",
+        _glance(base, tuned),
+        f"None of these {noun}s was trained on. Of the {len(both)} that both models were asked, "
+        f"the base model has {percent(before)} {task['measures']['exact']}, and the tuned one has "
+        f"{percent(after)}.",
+        "## All figures",
         _overall(modes, task),
     ]
     if not len(both) == base["count"] == tuned["count"]:
         text.append(f"The columns do not count the same {noun}s; the tables below compare better.")
     text += [_paired(tuned), *starts_section(modes, task), *_bins(modes, task)]
     images = {}
-    if title := next(iter(tuned["modes"][EARLY]["bins"]), None):
-        groups = list(_union(modes, title))
-        found = {
-            name: [mode["bins"][title].get(group, {}).get("exact") for group in groups]
-            for name, mode in modes.items()
-        }
-        images["before_after.png"] = plots.before_after(groups, found, _measure(task))
+    if tuned["modes"][EARLY]["bins"]:
+        shown = {"before": base["modes"][EARLY]["bins"], "after": tuned["modes"][EARLY]["bins"]}
+        images["before_after.png"] = plots.before_after(shown, _measure(task))
     if training["losses"]:
         images["training.png"] = plots.training_curve(training["losses"], training["evals"])
     images |= tuned["images"]
@@ -195,6 +193,33 @@ def read_training(workdir: Path) -> dict[str, Any]:
         return {"losses": losses, "evals": evals, "config": json.loads(config)}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{workdir} is no training run: {error}") from None
+
+
+def _glance(base: dict[str, Any], tuned: dict[str, Any]) -> str:
+    """The first table: right answers and steps of each kind of item, before and after.
+
+    The kinds are the bins of the first division. Published figures, if the task has some for one of
+    the kinds, are in a column of their own.
+    """
+    task, before, after = tuned["task"], base["modes"][EARLY], tuned["modes"][EARLY]
+    noun, exact = task["noun"], task["measures"]["exact"]
+    title = next(iter(after["bins"]), None)
+    every = {f"all {noun}s": after}
+    kinds = every if title is None else after["bins"][title]
+    asked = {f"all {noun}s": before} if title is None else before["bins"].get(title, {})
+    published = {k: v for k, v in task.get("published", {}).items() if k in kinds}
+    who = list(dict.fromkeys(figures["who"] for figures in published.values()))
+    rows = []
+    for kind, found in kinds.items():
+        first, known = asked.get(kind), published.get(kind)
+        right = [percent(first["exact"]) if first else "", percent(found["exact"])]
+        steps = [f"{first['mean_steps']:.1f}" if first else "", f"{found['mean_steps']:.1f}"]
+        if who:
+            right.append(f"{100 * known['exact']:.1f} %" if known else "")
+            steps.append(f"{known['steps']:.1f}" if known else "")
+        count = f"{found['count']} {noun}s"
+        rows += [[f"**{kind}** ({count}): {exact}", *right], ["denoising steps for one", *steps]]
+    return table(["", "before", "after", *who], rows)
 
 
 def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:

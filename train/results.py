@@ -98,6 +98,7 @@ def measure(
             "title": task.title,
             "noun": task.noun,
             "measures": dict(task.measures),
+            "published": dict(task.published),
             "notes": list(task.notes),
             "settings": dataclasses.asdict(task),
         },

@@ -1,7 +1,7 @@
 """Sudoku puzzles with random access, in two splits. They are generated or read from a file."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -18,8 +18,19 @@ KAGGLE = {"kaggle": None, "kaggle-naked": 0, "kaggle-hidden": 1, "kaggle-more": 
 # split, the split has no puzzle with such clues.
 REDRAWS = 1000
 
-# An item of a source: {"puzzle", "solution"}, [n*n] int8 each.
-Puzzle = dict[str, np.ndarray]
+
+class Puzzle(TypedDict):
+    """An item of a source.
+
+    Attributes:
+      puzzle: [n*n] int8, 0 for an empty cell.
+      solution: [n*n] int8.
+      kind: the kind of puzzle that a report counts it as. Sources do not set it.
+    """
+
+    puzzle: np.ndarray
+    solution: np.ndarray
+    kind: NotRequired[str]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,9 @@ class Task(abc.ABC):
         the items of a file, whether it is given as the setting "path" or in an evaluation.
       scored: whether a training run scores the answers to its held-out items. If not, it answers
         one batch of them, so that an answer can be looked at.
+      published: figures of other models for a report to show beside ours: name of a bin of the
+        first division that `bins` gives -> {"who": what the column is called, "exact": a share of
+        right answers, "steps": effective denoising steps}.
       notes: lines at the end of reports, such as the meaning of the measures.
     """
 
@@ -84,6 +87,7 @@ class Task(abc.ABC):
     }
     generated: ClassVar[tuple[str, ...]] = ()
     scored: ClassVar[bool] = True
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     notes: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod

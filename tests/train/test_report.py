@@ -92,11 +92,18 @@ def test_before_and_after(folders):
     # The puzzles of both are the first three.
     prose = " ".join(text.split())
     assert (
-        "Of the 3 puzzles that both were asked, **0.0 % [0.0, 56.1]** are solved exactly by the "
-        "base model and **66.7 % [20.8, 93.9]** by the tuned one." in prose
+        "None of these puzzles was trained on. Of the 3 that both models were asked, the base "
+        "model has 0.0 % [0.0, 56.1] solved exactly, and the tuned one has 66.7 % [20.8, 93.9]."
+        in prose
     )
     assert "do not count the same puzzles" in text
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    assert rows[0] == ["", "before", "after"]
+    shares = [[cell.split()[0] for cell in row[1:]] for row in (rows[2], rows[3])]
+    assert rows[2][0] == "**40 or more clues** (3 puzzles): solved exactly"
+    assert shares == [["0.0", "66.7"], ["2.0", "2.0"]]
+    assert rows[4][:2] == ["**30-39 clues** (2 puzzles): solved exactly", ""]
+    rows = rows[6:]
     assert rows[0] == ["", "base", "tuned, early stopping", "tuned, all steps"]
     cells = {row[0]: row[1:] for row in rows[:15]}
     assert [c.split()[0] for c in cells["right, other format"]] == ["0.0"] * 3
@@ -136,6 +143,20 @@ def test_before_and_after(folders):
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     assert report.main(arguments(folders)) == 0
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_the_first_table_has_published_figures_of_the_same_kind(folders):
+    path = folders["tuned"] / "results.json"
+    results = json.loads(path.read_text())
+    figures = {"who": "published: theirs", "exact": 0.844, "steps": 10.72}
+    results["task"]["published"] = {"30-39 clues": figures, "no such kind": figures}
+    path.write_text(json.dumps(results))
+    assert report.main(arguments(folders)) == 0
+    lines = (folders["out"] / "REPORT.md").read_text().splitlines()
+    table = [line for line in lines if line.startswith("|")][:6]
+    assert table[0] == "|  | before | after | published: theirs |"
+    assert [line.rstrip(" |").split("|")[-1].strip() for line in table[4:]] == ["84.4 %", "10.7"]
+    assert table[2].endswith("|  |")
 
 
 def test_results_and_logs_of_earlier_versions_are_reported(folders):

@@ -112,6 +112,15 @@ def test_puzzles_like_kaggles_take_turns_with_a_range():
     held = task.held_out(4, [2, 3], None)
     kaggle, others = (SudokuSource(4, 5, 3, name, "test") for name in names)
     assert same(held, [kaggle[0], kaggle[1], others[2], others[3], others[4]])
+    bins = task.bins(held)
+    assert list(bins) == ["kind", "clues", "technique"]
+    assert {kind: rows.tolist() for kind, rows in bins["kind"].items()} == {
+        "like Kaggle's": [True] * 2 + [False] * 3,
+        "26 to 50 clues": [False] * 2 + [True] * 3,
+    }
+    assert set(task.published) < set(bins["kind"])
+    [item] = SudokuTask(box=2, clues="7").held_out(0, [1], None)
+    assert item["kind"] == "7 clues"
 
 
 @pytest.mark.parametrize(

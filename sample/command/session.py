@@ -105,7 +105,7 @@ class Session:
         try:
             json.dumps([messages, row.tools], ensure_ascii=False).encode()
         except UnicodeEncodeError:  # from "\ud800" in JSON, or from bad bytes on a command line
-            raise ValueError("half of a surrogate pair, which is no text") from None
+            raise ValueError("the text is not UTF-8") from None
         text = self.template.render(messages, tools=row.tools, thinking=self.thinking)
         tokens, room = self.tokenizer.encode(text), self.model.config.max_length
         new = self.autoregressive.max_new_tokens

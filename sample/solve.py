@@ -18,9 +18,9 @@ import sys
 import numpy as np
 from absl import flags
 
-from data.sudoku.cells import BOXES, cells, clean, quote, symbols, unknown_sign
+from data.sudoku.cells import BOXES, clean, quote, symbols, unknown_sign, whole_cells
 from data.sudoku.grids import pretty
-from data.sudoku.puzzle_file import Puzzles, parse_puzzles, read_puzzles, read_stream
+from data.sudoku.puzzle_file import Puzzles, lines_of, parse_puzzles, read_puzzles
 from data.text.printable import printable
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
@@ -94,10 +94,11 @@ def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
     if given == "" or (given is None and sys.stdin.isatty()):
         raise ValueError("give a puzzle, a file of puzzles, or - for standard input")
     if given in (None, "-"):
-        found = read_stream(sys.stdin.buffer, "standard input", None, limit, check_unique=False)
+        name, lines = "standard input", lines_of(sys.stdin.buffer)
+        found = parse_puzzles(lines, name, None, limit, check_unique=False)
     elif os.path.exists(given):
         found = read_puzzles(given, None, limit, check_unique=False)
-    elif "\n" in given or any(_is_puzzle(given, box) for box in BOXES):
+    elif "\n" in given or any(whole_cells(given, box**4, box) for box in BOXES):
         return parse_puzzles(given.splitlines(), "the puzzle", None, limit, check_unique=False)
     else:
         if files := [word for word in given.split() if os.path.exists(word)]:
@@ -109,12 +110,6 @@ def find_puzzles(given: str | None, limit: int | None) -> Puzzles:
         )
     complain(found.story)
     return found
-
-
-def _is_puzzle(text: str, box: int) -> bool:
-    """Whether a text has as many cells as a puzzle, and no other signs."""
-    found = cells(text, box**4)
-    return len(found) == box**4 and set(found) <= symbols(box)
 
 
 def solve(values: flags.FlagValues) -> int:

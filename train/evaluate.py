@@ -29,7 +29,7 @@ from sample.config_flags import define_fields, given_fields
 from sample.step import SamplerConfig
 from train.config import read_data
 from train.evaluation import Evaluation
-from train.report import headline, write_report
+from train.report import HELD_OUT, headline, write_report
 from train.results import EvaluationPlan, measure
 
 SAMPLER_FLAGS = (
@@ -241,7 +241,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     results |= {
         "command": shlex.join(["python", "-m", "train.evaluate", *argv[1:]]),
         "checkpoint": str(checkpoint.folder),
-        "items": values.file or "held out",
+        "items": values.file or HELD_OUT,
         "device": cli.device_line(),
     }
     write_report(out, results, files)

@@ -24,6 +24,7 @@ from train.starts import starts_section
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"
 EARLY, ALL = "early_stop", "all_steps"
+HELD_OUT = "held out"
 MODES = {EARLY: "early stopping", ALL: "all steps"}
 IMAGES = {  # in the order of the report
     "before_after.png": "Before and after",
@@ -51,7 +52,7 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
         command: the command line.
         checkpoint: the path of the checkpoint.
         task: {"name", "title", "noun", "measures", "published", "notes", "settings"} of the task.
-        items: where the items are from: "held out", or the path of a file.
+        items: where the items are from: HELD_OUT, or the path of a file.
         count: the number of items.
         seed, batch_size, sampler, device: how they were answered.
         modes: {mode: summarize()}, with the mode EARLY, and ALL if it was run.
@@ -103,9 +104,8 @@ def comparison_report(
     text = [
         f"# Fine-tuning: {task['title']}, before and after",
         _glance(base, tuned),
-        f"None of these {noun}s was trained on. Of the {len(both)} that both models were asked, "
-        f"the base model has {percent(before)} {task['measures']['exact']}, and the tuned one has "
-        f"{percent(after)}.",
+        f"{_origin(tuned)} Of the {len(both)} that both models were asked, the base model has "
+        f"{percent(before)} {task['measures']['exact']}, and the tuned one has {percent(after)}.",
         "## All figures",
         _overall(modes, task),
     ]
@@ -204,9 +204,10 @@ def _glance(base: dict[str, Any], tuned: dict[str, Any]) -> str:
     task, before, after = tuned["task"], base["modes"][EARLY], tuned["modes"][EARLY]
     noun, exact = task["noun"], task["measures"]["exact"]
     title = next(iter(after["bins"]), None)
-    every = {f"all {noun}s": after}
-    kinds = every if title is None else after["bins"][title]
-    asked = {f"all {noun}s": before} if title is None else before["bins"].get(title, {})
+    kinds, asked = (
+        {f"all {noun}s": mode} if title is None else mode["bins"].get(title, {})
+        for mode in (after, before)
+    )
     published = {k: v for k, v in task.get("published", {}).items() if k in kinds}
     who = list(dict.fromkeys(figures["who"] for figures in published.values()))
     rows = []
@@ -214,12 +215,21 @@ def _glance(base: dict[str, Any], tuned: dict[str, Any]) -> str:
         first, known = asked.get(kind), published.get(kind)
         right = [percent(first["exact"]) if first else "", percent(found["exact"])]
         steps = [f"{first['mean_steps']:.1f}" if first else "", f"{found['mean_steps']:.1f}"]
-        if who:
-            right.append(f"{100 * known['exact']:.1f} %" if known else "")
-            steps.append(f"{known['steps']:.1f}" if known else "")
+        for name in who:
+            theirs = known if known and known["who"] == name else None
+            right.append(f"{100 * theirs['exact']:.1f} %" if theirs else "")
+            steps.append(f"{theirs['steps']:.1f}" if theirs else "")
         count = f"{found['count']} {noun}s"
         rows += [[f"**{kind}** ({count}): {exact}", *right], ["denoising steps for one", *steps]]
     return table(["", "before", "after", *who], rows)
+
+
+def _origin(results: dict[str, Any]) -> str:
+    """Where the items are from, as a sentence. A file may hold items that were trained on."""
+    noun = results["task"]["noun"]
+    if results["items"] == HELD_OUT:
+        return f"None of these {noun}s was trained on."
+    return f"The {noun}s are those of {results['items']}."
 
 
 def _overall(modes: dict[str, Any], task: dict[str, Any]) -> str:

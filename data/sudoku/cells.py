@@ -65,19 +65,23 @@ def symbols(box: int) -> frozenset[str]:
     return frozenset(BLANKS + "123456789"[: box * box])
 
 
+def whole_cells(text: str, count: int, box: int) -> str:
+    """The cells of a text that has exactly `count` of them and no other signs, or else ""."""
+    found = cells(text, count)
+    return found if len(found) == count and set(found) <= symbols(box) else ""
+
+
 def is_grid(text: str, box: int) -> bool:
     """Whether a text is one grid: its cells, and perhaps signs between groups of equal length."""
-    found = cells(text, box**4)
     # A number before a grid that lacks a cell is no cell: its group is shorter.
     groups = {len(group) for group in _plain(text).translate(_SPACES).split()}
-    return len(found) == box**4 and set(found) <= symbols(box) and len(groups) == 1
+    return bool(whole_cells(text, box**4, box)) and len(groups) == 1
 
 
 def row_cells(line: str, box: int) -> str:
     """The cells of a line that is one row of a drawn grid; "" for any other line."""
-    row = cells(line, box * box)
-    fits = len(row) == box * box and set(row) <= symbols(box) and not is_rule(row)
-    return row if fits else ""
+    row = whole_cells(line, box * box, box)
+    return "" if is_rule(row) else row
 
 
 def is_rule(cleaned: str) -> bool:

@@ -3,7 +3,7 @@
 import codecs
 import io
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,40 +55,27 @@ def read_puzzles(
     """
     try:
         with open(path, "rb") as file:
-            return read_stream(file, str(path), box, limit, check_unique)
+            return parse_puzzles(lines_of(file), str(path), box, limit, check_unique)
     except OSError as error:
         raise SudokuError(f"{path}: cannot be read: {error.strerror}; check the path") from error
 
 
-def read_stream(
-    file: io.BufferedReader,
-    name: str,
-    box: int | None = 3,
-    limit: int | None = None,
-    check_unique: bool = True,
-) -> Puzzles:
-    """Reads the puzzles of an open file, as read_puzzles does.
-
-    Args:
-      file: the file, opened for bytes.
-      name: what errors and the story call it.
-      box, limit, check_unique: as in read_puzzles.
+def lines_of(file: io.BufferedReader) -> Iterator[str]:
+    """The lines of a file that is open for bytes: UTF-8 or UTF-16 text. The file stays open.
 
     Raises:
-      SudokuError: as in read_puzzles.
+      SudokuError: it is not a text file.
     """
     head = file.peek()
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if b"\0" in head and not wide:
-        raise SudokuError(
-            f"{name}: not a text file: unpack it, or save its table as CSV, and give that"
-        )
+        raise SudokuError("not a text file: unpack it, or save its table as CSV, and give that")
     encoding = "utf-16" if wide else "utf-8-sig"
     lines = io.TextIOWrapper(file, encoding, errors="replace", newline="")
     try:
-        return parse_puzzles(lines, name, box, limit, check_unique)
+        yield from lines
     finally:
-        lines.detach()  # the file stays open
+        lines.detach()
 
 
 def parse_puzzles(

@@ -37,7 +37,7 @@ class Attempt(NamedTuple):
     steps: int
     seconds: float
     compile_seconds: float
-    text: str = ""
+    text: str
 
 
 class PuzzleSolver:

@@ -200,15 +200,17 @@ class Session:
         self._go_on()
         return out
 
+    def _is_stopped(self) -> bool:
+        return self.interrupted is not None and self.interrupted()
+
     def _go_on(self) -> None:
         """Raises KeyboardInterrupt if the session is to stop."""
-        if self.interrupted and self.interrupted():
+        if self._is_stopped():
             raise KeyboardInterrupt
 
     def _ended(self, tokens: np.ndarray) -> bool:
-        if self.interrupted and self.interrupted():
-            return True
-        return bool(self.stop_texts) and has_stop_text(tokens, self.tokenizer, self.stop_texts)
+        stops = self.stop_texts
+        return self._is_stopped() or (bool(stops) and has_stop_text(tokens, self.tokenizer, stops))
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)

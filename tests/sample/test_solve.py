@@ -26,7 +26,7 @@ def asked(monkeypatch) -> list[np.ndarray]:
 
         def ask(self, puzzle, seed, watch):
             puzzles.append(puzzle)
-            return Attempt(grid(SOLVED), seed == 0, 7, 0.25, 1.5)
+            return Attempt(grid(SOLVED), seed == 0, 7, 0.25, 1.5, "a grid")
 
     monkeypatch.setattr(command, "PuzzleSolver", Solver)
     monkeypatch.setattr(command.Checkpoint, "open", lambda folder, base, tokenizer: folder)

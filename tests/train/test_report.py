@@ -159,6 +159,15 @@ def test_the_first_table_has_published_figures_of_the_same_kind(folders):
     assert table[2].endswith("|  |")
 
 
+def test_puzzles_of_a_file_may_have_been_trained_on(folders):
+    path = folders["tuned"] / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"items": "mine.csv"}))
+    assert report.main(arguments(folders)) == 0
+    text = (folders["out"] / "REPORT.md").read_text()
+    assert "The puzzles are those of mine.csv. Of the 3" in text
+    assert "None of these puzzles" not in text
+
+
 def test_results_and_logs_of_earlier_versions_are_reported(folders):
     path = folders["base"] / "results.json"
     results = json.loads(path.read_text())

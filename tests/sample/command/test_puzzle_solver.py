@@ -36,7 +36,7 @@ def test_any_of_several_solutions_is_right():
 
 
 def test_the_effort_of_an_answer():
-    attempt = Attempt(SOLUTION, True, steps=7, seconds=0.254, compile_seconds=0.0)
+    attempt = Attempt(SOLUTION, True, steps=7, seconds=0.254, compile_seconds=0.0, text="")
     assert effort(attempt) == "It took 7 denoising steps and 0.25 seconds."
     slow = effort(attempt._replace(compile_seconds=3.21))
     assert slow == "It took 7 denoising steps and 0.25 seconds, after 3.2 seconds of compilation."

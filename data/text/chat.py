@@ -118,9 +118,8 @@ def split_turn(turn: str | MarkedText) -> ModelTurn:
     models give their thoughts ("analysis", "reasoning", "thinking") count as well. The text of any
     other channel belongs to the answer. Its name does not if it is a usual one, such as "final" or
     "answer". The name is the one word of the channel's first line; the name "final" may also stand
-    before text. Blocks <think>...</think> at
-    the beginning of the answer are thoughts too; other models write their thoughts so. A block
-    stays text if it has no end.
+    before text. Blocks <think>...</think> at the beginning of the answer are thoughts too, because
+    other models write their thoughts so. A block stays text if it has no end.
 
     A thought or a call that the token limit cut short still counts as one. A closing token without
     its opening token is left out.

@@ -1,6 +1,9 @@
-"""Trains the base model on 9x9 Sudoku puzzles with 38 to 50 clues (scripts/sudoku.sh).
+"""Trains the base model on 9x9 Sudoku puzzles like Kaggle's rohanrao/sudoku (scripts/sudoku.sh).
 
     python -m train.main --config=configs/sudoku.py --workdir=runs/sudoku
+
+Half of the puzzles are like those of the file, and half are like the ones among them that need
+hidden singles. All are generated; no puzzle of the file is seen.
 
 To train on your own puzzles, give a file of them: a table with a column puzzle, a puzzle in each
 line, or drawn grids (data/sudoku/puzzle_text.py). The solver finds solutions that the file lacks.
@@ -17,9 +20,9 @@ from configs import base
 def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = base.get_config()
-    config.preset = ""
+    config.preset, config.overrides = "", {}
     config.init = "checkpoints/base"
-    config.steps = 5_000
+    config.steps = 3_200
     config.batch_size = 4
     # Three of four canvases get soft embeddings, after 1, 2 or 3 passes. The sampler's steps start
     # from soft embeddings that many passes made. A model that is trained on first passes alone
@@ -27,9 +30,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.update(noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.75)
     # The encoder's loss consists mostly of the puzzle's digits, and nothing can predict those.
     config.loss.encoder_weight = 0.1
-    config.data = {"task": "sudoku", "prompt_length": 104, "clues": "38-50"}
+    config.data = {"task": "sudoku", "prompt_length": 104, "clues": "kaggle,kaggle-hidden"}
     config.optimizer.update(peak_lr=2e-3, end_lr=5e-5, warmup=100, decay_fraction=0.95)
     config.sampler.update(min_temperature=1.0, max_temperature=1.2)
-    config.eval.update(every=2500, num=64)
+    config.eval.update(every=1600, num=64)
     config.checkpoint_every = 500
     return config

@@ -57,7 +57,7 @@ step=(scripts.benchmark --preset=26b_a4b --dtype=bfloat16 --repeats=5)
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
   for stage in "${stages[@]}"; do
     case $stage in
-      kernels) run kernels 110 scripts.check_kernels ;;
+      kernels) run kernels 240 scripts.check_kernels ;;
       bf16) run bf16 120 "${step[@]}" --context=4096 --noparts --out="$out/bf16" ;;
       int8 | int4) run "$stage" 110 "${step[@]}" --context=4096 --noparts --quantize="$stage" --out="$out/$stage" ;;
       lora) run lora 80 "${step[@]}" --context=256 --batch=2 --noparts --lora=8 --steps=1 --out="$out/lora" ;;

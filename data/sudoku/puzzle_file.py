@@ -1,6 +1,7 @@
 """Files of Sudoku puzzles: read in any layout of data/sudoku/puzzle_text.py, checked and solved."""
 
 import codecs
+import contextlib
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -54,8 +55,9 @@ def read_puzzles(
         one line. It names the first wrong row.
     """
     try:
-        with open(path, "rb") as file:
-            return parse_puzzles(lines_of(file), str(path), box, limit, check_unique)
+        # With a limit, lines are left over: their generator must end before the file is closed.
+        with open(path, "rb") as file, contextlib.closing(lines_of(file)) as lines:
+            return parse_puzzles(lines, str(path), box, limit, check_unique)
     except OSError as error:
         raise SudokuError(f"{path}: cannot be read: {error.strerror}; check the path") from error
 
@@ -73,7 +75,8 @@ def lines_of(file: io.BufferedReader) -> Iterator[str]:
     encoding = "utf-16" if wide else "utf-8-sig"
     lines = io.TextIOWrapper(file, encoding, errors="replace", newline="")
     try:
-        yield from lines
+        for line in lines:  # noqa: UP028 (`yield from` would close the file with the generator)
+            yield line
     finally:
         lines.detach()
 

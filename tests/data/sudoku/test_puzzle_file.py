@@ -1,6 +1,8 @@
 """Files of puzzles: checked rows, the solver's solutions, and every file that is refused."""
 
 import codecs
+import gc
+import sys
 
 import numpy as np
 import pytest
@@ -41,6 +43,16 @@ def test_csv_round_trip(tmp_path, pairs):
     assert same(read_puzzles(path, box=2), small)
     with pytest.raises(SudokuError, match="cannot pair"):
         write_csv(path, pairs[0], pairs[1][:3])
+
+
+def test_a_limit_leaves_the_rest_of_the_file_without_a_complaint(tmp_path, pairs, monkeypatch):
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    path = tmp_path / "long.csv"
+    write_csv(path, *(np.tile(part, (100, 1)) for part in pairs))
+    assert len(read_puzzles(path, limit=1).puzzles) == 1
+    gc.collect()
+    assert raised == []
 
 
 def test_encodings_and_line_ends(tmp_path, pairs, monkeypatch):

@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     # from soft embeddings that many passes made. A model that is trained on first passes alone
     # trusts those of later passes too much.
     config.loss.update(noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.75)
+    config.loss.noise_power = 2.0  # most of a sampler's steps see a canvas that is mostly noise
     # The encoder's loss consists mostly of the puzzle's digits, and nothing can predict those.
     config.loss.encoder_weight = 0.1
     config.data = {"task": "sudoku", "prompt_length": 104, "clues": "kaggle,kaggle-hidden"}

@@ -16,7 +16,7 @@ def temperature(
     return lowest + (highest - lowest) * t
 
 
-def noise_levels(key: jax.Array, num: int) -> jax.Array:
+def noise_levels(key: jax.Array, num: int, power: float = 1.0) -> jax.Array:
     """Noise levels for `num` canvases, stratified.
 
     Each level is U(0, 1), and each of the `num` equal parts of (0, 1) holds one of them, in random
@@ -26,13 +26,16 @@ def noise_levels(key: jax.Array, num: int) -> jax.Array:
     Args:
       key: PRNG key.
       num: number of levels.
+      power: p above 0: the density of a level t is p t^(p - 1), so a larger p makes more of the
+        levels high. The parts then hold equal shares of the levels.
 
     Returns:
       [num] float32.
     """
     place, order = jax.random.split(key)
     part = jax.random.permutation(order, num)
-    return (part + jax.random.uniform(place, (num,))) / num
+    levels = (part + jax.random.uniform(place, (num,))) / num
+    return levels if power == 1 else levels ** (1 / power)
 
 
 def corrupt(key: jax.Array, tokens: jax.Array, t: jax.Array, vocab_size: int) -> jax.Array:

@@ -35,6 +35,8 @@ class LossConfig:
       num_canvases: K, the number of canvases that a row of the batch has room for.
       noise_draws: M, the number of noisy versions of the chosen canvas. A row is encoded once for
         all of them, so that they share the cost of the encoder.
+      noise_power: p, above 0. The density of a canvas's noise level t is p t^(p - 1). With 1 all
+        levels are equally likely; with 2 the mean level is 2/3.
       self_conditioning: the share of noisy canvases, 0 to 1, that are first denoised without a
         gradient (a first pass), so that the trained pass gets soft embeddings. The other canvases
         get zeros.
@@ -56,6 +58,7 @@ class LossConfig:
     canvas_size: int
     num_canvases: int = 1
     noise_draws: int = 1
+    noise_power: float = 1.0
     self_conditioning: float = 0.5
     passes: int = 1
     pass_temperature: float = 1.0
@@ -66,6 +69,8 @@ class LossConfig:
         for name in ("canvas_size", "num_canvases", "noise_draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"loss.{name} must be at least 1, not {getattr(self, name)}")
+        if not self.noise_power > 0:
+            raise ValueError(f"loss.noise_power must be above 0, not {self.noise_power}")
         if not 0 <= self.self_conditioning <= 1:
             raise ValueError(
                 f"loss.self_conditioning must be from 0 to 1, not {self.self_conditioning}"
@@ -96,7 +101,7 @@ def sft_loss(
     """Loss of one batch (docs/MODEL.md, Losses).
 
     Each row is encoded once. One of its canvases is chosen uniformly. It is denoised from M noise
-    levels t ~ U(0, 1), and reads the tokens before it from the cache.
+    levels t, and reads the tokens before it from the cache.
 
     Args:
       model: a model of any dtype.
@@ -131,7 +136,7 @@ def sft_loss(
     context = cache._replace(layers=layers, length=start)
     clean = jnp.repeat(clean, config.noise_draws, axis=0)
 
-    levels = noise_levels(level_key, clean.shape[0])
+    levels = noise_levels(level_key, clean.shape[0], config.noise_power)
     noisy = corrupt(noise_key, clean, levels, model.config.vocab_size)
     soft = first_passes(model, noisy, context, config)
     logits = model.denoise(noisy, context, soft)

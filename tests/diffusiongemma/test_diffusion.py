@@ -50,3 +50,13 @@ def test_noise_levels_are_uniform_each_and_even_together():
     for place in range(4):
         parts = (levels[:, place] * V).astype(int)
         assert chi_square(parts, np.full(V, 1 / V)) < LIMIT
+
+
+def test_a_power_makes_high_noise_levels_more_likely_and_they_stay_even():
+    levels = np.stack([noise_levels(jax.random.key(i), 4, power=2.0) for i in range(1000)])
+    # Their squares are uniform: the density is 2 t.
+    np.testing.assert_array_equal(np.sort(levels**2, axis=1) * 4 // 1, np.tile(range(4), (1000, 1)))
+    parts = (levels.ravel() ** 2 * V).astype(int)
+    assert chi_square(parts, np.full(V, 1 / V)) < LIMIT
+    same = noise_levels(jax.random.key(0), 4, power=1.0)
+    np.testing.assert_array_equal(same, noise_levels(jax.random.key(0), 4))

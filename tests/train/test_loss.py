@@ -72,9 +72,9 @@ def test_the_denoising_loss_is_that_of_its_parts(split, loss_fn):
     graph, state = split
     model = Compiled(nnx.merge(graph, state))
     batch = make_batch((1, 1, 1, 1))
-    _, figures = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0)
+    _, figures = loss_fn(state, batch, 3, noise_draws=2, self_conditioning=0.0, noise_power=3.0)
     _, level_key, noise_key = jax.random.split(jax.random.key(3), 3)
-    levels = noise_levels(level_key, 8)
+    levels = noise_levels(level_key, 8, 3.0)
     clean = np.stack([batch["tokens"][r, n : n + C] for r, n in enumerate(LENGTHS)]).repeat(2, 0)
     noisy = corrupt(noise_key, jnp.asarray(clean), levels, 64)
     prompts = batch["tokens"][:, :P].repeat(2, 0)
@@ -286,6 +286,8 @@ def test_settings_that_mean_nothing_are_refused():
         ValueError, match=r"loss\.passes 3 must be at least 1 and divide the number"
     ):
         LossConfig(canvas_size=C, noise_draws=4, passes=3)
+    with pytest.raises(ValueError, match=r"loss\.noise_power must be above 0, not 0\.0"):
+        LossConfig(canvas_size=C, noise_power=0.0)
     with pytest.raises(ValueError, match="pass_temperature"):
         LossConfig(canvas_size=C, pass_temperature=0.0)
     with pytest.raises(ValueError, match=r"self_conditioning = 1\.5 must be a whole number"):

@@ -41,7 +41,8 @@ def loss_fn(split):
         config = LossConfig(canvas_size=C, num_canvases=K, **fields)
         return sft_loss(nnx.merge(graph, state), batch, jax.random.key(seed), config)
 
-    return jax.jit(fn, static_argnames=("noise_draws", "self_conditioning", "encoder_weight"))
+    settings = "noise_draws", "noise_power", "self_conditioning", "encoder_weight"
+    return jax.jit(fn, static_argnames=settings)
 
 
 def test_padding_and_later_canvases_do_not_matter(split, loss_fn):

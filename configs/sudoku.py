@@ -28,11 +28,11 @@ def get_config() -> ml_collections.ConfigDict:
     # from soft embeddings that many passes made. A model that is trained on first passes alone
     # trusts those of later passes too much.
     config.loss.update(noise_draws=4, self_conditioning=0.75, passes=3, pass_temperature=0.75)
-    config.loss.noise_power = 2.0  # most of a sampler's steps see a canvas that is mostly noise
+    config.loss.noise_power = 3.0  # most of a sampler's steps see a canvas that is mostly noise
     # The encoder's loss consists mostly of the puzzle's digits, and nothing can predict those.
     config.loss.encoder_weight = 0.1
     config.data = {"task": "sudoku", "prompt_length": 104, "clues": "kaggle,kaggle-hidden"}
-    config.optimizer.update(peak_lr=2e-3, end_lr=5e-5, warmup=100, decay_fraction=0.95)
+    config.optimizer.update(peak_lr=3e-3, end_lr=5e-5, warmup=100, decay_fraction=0.95)
     config.sampler.update(min_temperature=1.0, max_temperature=1.2)
     config.eval.update(every=1600, num=64)
     config.checkpoint_every = 500

@@ -29,8 +29,8 @@ if (( quick )); then
   puzzles=(--box=2 --clues=6-8) before=(--generate=128) after=(--generate=256 --budgets=1,2,4,8,16)
 else
   config=configs/sudoku.py minutes=20
-  puzzles=(--box=3 --clues=kaggle,40-50) before=(--generate=128)
-  after=(--generate=512,256 --budgets=1,2,4,8,16,32,48)
+  puzzles=(--box=3 --clues=kaggle,40-50) before=(--generate=64)
+  after=(--generate=512,256 --budgets=1,2,4,8,16,32)
 fi
 name=$(basename "$config" .py)-seed$seed
 out=${out:-runs/$name}

@@ -1,10 +1,11 @@
 """Trains the small base model on one GPU, in at most 8 minutes (scripts/gpu_train.sh OUT base).
 
     python -m train.main --config=configs/base_gpu.py --workdir=runs/base_gpu
-    python -m train.main --config=configs/base_gpu.py --config.preset= --config.init=runs/base/model
+    python -m train.main --config=configs/base_gpu.py --workdir=runs/base_gpu \
+        --config.preset= --config.init=runs/base
 
-It sees the tasks of configs/base.py, in larger batches. The first line begins with random weights,
-the second with a base that a CPU has trained: the first thousands of steps need no large batches.
+It sees the tasks of configs/base.py, in larger batches. The first command begins with random
+weights. The second one begins with a base that a CPU has trained, or has begun to train.
 scripts/gpu_train.sh measures the time of a step and then chooses the number of steps.
 """
 

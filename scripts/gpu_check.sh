@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every check and measurement that needs a GPU, in under 9 minutes on an H100.
+# Runs every check and measurement that needs a GPU. Each stage has a limit: 1 to 7 minutes.
 #
 #   bash scripts/gpu_check.sh OUT [--wheels=DIR] [stage ...]
 #

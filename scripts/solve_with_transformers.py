@@ -6,7 +6,8 @@
 It needs an environment of its own, without JAX. PUZZLES is a file of 9x9 puzzles, and the first
 COUNT of them, 24 if it is not given, are asked in one batch. Of this project only the prompt is
 used, and the check of the answers: the network, its weights and the sampler are those that
-transformers makes from the folder CHECKPOINT. The exit status is 0 whatever is solved.
+transformers makes from the folder CHECKPOINT. The exit status is 0 whatever is solved, and 1 if a
+file cannot be used.
 """
 
 import sys
@@ -18,6 +19,7 @@ from transformers.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
 
 from data.sudoku.grids import parse, prompt
 from data.sudoku.puzzle_file import read_puzzles
+from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import Tokenizer
 
@@ -40,9 +42,10 @@ def main(checkpoint: str, file: str, count: str = "24") -> None:
     new = out.sequences[:, tokens.shape[1] :]
 
     right = 0
-    for row, solution in zip(new.tolist(), found.solutions, strict=True):
-        ends = [i for i, token in enumerate(row) if token in tokenizer.stop_ids]
-        grid = parse(tokenizer.decode(row[: ends[0]] if ends else row), BOX)
+    for row, solution in zip(new, found.solutions, strict=True):
+        ends = torch.isin(row, torch.tensor(tokenizer.stop_ids)).nonzero()
+        turn = row[: ends[0]] if len(ends) else row
+        grid = parse(answer_text(tokenizer, turn.numpy()), BOX)
         right += grid is not None and np.array_equal(grid, solution)
     print(f"{right} of {len(asked)} puzzles solved, in {seconds:.0f} s")
 
@@ -50,4 +53,7 @@ def main(checkpoint: str, file: str, count: str = "24") -> None:
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -13,6 +13,7 @@ from flax import nnx
 from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
+from sample.given import Given, check_given, going_on
 from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
 from sample.stopping import check_finite, is_stop
@@ -77,6 +78,7 @@ def generate_autoregressive(
     key: jax.Array,
     config: AutoregressiveConfig | None = None,
     *,
+    given: Given | None = None,
     ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
     clock: Clock | None = None,
@@ -84,7 +86,9 @@ def generate_autoregressive(
     """Continues a batch of prompts token by token.
 
     Each row gets what it would get alone. The arguments are those of `sampler.generate`; `ended` is
-    called every PIECE tokens, and the laps of the clock are "setup", "prefill" and "decode".
+    called every PIECE tokens, and the laps of the clock are "setup", "prefill" and "decode". Kept
+    tokens take the place of drawn ones, and no drawn token knows those that follow it. Tokens that
+    are given and not kept have no meaning here, because there is no canvas to start from.
 
     Raises:
       ValueError, NonFiniteLogits: as `sampler.generate`.
@@ -93,6 +97,10 @@ def generate_autoregressive(
     lap = clock.lap if clock else lambda name, value=None: None
     tokens, mask = check_prompts(tokens, mask, config.max_new_tokens, model.config.max_length)
     keys = row_keys(key, tokens, mask)
+    goes_on = None
+    if given is not None:
+        given = check_given(given, len(tokens), config.max_new_tokens, model.config.vocab_size)
+        goes_on = going_on(given.keep)
     # Each row's last token is held back: it begins the loop, which reads a token and draws one.
     row, last = np.arange(len(tokens)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     before = mask.copy()
@@ -110,9 +118,10 @@ def generate_autoregressive(
     loop = _begin(tokens[row, last], cache, loop_config, model.config.pad_id)
     piece = config.max_new_tokens if ended is None else PIECE
     for limit in range(piece, config.max_new_tokens + piece, piece):
-        loop = _decode(model, loop, limit, keys, loop_config)
+        loop = _decode(model, loop, limit, keys, loop_config, given, goes_on)
         found, valid, done = map(np.array, (loop.tokens, loop.valid, loop.done))
-        for i in np.flatnonzero(~done):
+        last = min(limit, config.max_new_tokens) - 1
+        for i in np.flatnonzero(~done if goes_on is None else ~done & ~goes_on[:, last]):
             done[i] = ended is not None and ended(found[i, : valid[i]])
         if done.all():
             break
@@ -150,7 +159,13 @@ def _begin(token: np.ndarray, cache: KVCache, config: AutoregressiveConfig, pad_
 
 @functools.partial(jax.jit, static_argnames=("config",), donate_argnames=("loop",))
 def _decode(
-    model: SplitModel, loop: _Loop, limit: int, keys: jax.Array, config: AutoregressiveConfig
+    model: SplitModel,
+    loop: _Loop,
+    limit: int,
+    keys: jax.Array,
+    config: AutoregressiveConfig,
+    given: Given | None,
+    goes_on: np.ndarray | None,
 ) -> _Loop:
     """Goes on until each row has ended or has `limit` tokens, at most max_new_tokens."""
     module = model.merge()
@@ -165,6 +180,11 @@ def _decode(
         )
         finite = loop.finite & (loop.done | ~jnp.isnan(logits).any(axis=-1))
         token = pick(fold_in(keys, loop.n), logits, config)
+        stops = is_stop(token, config.stop_ids)
+        if given is not None:
+            keep, tokens, later = (jnp.asarray(x)[:, loop.n] for x in (*given[::-1], goes_on))
+            token = jnp.where(keep, tokens, token)
+            stops = is_stop(token, config.stop_ids) & ~later
         kept = jnp.where(loop.done, module.config.pad_id, token)
         return _Loop(
             n=loop.n + 1,
@@ -172,7 +192,7 @@ def _decode(
             token=token,
             tokens=loop.tokens.at[:, loop.n].set(kept),
             valid=loop.valid + ~loop.done,
-            done=loop.done | is_stop(token, config.stop_ids) | ~finite,
+            done=loop.done | stops | ~finite,
             finite=finite,
         )
 

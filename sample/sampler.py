@@ -27,6 +27,15 @@ from diffusiongemma.sharding import gather
 from sample import stopping
 from sample.batch import check_data, check_prompts, fold_in, row_keys
 from sample.generation import NOT_TAKEN, Generation, Snapshot, blank, store
+from sample.given import (
+    CanvasGiven,
+    Given,
+    by_canvas,
+    check_given,
+    keep_in_step,
+    keep_proposed,
+    start_from,
+)
 from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
 from sample.starts import Starts, by_row, for_starts, start_keys, surest, take
@@ -54,6 +63,7 @@ def generate(
     rule: Rule = entropy_bound_rule,
     start: StartFunction | None = None,
     data: Any = None,
+    given: Given | None = None,
     ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
     watch: Callable[[Snapshot], bool | None] | None = None,
@@ -81,8 +91,10 @@ def generate(
       start: changes what a canvas starts from (step.py); None for noise.
       data: arrays [B, K, ...] in any pytree, for rule and start, which get [:, k] of each for
         canvas k.
+      given: tokens that stay in the answer, or that its canvases start from (given.py). A row does
+        not end before its last kept token. None: nothing is given.
       ended: called after each canvas with the tokens [n] int32 so far of each row that goes on; the
-        row ends where it returns True.
+        row ends where it returns True, unless kept tokens follow.
       kept: the conversation that a prompt of one row belongs to. What was read for it before is not
         read again (prefill.py).
       watch: called at every step, in order, on another thread; it must not compute with JAX. If it
@@ -93,7 +105,8 @@ def generate(
 
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither one
-        key nor one for each row, a context longer than the model's, or several rows with `kept`.
+        key nor one for each row, a context longer than the model's, several rows with `kept`, or
+        given tokens that cannot be used (check_given).
       NonFiniteLogits: the logits of a step have a NaN.
     """
     model, config = split(model), config or SamplerConfig()
@@ -103,6 +116,9 @@ def generate(
     num_canvases = -(-new_tokens // canvas_size)
     tokens, mask = check_prompts(tokens, mask, new_tokens, model.config.max_length)
     check_data(data, len(tokens), num_canvases)
+    if given is not None:
+        given = check_given(given, len(tokens), new_tokens, model.config.vocab_size)
+        given = by_canvas(given, canvas_size)
     keys = row_keys(key, tokens, mask)
     loop_config = dataclasses.replace(  # without what the loop does not depend on
         config,
@@ -134,6 +150,7 @@ def generate(
             rule=rule,
             start=start,
             data=_canvas_data(data, k),
+            given=_canvas_data(given, k),
         )
         store(out, k, canvas.out)
         if watch:
@@ -143,7 +160,8 @@ def generate(
         stopping.check_finite(broken == 0, f"canvas {k + 1}, step", broken)
         done = np.array(canvas.done)
         if ended is not None:
-            for row in np.flatnonzero(~done):
+            open_end = ~done if given is None else ~done & ~given.goes_on[:, k, -1]
+            for row in np.flatnonzero(open_end):
                 done[row] = ended(out.tokens[row, : k + 1].reshape(-1))
         if done.all() or k == num_canvases - 1:
             break
@@ -202,6 +220,7 @@ def denoise_canvas(
     rule: Rule = entropy_bound_rule,
     start: StartFunction | None = None,
     data: Any = None,
+    given: CanvasGiven | None = None,
 ) -> _Canvas:
     """Denoises canvas k of the rows that are not done, until the last start of them has stopped.
 
@@ -215,14 +234,17 @@ def denoise_canvas(
       config: the sampler's settings, canvas_size and stop_ids among them.
       watch, rule, start: as in generate.
       data: arrays for rule and start, with leading axis B.
+      given: the tokens that are given for the canvas.
     """
     module, starts = model.merge(), config.starts
     keys = fold_in(start_keys(keys, starts), k)
-    not_begun, data = for_starts((done, data), starts)
+    not_begun, data, given = for_starts((done, data, given), starts)
 
     first = noise_start(module, fold_in(keys, 0), config)
     if start is not None:
         first = start(first, data)
+    if given is not None:
+        first = start_from(first, given)
     nothing = _Seen(*(jnp.full(first.canvas.shape, fill) for fill in NOT_TAKEN))
     loop = _Loop(
         n=jnp.int32(0),
@@ -242,7 +264,11 @@ def denoise_canvas(
     def one_step(loop: _Loop) -> _Loop:
         n = loop.n + 1
         proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
+        if given is not None:
+            proposal = keep_proposed(proposal, given)
         step = rule(proposal, data)
+        if given is not None:
+            step = keep_in_step(step, proposal, given)
         stops = _stops(n, step, loop.seen.best, config)
         # A NaN in the logits makes the entropy one. Such a row stops at once.
         finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
@@ -268,7 +294,8 @@ def denoise_canvas(
 
     loop = jax.lax.while_loop(running, one_step, loop)
     # Emit the argmax canvas, never the re-noised one.
-    valid, ended = stopping.count_valid(loop.seen.best, config.stop_ids, room)
+    goes_on = None if given is None else given.goes_on
+    valid, ended = stopping.count_valid(loop.seen.best, config.stop_ids, room, goes_on)
     valid = jnp.where(not_begun, 0, valid)
     tokens = stopping.cut(loop.seen.best, valid, module.config.pad_id)
     every = None

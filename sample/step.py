@@ -113,6 +113,8 @@ class Proposal(NamedTuple):
       model: the model. model.embedder.encode(tokens) is the `soft` of tokens that are certain, and
         model.soft_embed(logits / temperature) that of other logits.
       states: [B, C, D], the hidden states that `logits` reads; None if the model does not tell.
+      free: [B, C] bool, the positions that are not kept (given.py); None for all. At the others,
+        best, drawn and noise are the kept token, and the entropy is 0.
     """
 
     n: jax.Array
@@ -128,6 +130,7 @@ class Proposal(NamedTuple):
     config: SamplerConfig
     model: Any
     states: jax.Array | None
+    free: jax.Array | None = None
 
     def logits(self) -> jax.Array:
         """[B, C, V] float32, softcapped, before the temperature; the loop itself needs none."""

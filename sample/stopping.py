@@ -45,7 +45,10 @@ def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
 
 
 def count_valid(
-    tokens: jax.Array, stop_ids: tuple[int, ...], limit: jax.Array | int
+    tokens: jax.Array,
+    stop_ids: tuple[int, ...],
+    limit: jax.Array | int,
+    goes_on: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Counts a canvas' tokens up to and with the first stop token, and at most `limit`.
 
@@ -53,11 +56,15 @@ def count_valid(
       tokens: [B, C] int32.
       stop_ids: tokens that end a generation; may be empty.
       limit: number of tokens that the generation may still take.
+      goes_on: [B, C] bool, positions at which no stop token ends a generation; None for none.
 
     Returns:
-      valid: [B] int32, the counts; and ended: [B] bool, whether a stop token is among the tokens.
+      valid: [B] int32, the counts; and ended: [B] bool, whether a stop token among the tokens ends
+      the generation.
     """
     stops = is_stop(tokens, stop_ids)
+    if goes_on is not None:
+        stops &= ~goes_on
     size = tokens.shape[1]
     limit = jnp.minimum(limit, size)
     first = jnp.where(stops.any(axis=1), jnp.argmax(stops, axis=1), size)

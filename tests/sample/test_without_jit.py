@@ -10,6 +10,7 @@ from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.head import Prediction
 from sample import (
     AutoregressiveConfig,
+    Given,
     SamplerConfig,
     SplitModel,
     entropy_bound_rule,
@@ -54,6 +55,19 @@ def test_the_sampler(model, capsys):
     ]
     assert capsys.readouterr().out.splitlines() == lines
     assert watched == [1, 2, 3] * 2
+
+
+def test_the_sampler_with_given_tokens(model):
+    config = SamplerConfig(max_steps=3, early_stop=False, max_new_tokens=6, trajectory=True)
+    given = Given(
+        np.array([[7, -1, 9, 4], [-1, 5, 6, -1]]), np.array([[1, 0, 0, 1], [0, 1, 0, 0]], bool)
+    )
+    compiled = generate(model, TOKENS, MASK, KEY, config, given=given)
+    with jax.disable_jit():
+        found = generate(model, TOKENS, MASK, KEY, config, given=given)
+    for name in ("tokens", "best", "accepted"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(compiled, name))
+    np.testing.assert_array_equal(found.tokens[:, :4][given.keep], [7, 4, 5])
 
 
 class Counting(nnx.Module):

@@ -1,0 +1,282 @@
+"""Tokens that stay, and tokens that canvases start from (docs/MODEL.md, Kept tokens)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sample import (
+    AutoregressiveConfig,
+    Generation,
+    Given,
+    SplitModel,
+    entropy_bound_rule,
+    generate,
+    generate_autoregressive,
+)
+from sample.given import NOTHING, check_given, going_on
+
+KEY = jax.random.key(3)
+ROWS, WIDTH, NEW, SIZE = 20, 9, 30, 12  # answers have two canvases of SIZE tokens, and half of one
+STOP = 1
+
+
+def random_given(rng: np.random.Generator, rows: int = ROWS, length: int = NEW) -> Given:
+    """A share of its own for each row, of what is given and what of that is kept."""
+    tokens = rng.integers(0, 64, (rows, length)).astype(np.int32)
+    tokens[rng.random(tokens.shape) < rng.random((rows, 1))] = NOTHING
+    keep = (tokens != NOTHING) & (rng.random(tokens.shape) < rng.choice([0, 0.5, 1], (rows, 1)))
+    return Given(tokens, keep)
+
+
+@pytest.fixture(scope="module")
+def model(lively_model) -> SplitModel:
+    assert lively_model.config.canvas_size == SIZE
+    return SplitModel(lively_model)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(3, 49, (ROWS, WIDTH)).astype(np.int32)
+    return tokens, np.arange(WIDTH) < rng.integers(1, WIDTH + 1, ROWS)[:, None]
+
+
+@pytest.fixture(scope="module")
+def run(model, prompts, lively_config):
+    """generate() for the ragged batch, or for some rows of it."""
+
+    def run(rows=slice(None), config=lively_config, **options) -> Generation:
+        return generate(model, *(x[rows] for x in prompts), KEY, config, **options)
+
+    return run
+
+
+def assert_same(found: Generation, expected: Generation) -> None:
+    for name, array in expected._asdict().items():
+        np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
+
+
+def valid(out: Generation, row: int) -> np.ndarray:
+    """The valid tokens of a row."""
+    counts = out.valid_tokens[row]
+    return np.concatenate([out.tokens[row, SIZE * k :][:n] for k, n in enumerate(counts)])
+
+
+def check_kept(out: Generation, given: Given) -> None:
+    """Kept tokens are in the answer, and the answer goes as far as they do."""
+    length = given.keep.shape[1]
+    np.testing.assert_array_equal(out.tokens[:, :length][given.keep], given.tokens[given.keep])
+    for row, keep in enumerate(given.keep):
+        kept = np.flatnonzero(keep)
+        found = valid(out, row)
+        least = kept[-1] + 1 if kept.size else 0
+        assert len(found) >= least
+        ends = np.flatnonzero(found[max(least - 1, 0) :] == STOP)
+        assert len(found) == (max(least - 1, 0) + ends[0] + 1 if ends.size else NEW)
+
+
+def check_steps(out: Generation, given: Given, config, room: int = NEW) -> None:
+    """Every recorded step is that of algorithm 1 on the positions that are free."""
+    length = out.steps.shape[1] * SIZE
+    pad = ((0, 0), (0, length - given.keep.shape[1]))
+    tokens = np.pad(given.tokens, pad, constant_values=NOTHING).reshape(
+        -1, out.steps.shape[1], SIZE
+    )
+    keep = np.pad(given.keep, pad).reshape(tokens.shape)
+    for row, k in np.ndindex(out.steps.shape):
+        kept, free, taken = keep[row, k], np.flatnonzero(~keep[row, k]), out.steps[row, k]
+        for n in range(taken):
+            best, entropy = out.best[row, k, n], out.entropy[row, k, n, free]
+            np.testing.assert_array_equal(best[kept], tokens[row, k][kept])
+            assert not out.accepted[row, k, n][kept].any()
+            settled = not free.size or (n > 0 and entropy.mean() <= config.stop_threshold)
+            settled = settled and (n == 0 or (best == out.best[row, k, n - 1]).all())
+            assert n == taken - 1 if settled else n < taken - 1 or taken == config.max_steps
+            expected, total = np.zeros(SIZE, bool), 0.0
+            for i in np.argsort(entropy, kind="stable"):
+                if settled or total > config.entropy_bound:
+                    break
+                expected[free[i]], total = True, total + entropy[i]
+            np.testing.assert_array_equal(out.accepted[row, k, n][free], expected[free])
+
+
+def test_kept_tokens_stay_in_1000_random_cases(run, lively_config):
+    rng, steps, ends = np.random.default_rng(1), [], 0
+    for case in range(50):
+        given = random_given(rng, length=NEW if case else SIZE + 3)
+        out = run(given=given)
+        check_kept(out, given)
+        check_steps(out, given, lively_config)
+        steps.append(out.steps)
+        ends += (out.valid_tokens.sum(axis=1) < NEW).sum()
+    steps = np.concatenate(steps)
+    assert len(steps) == 1000 and ends > 100
+    assert (steps == 1).any() and (steps == lively_config.max_steps).any()
+    assert ((steps > 2) & (steps < lively_config.max_steps)).any()
+
+
+def test_nothing_given_is_todays_result_to_the_bit(run):
+    published = run()
+    for length in (0, 5, NEW):
+        nothing = np.full((ROWS, length), NOTHING)
+        assert_same(run(given=Given(nothing, np.zeros(nothing.shape, bool))), published)
+    one = Given(np.full((ROWS, 5), NOTHING), np.zeros((ROWS, 5), bool))
+    one.tokens[2, 4], one.keep[2, 4] = 7, True
+    found = run(given=one)
+    with pytest.raises(AssertionError):
+        assert_same(found, published)
+    others = np.arange(ROWS) != 2
+    assert_same(*(jax.tree.map(lambda x: x[others], out) for out in (found, published)))
+
+
+def test_all_kept_comes_back_after_one_step(run, lively_config):
+    tokens = np.random.default_rng(2).integers(0, 64, (ROWS, 2 * SIZE)).astype(np.int32)
+    tokens[:, 3] = STOP
+    config = dataclasses.replace(lively_config, max_new_tokens=2 * SIZE)
+    out = run(config=config, given=Given(tokens, np.ones(tokens.shape, bool)))
+    np.testing.assert_array_equal(out.tokens, tokens)
+    assert (out.steps == 1).all() and (out.valid_tokens == SIZE).all()
+
+
+def test_a_row_alone_is_the_row_in_a_ragged_batch(run):
+    rng = np.random.default_rng(4)
+    for _ in range(10):
+        given = random_given(rng)
+        together = run(given=given)
+        for row in range(ROWS):
+            alone = run(slice(row, row + 1), given=Given(*(x[row : row + 1] for x in given)))
+            for name in ("tokens", "steps", "valid_tokens", "best", "accepted"):
+                expected = getattr(together, name)[row]
+                np.testing.assert_array_equal(getattr(alone, name)[0], expected, err_msg=name)
+
+
+def test_what_is_given_and_not_kept_is_where_the_canvas_starts(run):
+    seen = {}
+
+    def show(proposal, data):
+        jax.debug.callback(lambda n, *x: seen.setdefault(int(n), x), proposal.n, proposal.canvas,
+                           proposal.free, ordered=True)  # fmt: skip
+        return entropy_bound_rule(proposal, data)
+
+    given = random_given(np.random.default_rng(5), length=SIZE)
+    run(given=given, rule=show)
+    jax.effects_barrier()
+    first, free = seen[1]
+    there = given.tokens != NOTHING
+    np.testing.assert_array_equal(first[there], given.tokens[there])
+    assert (there & ~given.keep).any()
+    np.testing.assert_array_equal(free, ~given.keep)
+    second = seen[2][0]
+    assert (second != given.tokens)[there & ~given.keep].any()
+    np.testing.assert_array_equal(second[given.keep], given.tokens[given.keep])
+
+
+def test_the_soft_embedding_of_a_kept_token_is_its_own_from_the_first_step_on(run, model):
+    seen = []
+
+    def show(first, data):
+        return first
+
+    def rule(proposal, data):
+        jax.debug.callback(lambda x: seen.append(x), proposal.soft, ordered=True)
+        return entropy_bound_rule(proposal, data)
+
+    given = random_given(np.random.default_rng(6), length=SIZE)
+    run(given=given, rule=rule, start=show)
+    jax.effects_barrier()
+    table = np.asarray(model.merge().embedder.encode(jnp.arange(64)))
+    for soft in seen[:3]:
+        np.testing.assert_array_equal(soft[given.keep], table[given.tokens[given.keep]])
+
+
+def test_a_rule_cannot_move_a_kept_token(run, lively_config):
+    def noise(proposal, data):
+        step = entropy_bound_rule(proposal, data)
+        counted = jnp.ones_like(step.accepted)
+        return step._replace(
+            best=proposal.noise + 1, canvas=proposal.noise + 1, soft=0 * step.soft,
+            accepted=counted, entropy=step.entropy + 1, counted=counted,
+        )  # fmt: skip
+
+    given = random_given(np.random.default_rng(7))
+    out = run(given=given, rule=noise)
+    check_kept(out, given)
+    kept = given.keep[:, :SIZE]
+    for row in range(ROWS):
+        assert not out.accepted[row, 0, 0][kept[row]].any()
+        assert not out.entropy[row, 0, 0][kept[row]].any()
+
+
+def test_several_starts_keep_the_tokens(run, lively_config):
+    given = random_given(np.random.default_rng(8))
+    out = run(given=given, config=dataclasses.replace(lively_config, starts=3))
+    check_kept(out, given)
+    kept = given.keep[:, None, :SIZE] & np.ones((1, 3, 1), bool)
+    begun = given.tokens[:, None, :SIZE] + np.zeros((1, 3, 1), np.int32)
+    np.testing.assert_array_equal(out.starts.tokens[:, 0][kept], begun[kept])
+
+
+def test_a_caller_cannot_end_a_row_before_its_last_kept_token(run, lively_config):
+    tokens = np.full((ROWS, NEW), 5, np.int32)
+    keep = np.zeros(tokens.shape, bool)
+    keep[::2, SIZE + 2] = True
+    config = dataclasses.replace(lively_config, stop_ids=())
+    out = run(config=config, given=Given(np.where(keep, tokens, NOTHING), keep),
+              ended=lambda found: True)  # fmt: skip
+    np.testing.assert_array_equal(out.valid_tokens[:, 1] > 0, keep.any(axis=1))
+    assert not out.valid_tokens[:, 2].any()
+
+
+def test_left_to_right_keeps_the_tokens_and_draws_the_others(model, prompts):
+    config = AutoregressiveConfig(max_new_tokens=40, temperature=1.0, stop_ids=(STOP,))
+    given = random_given(np.random.default_rng(10), length=35)
+    out = generate_autoregressive(model, *prompts, KEY, config, given=given)
+    np.testing.assert_array_equal(out.tokens[:, :35][given.keep], given.tokens[given.keep])
+    for row, keep in enumerate(given.keep):
+        least = np.flatnonzero(keep)[-1] if keep.any() else 0
+        ends = np.flatnonzero(out.tokens[row, least : out.valid_tokens[row]] == STOP)
+        assert out.valid_tokens[row] == (least + ends[0] + 1 if ends.size else 40)
+    # What was kept is read: with no kept token before a position, it is what is drawn without.
+    plain = generate_autoregressive(model, *prompts, KEY, config)
+    differs = 0
+    for row, keep in enumerate(given.keep):
+        first = np.flatnonzero(keep)[0] if keep.any() else 40
+        alike = min(first, plain.valid_tokens[row])
+        np.testing.assert_array_equal(out.tokens[row, :alike], plain.tokens[row, :alike])
+        differs += not np.array_equal(out.tokens[row], plain.tokens[row])
+    assert differs > 5
+    nothing = Given(np.full((ROWS, 9), NOTHING), np.zeros((ROWS, 9), bool))
+    same = generate_autoregressive(model, *prompts, KEY, config, given=nothing)
+    np.testing.assert_array_equal(same.tokens, plain.tokens)
+    ended = generate_autoregressive(model, *prompts, KEY, config, given=given, ended=lambda x: True)
+    least = np.where(given.keep.any(axis=1), 35 - given.keep[:, ::-1].argmax(axis=1), 0)
+    assert (ended.valid_tokens >= least).all() and (ended.valid_tokens <= 40).all()
+    assert (ended.valid_tokens[least <= 32] <= 32).all()
+
+
+def test_going_on():
+    keep = np.array([[0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]], bool)
+    expected = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 0]], bool)
+    np.testing.assert_array_equal(going_on(keep), expected)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "keep", "message"),
+    [
+        ([[1, 2]], [[True]], r"must both be \[1, n\], not \(1, 2\) and \(1, 1\)"),
+        ([[1], [2]], [[True], [True]], r"must both be \[1, n\], not \(2, 1\)"),
+        ([1], [True], r"must both be \[1, n\], not \(1,\)"),
+        ([[1.0]], [[True]], "must be integers and keep must be bool, not float64 and bool"),
+        ([[1]], [[1]], "not int64 and int64"),
+        ([[1] * 9], [[True] * 9], "9 tokens are given, but only 8 are generated"),
+        ([[64]], [[False]], "64 is given as a token: use 0 to 63, or -1 for nothing"),
+        ([[3, -2]], [[True, False]], "-2 is given as a token"),
+        ([[3, -1]], [[True, True]], "position 1 of row 0 is kept, but nothing is given"),
+    ],
+)
+def test_what_cannot_be_given(tokens, keep, message):
+    with pytest.raises(ValueError, match=message):
+        check_given(Given(np.array(tokens), np.array(keep)), 1, 8, 64)

@@ -200,15 +200,16 @@ def test_what_is_given_and_not_kept_is_where_the_canvas_starts(run):
     np.testing.assert_array_equal(second[given.keep], given.tokens[given.keep])
 
 
-def test_the_model_gets_a_kept_tokens_own_soft_embedding_from_the_first_step_on():
+def test_the_model_gets_kept_tokens_and_their_own_embeddings_whatever_the_rule_does():
     got = []
 
     def rule(proposal, data):
-        return entropy_bound_rule(proposal, data)._replace(soft=0 * proposal.soft)
+        canvas = proposal.canvas * 0 + 3
+        return entropy_bound_rule(proposal, data)._replace(soft=0 * proposal.soft, canvas=canvas)
 
     class Watched(Echo):
         def predict(self, canvas, cache, soft, temperature, noise):
-            jax.debug.callback(lambda x: got.append(x), soft, ordered=True)
+            jax.debug.callback(lambda *x: got.append(x), canvas, soft, ordered=True)
             return super().predict(canvas, cache, soft, temperature, noise)
 
     given = Given(np.array([[7, NOTHING, 2, 9]]), np.array([[True, False, False, True]]))
@@ -216,8 +217,10 @@ def test_the_model_gets_a_kept_tokens_own_soft_embedding_from_the_first_step_on(
     out = generate(Watched(), np.ones((1, 2), np.int32), None, KEY, config, rule=rule, given=given)
     jax.effects_barrier()
     assert len(got) == 3 and (out.steps == 3).all()
-    for soft in got:
+    for canvas, soft in got:
         np.testing.assert_array_equal(soft[0, :, 0], [8, 0, 0, 10])
+        np.testing.assert_array_equal(canvas[0, [0, 3]], [7, 9])
+    np.testing.assert_array_equal(got[1][0], [[7, 3, 3, 9]])
 
 
 def test_a_rule_cannot_move_a_kept_token(run, lively_config):

@@ -76,12 +76,10 @@ class HeldOut:
             mask = np.arange(prompts.shape[1]) < lengths[:, None]
             key = jax.random.key(self.config.seed)
             prompts = np.where(mask, prompts, self.tokenizer.pad_id)
-            if "keep" in self.rows:
-                given = self._given(rows)
+            given = self._given(rows)
+            if given is not None:
                 key = given_keys(key, prompts, mask, given)
-                out = generate(model, prompts, mask, key, self.sampler, given=given)
-            else:
-                out = generate(model, prompts, mask, key, self.sampler)
+            out = generate(model, prompts, mask, key, self.sampler, given=given)
             for i, row in enumerate(rows[: self.num - start]):
                 answer = answer_text(self.tokenizer, out.tokens[i, : out.valid_tokens[i].sum()])
                 right.append(self.task.score(self.items[row], answer)["exact"])
@@ -97,8 +95,10 @@ class HeldOut:
             figures["eval/tokens"] = float(np.mean([tokens.sum() for tokens in valid]))
         return figures, first
 
-    def _given(self, rows: np.ndarray) -> Given:
-        """What is given of the answers to items: [B, n] each."""
+    def _given(self, rows: np.ndarray) -> Given | None:
+        """What is given of the answers to items, [B, n] each; None if the task gives nothing."""
+        if "keep" not in self.rows:
+            return None
         loss = self.config.loss
         room = loss.num_canvases * loss.canvas_size
         places = np.arange(min(room, self.sampler.max_new_tokens))

@@ -74,9 +74,9 @@ def test_a_task_of_its_own_is_trained_evaluated_and_reported(tmp_path, capsys):
     assert "kept tokens are steps too" in report
     with (out / "answers.csv").open() as file:
         for row in csv.DictReader(file):
+            number = row["expected"][: len(row["expected"]) // 3].strip()
             for mode in ("early_stop", "all_steps", "left_to_right"):
-                given = row["expected"].split()[: len(row["expected"].split()) // 3]
-                assert row[f"answer_{mode}"].split()[: len(given)] == given
+                assert row[f"answer_{mode}"].startswith(number)
     header, first, *_ = (out / "answers.csv").read_text().split("\n", 2)
     assert header.startswith("prompt,expected,answer_early_stop,exact_early_stop")
     assert first.startswith('"Double:')

@@ -134,17 +134,18 @@ def sft_loss(
     which = jax.random.randint(which_key, batch["num_canvases"].shape, 0, batch["num_canvases"])
     start = batch["prompt_len"] + which * size
 
-    def canvases(rows: jax.Array) -> jax.Array:
-        """What [B, P + K C] holds at the chosen canvases, for each noise draw: [B M, C]."""
-        chosen = jnp.take_along_axis(rows, start[:, None] + jnp.arange(size), axis=1)
-        return jnp.repeat(chosen, config.noise_draws, axis=0)
-
-    clean = canvases(tokens)
-    given = Given(*map(canvases, (batch["given"], batch["keep"]))) if "keep" in batch else None
+    places = start[:, None] + jnp.arange(size)
+    clean = jnp.take_along_axis(tokens, places, axis=1)
     # No canvas has the row's last canvas in its context, so its cache slots can be cut off.
     num_slots = tokens.shape[1] - size
     layers = jax.tree.map(lambda x: x[:, :, :num_slots], cache.layers)
     context = cache._replace(layers=layers, length=start)
+    clean = jnp.repeat(clean, config.noise_draws, axis=0)
+    given = free = None
+    if "keep" in batch:
+        chosen = (jnp.take_along_axis(batch[k], places, axis=1) for k in ("given", "keep"))
+        given = Given(*(jnp.repeat(x, config.noise_draws, axis=0) for x in chosen))
+        free = ~given.keep
 
     levels = noise_levels(level_key, clean.shape[0], config.noise_power)
     if given is None:
@@ -154,25 +155,22 @@ def sft_loss(
     soft = first_passes(model, noisy, context, config, given)
     logits = model.denoise(noisy, context, soft)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, clean)
+    denoise_loss = _mean(losses, free)
 
     right = argmax(logits) == clean
     answer = which[:, None] * size + jnp.arange(size) < batch["answer_len"][:, None]
     answer = jnp.repeat(answer, config.noise_draws, axis=0)
-    fill = ~answer
-    if given is None:
-        denoise_loss, accuracy = losses.mean(), jnp.mean(right)
-    else:
-        free = ~given.keep
-        answer, fill = answer & free, fill & free
-        count = jnp.maximum(free.sum(), 1)  # canvases may be kept whole
-        denoise_loss, accuracy = jnp.sum(losses * free) / count, jnp.sum(right & free) / count
+
+    def counted(kind: jax.Array) -> jax.Array:
+        return kind if free is None else kind & free
+
     figures = {
         "denoise_loss": denoise_loss,
-        "denoise_accuracy": accuracy,
-        "answer_tokens": jnp.mean(answer),
-        "answer_right": jnp.mean(answer & right),
-        "fill_tokens": jnp.mean(fill),
-        "fill_right": jnp.mean(fill & right),
+        "denoise_accuracy": _mean(right, free),
+        "answer_tokens": jnp.mean(counted(answer)),
+        "answer_right": jnp.mean(counted(answer) & right),
+        "fill_tokens": jnp.mean(counted(~answer)),
+        "fill_right": jnp.mean(counted(~answer) & right),
     }
     if encoder_loss is None:
         return denoise_loss, figures
@@ -229,6 +227,13 @@ def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.A
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return jnp.sum(losses * counts) / jnp.sum(counts)
+
+
+def _mean(values: jax.Array, counts: jax.Array | None) -> jax.Array:
+    """The mean of the counted values; None counts all. It is 0 if none counts."""
+    if counts is None:
+        return jnp.mean(values)
+    return jnp.sum(values * counts) / jnp.maximum(jnp.sum(counts), 1)
 
 
 def corrupt_given(

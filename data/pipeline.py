@@ -4,7 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
@@ -14,6 +14,7 @@ import numpy as np
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import Conversation
 from data.text.packing import pack
+from data.text.parts import Part, encode_parts
 
 AHEAD = 4  # batches that each worker process may be ahead of the one that reads them
 
@@ -36,26 +37,37 @@ class Packer:
     canvas_size: int
     num_canvases: int
 
-    def __call__(self, conversation: Conversation) -> dict[str, np.ndarray]:
+    def __call__(
+        self, conversation: Conversation, parts: Sequence[Part] | None = None
+    ) -> dict[str, np.ndarray]:
         """Packs a conversation whose last message is the answer.
+
+        Args:
+          conversation: the conversation.
+          parts: the parts of its answer, if some of it is given (Task.parts).
 
         Returns:
           the row, as `packing.pack` gives it.
 
         Raises:
-          ValueError: the template refuses the conversation.
+          ValueError: the template refuses the conversation, or the parts do not fit the answer.
           TooLong: the prompt or the answer does not fit.
         """
         prompt, answer = self.template.example(*conversation)
-        tokenizer = self.template.tokenizer
+        tokenizer, given = self.template.tokenizer, None
+        if parts is None:
+            answer_ids = tokenizer.encode(answer)
+        else:
+            answer_ids, given = encode_parts(tokenizer, answer, parts)
         return pack(
             tokenizer.encode(prompt),
-            tokenizer.encode(answer),
+            answer_ids,
             self.prompt_length,
             self.canvas_size,
             self.num_canvases,
             tokenizer.eos_id,
             tokenizer.pad_id,
+            given,
         )
 
 
@@ -93,7 +105,8 @@ def make_dataset(
 
     Returns:
       a dataset of {"tokens": [B / n, T] int32; "prompt_len", "answer_len" and "num_canvases",
-      [B / n] int32 each}, with T = prompt_length + num_canvases * canvas_size.
+      [B / n] int32 each}, with T = prompt_length + num_canvases * canvas_size. If the rows have
+      "given" and "keep", the batches have them too, [B / n, T].
 
     Raises:
       ValueError: the hosts do not divide the batch. While the dataset is read: an item does not

@@ -7,12 +7,14 @@ on (docs/MODEL.md, Kept tokens). `generate(..., given=...)` uses this file on bo
 model and of the rule; a rule needs to know nothing of it.
 """
 
+import zlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sample.batch import row_keys
 from sample.step import Proposal, Start, Step
 
 NOTHING = -1  # the token of a position for which nothing is given
@@ -97,6 +99,22 @@ def going_on(keep: np.ndarray) -> np.ndarray:
     return np.pad(later[:, 1:], ((0, 0), (0, 1)))
 
 
+def given_keys(key: jax.Array, tokens: np.ndarray, mask: np.ndarray, given: Given) -> jax.Array:
+    """Random keys for rows that may have the same prompt: [B] keys.
+
+    `generate` folds one key with a checksum of each prompt. Here a checksum of what is given is
+    folded in as well.
+
+    Args:
+      key: a PRNG key.
+      tokens, mask: [B, P], the prompts, as generate takes them.
+      given: what is given for the B rows.
+    """
+    rows = zip(np.asarray(given.tokens, "<i4"), np.asarray(given.keep, bool), strict=True)
+    sums = [zlib.crc32(keep.tobytes(), zlib.crc32(ids.tobytes())) for ids, keep in rows]
+    return jax.vmap(jax.random.fold_in)(row_keys(key, tokens, mask), np.array(sums, np.uint32))
+
+
 def by_canvas(given: Given, canvas_size: int) -> CanvasGiven:
     """Divides what check_given returns into K canvases: arrays [B, K, C]."""
     size = given.tokens.shape[1]
@@ -111,7 +129,7 @@ def start_from(first: Start, given: CanvasGiven) -> Start:
     """The start of a canvas, with what is given in the place of noise."""
     return first._replace(
         canvas=jnp.where(given.tokens == NOTHING, first.canvas, given.tokens),
-        soft=_soft(first.soft, first.model, given),
+        soft=certain_soft(first.soft, first.model, given.tokens, given.keep),
     )
 
 
@@ -127,7 +145,7 @@ def keep_proposed(proposal: Proposal, given: CanvasGiven) -> Proposal:
         drawn=jnp.where(keep, tokens, proposal.drawn),
         noise=jnp.where(keep, tokens, proposal.noise),
         entropy=jnp.where(keep, 0, proposal.entropy),
-        soft=_soft(proposal.soft, proposal.model, given),
+        soft=certain_soft(proposal.soft, proposal.model, tokens, keep),
         free=~keep,
     )
 
@@ -140,12 +158,19 @@ def keep_in_step(step: Step, proposal: Proposal, given: CanvasGiven) -> Step:
         entropy=jnp.where(free, step.entropy, 0),
         accepted=step.accepted & free,
         canvas=jnp.where(free, step.canvas, tokens),
-        soft=_soft(step.soft, proposal.model, given),
+        soft=certain_soft(step.soft, proposal.model, tokens, given.keep),
         counted=free if step.counted is None else step.counted & free,
     )
 
 
-def _soft(soft: jax.Array, model: object, given: CanvasGiven) -> jax.Array:
-    """Soft embeddings [B, C, D], with those of the kept tokens where these are."""
-    certain = model.embedder.encode(jnp.maximum(given.tokens, 0)).astype(soft.dtype)
-    return jnp.where(given.keep[..., None], certain, soft)
+def certain_soft(soft: jax.Array, model: object, tokens: jax.Array, keep: jax.Array) -> jax.Array:
+    """Soft embeddings with those of the kept tokens where these are.
+
+    Args:
+      soft: [..., C, D], soft embeddings.
+      model: embeds tokens.
+      tokens: [..., C] int32, the kept tokens; any value elsewhere.
+      keep: [..., C] bool, the positions of the kept tokens.
+    """
+    certain = model.embedder.encode(jnp.maximum(tokens, 0)).astype(soft.dtype)
+    return jnp.where(keep[..., None], certain, soft)

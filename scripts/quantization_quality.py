@@ -59,7 +59,7 @@ def noisy_answers(evaluation: Evaluation, count: int) -> tuple[np.ndarray, np.nd
     tokens, mask = evaluation.tokens[:count], evaluation.mask[:count]
     size, task = evaluation.config.canvas_size, evaluation.task
     packer = Packer(evaluation.template, tokens.shape[1], size, 1)
-    rows = [packer(task.conversation(item)) for item in evaluation.items[:count]]
+    rows = [packer(task.conversation(item), task.parts(item)) for item in evaluation.items[:count]]
     clean = np.stack([row["tokens"][row["prompt_len"] :][:size] for row in rows])
     levels, places = jax.random.split(jax.random.key(evaluation.seed))
     levels = noise_levels(levels, len(clean))

@@ -5,6 +5,8 @@
     python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --starts=4 --out=DIR
     python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \\
         --generate=64 --out=DIR
+    python -m train.evaluate --task=sudoku_fill --wrong=1-10 --checkpoint=runs/sudoku_fill \\
+        --generate=512 --out=DIR
 
 The command writes REPORT.md with its images, results.json and answers.csv to --out. Settings of the
 sampler come from flags, else from the checkpoint's generation_config.json, else they are the
@@ -192,6 +194,8 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     )
     help = "Whether to answer all items also with all steps, without early stopping."
     flags.DEFINE_bool("full_steps", True, help, flag_values=values)
+    help = "Whether the same weights answer all items also left to right, token by token."
+    flags.DEFINE_bool("left_to_right", False, help, flag_values=values)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     cli.define_jit(values)
     return values
@@ -212,7 +216,9 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         raise ValueError("--checkpoint=DIR and --out=DIR are needed")
     out, given = Path(values.out), given_fields(values, SAMPLER_FLAGS)
     budgets = _budgets(values.budgets)
-    plan = EvaluationPlan(values.full_steps, budgets, values.budget_items, values.replay)
+    plan = EvaluationPlan(
+        values.full_steps, budgets, values.budget_items, values.replay, values.left_to_right
+    )
     cli.check_out(out)
     compile_cache.enable()
     # The checkpoint is opened when a line of a file must be checked. Until then, wrong flags are

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from data.measures import effective_steps, share, tokens_per_forward
@@ -12,14 +11,16 @@ from data.tasks.task import Replay, Task
 from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
-from sample.batch import pad_prompts
+from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.checkpoint import check_vocabulary
 from sample.generation import Generation
+from sample.given import NOTHING, Given
 from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.starts import Starts
 from sample.step import SamplerConfig
 from sample.timing import Clock
+from train.asked_items import AskedItems, written
 from train.starts import StartOutcome, summarize_starts
 
 # Bins of a report: title -> name -> bool [N].
@@ -35,7 +36,9 @@ class Outcome:
       scores: name of a measure -> [N] float64, the values that Task.score gives.
       steps: [N, K] int32, denoising steps of each canvas, those of all its starts together; 0 for a
         canvas that was not begun.
-      valid_tokens: [N, K] int32, tokens of each canvas up to the first stop token and with it.
+        Left to right there is one canvas, and each token is a step.
+      valid_tokens: [N, K] int32, tokens of each canvas up to the first stop token and with it. Kept
+        tokens do not count: the model did not write them.
       seconds: [N] float64, the time of an item's batch divided by the number of its items, without
         compilation.
       compile_seconds: seconds of tracing and compilation, all batches together.
@@ -74,8 +77,8 @@ class Outcome:
 class Evaluation:
     """A model and the items that it is asked.
 
-    An item's noise depends on the seed and on its own prompt, and not on the other items of its
-    batch.
+    An item's noise depends on the seed, on its own prompt and on what is given of its answer, and
+    not on the other items of its batch.
 
     Args:
       model: the model. Its vocabulary must cover the tokenizer's.
@@ -108,17 +111,16 @@ class Evaluation:
         self.template, self.task, self.items, self.seed = template, task, items, seed
         self.canvases, self.batch_size = canvases, min(batch_size, len(items))
         self.config, self._model = model.config, SplitModel(model)
-        encode = template.tokenizer.encode
-        asked = [task.conversation(item) for item in items]
-        self._answers = [encode(template.example(*c)[1]) for c in asked]
-        prompts = [encode(template.render(c.messages[:-1], tools=c.tools)) for c in asked]
-        self.tokens, self.mask = pad_prompts(prompts, template.tokenizer.pad_id)
+        self._asked = AskedItems(template, task, items)
+        self.tokens, self.mask = self._asked.tokens, self._asked.mask
 
     def run(
         self,
         sampler: SamplerConfig,
         rows: np.ndarray | None = None,
         progress: Callable[[int], Any] | None = None,
+        *,
+        left_to_right: bool = False,
     ) -> Outcome:
         """Answers items and scores the answers.
 
@@ -126,37 +128,43 @@ class Evaluation:
           sampler: the sampler's settings. Its max_new_tokens and trajectory are not used.
           rows: [N] int, the numbers of the items to answer; None for all items.
           progress: is called after each batch with the number of its items.
+          left_to_right: whether to decode token by token, always with the most probable one. Of the
+            sampler's settings only canvas_size, stop_ids and prefill_chunk matter then.
 
         Returns:
           the answers and their scores, in the order of `rows`.
 
         Raises:
-          ValueError: the canvases are too small for a right answer, or the model's context is too
-            small for a prompt and its answer.
+          ValueError: the canvases are too small for a right answer, the model's context is too
+            small for a prompt and its answer, or left_to_right with an answer that starts from
+            other tokens.
         """
         rows = np.arange(len(self.items)) if rows is None else np.asarray(rows)
         sampler = self._for_items(sampler)
         num, size = len(rows), min(self.batch_size, len(rows))
         answers, starts = np.empty(num, object), None
-        counts = {n: np.zeros((num, self.canvases), np.int32) for n in ("steps", "valid_tokens")}
-        if sampler.starts > 1 and self.canvases == 1:
+        shape = num, 1 if left_to_right else self.canvases
+        counts = {n: np.zeros(shape, np.int32) for n in ("steps", "valid_tokens")}
+        if sampler.starts > 1 and self.canvases == 1 and not left_to_right:
             each = (num, sampler.starts)
             starts = StartOutcome(np.zeros(each, bool), *np.zeros((2, *each), np.int32))
         seconds, compiling = np.zeros(num), 0.0
         for start in range(0, num, size):
             places = np.arange(start, start + size) % num
             with Clock() as clock:
-                out = self._generate(rows[places], sampler)
+                decode = self._left_to_right if left_to_right else self._generate
+                out, given = decode(rows[places], sampler)
                 clock.lap("generate")
             compiling += clock.compile_seconds
             real = places[: num - start]
             seconds[real] = clock.seconds["generate"] / size
-            for name, values in counts.items():
-                values[real] = getattr(out, name)[: len(real)]
+            counts["steps"][real] = out.steps[: len(real)]
+            counts["valid_tokens"][real] = written(out.valid_tokens, given)[: len(real)]
             for i, place in enumerate(real):
                 answers[place] = self._text(out.tokens[i], out.valid_tokens[i].sum())
             if starts is not None:
                 self._add_starts(starts, real, rows[real], out.starts)
+                starts.valid_tokens[real] = written(out.starts.valid_tokens, given)[: len(real), 0]
             if progress:
                 progress(len(real))
         scored = [self.task.score(self.items[r], a) for r, a in zip(rows, answers, strict=True)]
@@ -168,9 +176,11 @@ class Evaluation:
     def _add_starts(
         self, outcome: StartOutcome, places: np.ndarray, rows: np.ndarray, starts: Starts
     ) -> None:
-        """Writes the first rows of a batch, which are the items `rows`, to places of an outcome."""
+        """Writes the first rows of a batch, which are the items `rows`, to places of an outcome.
+
+        Their valid tokens are written elsewhere.
+        """
         outcome.steps[places] = starts.steps[: len(places), 0]
-        outcome.valid_tokens[places] = starts.valid_tokens[: len(places), 0]
         for i, (place, row) in enumerate(zip(places, rows, strict=True)):
             for s, valid in enumerate(starts.valid_tokens[i, 0]):
                 answer = self._text(starts.tokens[i, 0, s], valid)
@@ -192,10 +202,10 @@ class Evaluation:
           ValueError: as `run`.
         """
         sampler = dataclasses.replace(self._for_items(sampler), trajectory=True)
-        out = self._generate(np.array([row]), sampler)
+        out, _ = self._generate(np.array([row]), sampler)
         taken, tokenizer = out.recorded_steps[0, 0], self.template.tokenizer
         best = out.best[0, 0, :taken]
-        expected = self._answers[row]
+        expected = self._asked.answers[row]
         pieces = {id: tokenizer.decode([id]) for id in {*np.unique(best).tolist(), *expected}}
         return Replay(
             pieces=[[pieces[id] for id in step] for step in best.tolist()],
@@ -208,7 +218,7 @@ class Evaluation:
     def _for_items(self, sampler: SamplerConfig) -> SamplerConfig:
         """The sampler's settings with the length of the answers; raises ValueError if too small."""
         size = sampler.canvas_size or self.config.canvas_size
-        longest = max(map(len, self._answers))
+        longest = max(map(len, self._asked.answers))
         if longest > self.canvases * size:
             room = f"{self.canvases} canvases" if self.canvases > 1 else "the canvas"
             raise ValueError(
@@ -219,10 +229,40 @@ class Evaluation:
             sampler, canvas_size=size, max_new_tokens=self.canvases * size, trajectory=False
         )
 
-    def _generate(self, rows: np.ndarray, sampler: SamplerConfig) -> Generation:
-        """Generates the answers to the items with these numbers, in one batch."""
-        key = jax.random.key(self.seed)
-        return generate(self._model, self.tokens[rows], self.mask[rows], key, sampler)
+    def _generate(
+        self, rows: np.ndarray, sampler: SamplerConfig
+    ) -> tuple[Generation, Given | None]:
+        """Generates the answers to the items with these numbers, in one batch.
+
+        Returns:
+          (generation, given): the answers, and what was given of them.
+        """
+        given = self._asked.given(rows, sampler.canvas_size, self.canvases)
+        key = self._asked.keys(self.seed, rows, given)
+        prompts = self.tokens[rows], self.mask[rows]
+        return generate(self._model, *prompts, key, sampler, given=given), given
+
+    def _left_to_right(
+        self, rows: np.ndarray, sampler: SamplerConfig
+    ) -> tuple[Generation, Given | None]:
+        """Decodes the answers token by token, as _generate. Each token is a step of one canvas."""
+        given = self._asked.given(rows, sampler.canvas_size, self.canvases, fill=False)
+        if given is not None and ((given.tokens != NOTHING) & ~given.keep).any():
+            raise ValueError(
+                f"answers of {self.task.name} start from other tokens, which is not possible left "
+                "to right: leave out --left_to_right"
+            )
+        config = AutoregressiveConfig(
+            sampler.max_new_tokens,
+            temperature=0,
+            stop_ids=sampler.stop_ids,
+            prefill_chunk=sampler.prefill_chunk,
+        )
+        key = self._asked.keys(self.seed, rows, given)
+        prompts = self.tokens[rows], self.mask[rows]
+        out = generate_autoregressive(self._model, *prompts, key, config, given=given)
+        valid = out.valid_tokens[:, None]
+        return Generation(out.tokens, valid, valid), given
 
 
 def typical(outcome: Outcome) -> int:

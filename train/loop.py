@@ -132,7 +132,7 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
     splits = task.open(config.seed, packer, test=config.eval.every > 0)
     batches = make_dataset(
         splits.train,
-        lambda item: packer(task.conversation(item)),
+        lambda item: packer(task.conversation(item), task.parts(item)),
         batch_size=config.batch_size,
         seed=config.seed,
         part=(jax.process_index(), jax.process_count()),

@@ -17,6 +17,7 @@ from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.reductions import argmax
+from sample.given import NOTHING, Given, certain_soft
 
 Targets = Literal["all", "answer"]
 # Name -> float32 scalar: the figures of a training step.
@@ -107,7 +108,10 @@ def sft_loss(
       model: a model of any dtype.
       batch: "tokens" [B, P + K C] int32, each row a prompt, then canvases, then padding;
         "prompt_len" [B] int32, tokens of each prompt; "answer_len" [B] int32, tokens of each answer
-        without the fill; "num_canvases" [B] int32, canvases of each row.
+        without the fill; "num_canvases" [B] int32, canvases of each row. If the task gives a part
+        of its answers, also "given" [B, P + K C] int32 and "keep" [B, P + K C] bool
+        (packing.pack). Then kept tokens are never noise, their soft embeddings are their own, and
+        neither the denoising loss nor its figures count them.
       key: random key of the choice of canvases, the noise levels and the noise.
       config: the settings of the losses.
 
@@ -115,10 +119,10 @@ def sft_loss(
       (loss, figures), float32 scalars. Losses are in nats per token. The figures are
         denoise_loss: the denoising loss.
         encoder_loss: the encoder's loss, if encoder_weight is not 0.
-        denoise_accuracy: the share of the noisy canvases' tokens for which the most probable token
-          is the right one.
-        answer_tokens, fill_tokens: the share of these tokens that belong to the answer, and the
-          share that belong to the eos fill behind it.
+        denoise_accuracy: the share of the noisy canvases' counted tokens for which the most
+          probable token is the right one. All tokens count that are not kept.
+        answer_tokens, fill_tokens: the share of all tokens that count and belong to the answer,
+          and the share that count and belong to the eos fill behind it.
         answer_right, fill_right: the share of all tokens that belong there and are right.
       Means of these figures over batches are those of all the batches' tokens. `accuracies` turns
       the last four into accuracies.
@@ -129,29 +133,44 @@ def sft_loss(
 
     which = jax.random.randint(which_key, batch["num_canvases"].shape, 0, batch["num_canvases"])
     start = batch["prompt_len"] + which * size
-    clean = jnp.take_along_axis(tokens, start[:, None] + jnp.arange(size), axis=1)
+
+    places = start[:, None] + jnp.arange(size)
+    clean = jnp.take_along_axis(tokens, places, axis=1)
     # No canvas has the row's last canvas in its context, so its cache slots can be cut off.
     num_slots = tokens.shape[1] - size
     layers = jax.tree.map(lambda x: x[:, :, :num_slots], cache.layers)
     context = cache._replace(layers=layers, length=start)
     clean = jnp.repeat(clean, config.noise_draws, axis=0)
+    given = free = None
+    if "keep" in batch:
+        chosen = (jnp.take_along_axis(batch[k], places, axis=1) for k in ("given", "keep"))
+        given = Given(*(jnp.repeat(x, config.noise_draws, axis=0) for x in chosen))
+        free = ~given.keep
 
     levels = noise_levels(level_key, clean.shape[0], config.noise_power)
-    noisy = corrupt(noise_key, clean, levels, model.config.vocab_size)
-    soft = first_passes(model, noisy, context, config)
+    if given is None:
+        noisy = corrupt(noise_key, clean, levels, model.config.vocab_size)
+    else:
+        noisy = corrupt_given(noise_key, clean, levels, model.config.vocab_size, given, config)
+    soft = first_passes(model, noisy, context, config, given)
     logits = model.denoise(noisy, context, soft)
-    denoise_loss = optax.softmax_cross_entropy_with_integer_labels(logits, clean).mean()
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, clean)
+    denoise_loss = _mean(losses, free)
 
     right = argmax(logits) == clean
     answer = which[:, None] * size + jnp.arange(size) < batch["answer_len"][:, None]
     answer = jnp.repeat(answer, config.noise_draws, axis=0)
+
+    def counted(kind: jax.Array) -> jax.Array:
+        return kind if free is None else kind & free
+
     figures = {
         "denoise_loss": denoise_loss,
-        "denoise_accuracy": jnp.mean(right),
-        "answer_tokens": jnp.mean(answer),
-        "answer_right": jnp.mean(answer & right),
-        "fill_tokens": jnp.mean(~answer),
-        "fill_right": jnp.mean(~answer & right),
+        "denoise_accuracy": _mean(right, free),
+        "answer_tokens": jnp.mean(counted(answer)),
+        "answer_right": jnp.mean(counted(answer) & right),
+        "fill_tokens": jnp.mean(counted(~answer)),
+        "fill_right": jnp.mean(counted(~answer) & right),
     }
     if encoder_loss is None:
         return denoise_loss, figures
@@ -210,8 +229,59 @@ def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.A
     return jnp.sum(losses * counts) / jnp.sum(counts)
 
 
+def _mean(values: jax.Array, counts: jax.Array | None) -> jax.Array:
+    """The mean of the counted values; None counts all. It is 0 if none counts."""
+    if counts is None:
+        return jnp.mean(values)
+    return jnp.sum(values * counts) / jnp.maximum(jnp.sum(counts), 1)
+
+
+def corrupt_given(
+    key: jax.Array,
+    clean: jax.Array,
+    levels: jax.Array,
+    vocab_size: int,
+    given: Given,
+    config: LossConfig,
+) -> jax.Array:
+    """Makes noisy canvases of which some tokens are given.
+
+    Kept tokens are never noise. Where a canvas starts from given tokens that may change, these
+    stand in the place of the clean ones before the noise comes. The canvases of such a row that
+    have no first pass get no noise: they are what the sampler's first step sees.
+
+    Args:
+      key: random key of the noise.
+      clean: [B M, C] int32, the right tokens.
+      levels: [B M] float32, the noise levels.
+      vocab_size: V.
+      given: what is given, [B M, C] each.
+      config: the settings of the losses.
+
+    Returns:
+      [B M, C] int32.
+    """
+    changes = (given.tokens != NOTHING) & ~given.keep
+    first_step = ~has_first_pass(len(clean), config) & changes.any(axis=1)
+    levels = jnp.where(first_step, 0.0, levels)
+    noisy = corrupt(key, jnp.where(changes, given.tokens, clean), levels, vocab_size)
+    return jnp.where(given.keep, clean, noisy)
+
+
+def has_first_pass(count: int, config: LossConfig) -> jax.Array:
+    """Which of `count` noisy canvases get first passes, as first_passes chooses: [count] bool."""
+    place, of = jnp.arange(count), count
+    if config.noise_draws > 1:
+        place, of = place % config.noise_draws, config.noise_draws
+    return place < round(of * config.self_conditioning)
+
+
 def first_passes(
-    model: DiffusionGemma, noisy: jax.Array, context: KVCache, config: LossConfig
+    model: DiffusionGemma,
+    noisy: jax.Array,
+    context: KVCache,
+    config: LossConfig,
+    given: Given | None = None,
 ) -> jax.Array | None:
     """Makes the soft embeddings that the trained pass reads.
 
@@ -225,18 +295,23 @@ def first_passes(
       noisy: [B M, C] int32, the noisy canvases; the M draws of a row stand together.
       context: the cache of the B rows. Its length is where the row's canvas starts.
       config: the settings of the losses.
+      given: what is given, [B M, C] each; None if nothing is. A kept token has its own embedding in
+        the place of a soft one, at the first pass too, as in the sampler.
 
     Returns:
       [B M, C, D] in the model's dtype, zeros for canvases without a first pass; None if no canvas
-      has one. No gradient flows through them.
+      has one and nothing is given. No gradient flows through them.
     """
     rows, draws, passes = context.length.shape[0], config.noise_draws, config.passes
     axis = 0 if draws == 1 else 1  # a row's draws share its context, so they must stay together
     canvases = noisy.reshape(rows, draws, -1)
     conditioned = round(canvases.shape[axis] * config.self_conditioning)
-    if not conditioned:
-        return None
     soft = None
+    if given is not None:
+        zeros = jnp.zeros((*noisy.shape, model.config.width), model.dtype)
+        soft = certain_soft(zeros, model, *given).reshape(*canvases.shape, -1)
+    if not conditioned:
+        return None if soft is None else jax.lax.stop_gradient(soft.reshape(*noisy.shape, -1))
     for taken in range(passes):
         chosen = conditioned * (passes - taken) // passes
         first = functools.partial(
@@ -249,6 +324,9 @@ def first_passes(
             some.reshape(-1, some.shape[-1]), behind, before, config.pass_temperature
         ).soft
         found = found.reshape(*some.shape, -1)
+        if given is not None:
+            kept = (first(x.reshape(canvases.shape)) for x in given)
+            found = certain_soft(found, model, *kept)
         if soft is None:
             soft = jnp.zeros((*canvases.shape, found.shape[-1]), found.dtype)
         soft = jax.lax.dynamic_update_slice(soft, found, (0, 0, 0, 0))

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from train.markdown import document, percent, shell, table
 from train.starts import starts_section
 
 RESULTS, REPORT, ANSWERS = "results.json", "REPORT.md", "answers.csv"
-EARLY, ALL = "early_stop", "all_steps"
+EARLY, ALL, LEFT_TO_RIGHT = "early_stop", "all_steps", "left_to_right"
 HELD_OUT = "held out"
-MODES = {EARLY: "early stopping", ALL: "all steps"}
+MODES = {EARLY: "early stopping", ALL: "all steps", LEFT_TO_RIGHT: "left to right"}
 IMAGES = {  # in the order of the report
     "before_after.png": "Before and after",
     "training.png": "The training run: the loss, and the {noun}s held out of it",
@@ -41,6 +42,10 @@ NOTES = (
     "Every mode answers the same {noun}s with the same noise. Seconds are those of a batch divided "
     "by its {noun}s, without compilation.",
 )
+LEFT_TO_RIGHT_NOTE = (
+    "Left to right, the most probable token is always taken. Each token is a step, and kept tokens "
+    "are steps too."
+)
 
 
 def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) -> None:
@@ -55,8 +60,8 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
         items: where the items are from: HELD_OUT, or the path of a file.
         count: the number of items.
         seed, batch_size, sampler, device: how they were answered.
-        modes: {mode: summarize()}, with the mode EARLY, and ALL if it was run.
-        paired: paired(), or None if there is only one mode.
+        modes: {mode: summarize()}, with the mode EARLY, and ALL and LEFT_TO_RIGHT if they were run.
+        paired: paired(), or None if ALL was not run.
         budgets: [{"steps", fields of shares(), "bins": {name: shares()}}], a dict for each number
           of steps, which one start took.
       files: name -> contents of the other files. The report shows the images that IMAGES names.
@@ -69,7 +74,8 @@ def write_report(out: Path, results: dict[str, Any], files: dict[str, bytes]) ->
     text += [_paired(results), *starts_section(modes, task), *_bins(modes, task)]
     if results["budgets"]:
         text += ["## Step budgets", _budgets(results, task)]
-    text += [*_images(files, task), "## How it was measured", _setting(results), _notes(task)]
+    text += [*_images(files, task), "## How it was measured", _setting(results)]
+    text.append(_notes(task, results["modes"]))
     contents = {RESULTS: (json.dumps(results, indent=2) + "\n").encode(), **files}
     write_files(out, {**contents, REPORT: document(text)})
 
@@ -121,7 +127,7 @@ def comparison_report(
     images |= tuned["images"]
     text += [*_images(images, task), "## The training", _training(training)]
     text += ["## How it was measured", "The base model:", _setting(base)]
-    text += ["The tuned model:", _setting(tuned), _notes(task)]
+    text += ["The tuned model:", _setting(tuned), _notes(task, tuned["modes"])]
     write_files(out, {**images, REPORT: document(text)})
 
 
@@ -292,9 +298,10 @@ def _measure(task: dict[str, Any]) -> str:
     return f"{task['noun']}s {task['measures']['exact']}"
 
 
-def _notes(task: dict[str, Any]) -> str:
-    """The notes of the task and of all reports, as a list."""
+def _notes(task: dict[str, Any], modes: Iterable[str]) -> str:
+    """The notes of the task, of all reports and of modes, as a list."""
     notes = [*task["notes"], *(note.format(noun=task["noun"]) for note in NOTES)]
+    notes += [LEFT_TO_RIGHT_NOTE] * (LEFT_TO_RIGHT in modes)
     return "\n".join(f"- {note}" for note in notes)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sample.step import SamplerConfig
 from train import plots
 from train.evaluation import Bins, Evaluation, Outcome, by_bin, paired, shares, summarize, typical
-from train.report import ALL, EARLY
+from train.report import ALL, EARLY, LEFT_TO_RIGHT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +29,14 @@ class EvaluationPlan:
         takes them, whatever the sampler's starts are.
       budget_items: number of items that are asked with each step budget, spread over all items.
       replay: number of the item to show step by step; None for a typical one.
+      left_to_right: whether the same weights answer all items also left to right.
     """
 
     full_steps: bool = True
     budgets: tuple[int, ...] = ()
     budget_items: int = 128
     replay: int | None = None
+    left_to_right: bool = False
 
 
 def measure(
@@ -58,14 +60,17 @@ def measure(
     """
     task, items = evaluation.task, evaluation.items
 
-    def run(title: str, rows: np.ndarray, **changes: Any) -> Outcome:
+    def run(title: str, rows: np.ndarray, left_to_right: bool = False, **changes: Any) -> Outcome:
+        settings = dataclasses.replace(sampler, **changes)
         with tqdm(total=len(rows), desc=title, unit=task.noun) as bar:
-            return evaluation.run(dataclasses.replace(sampler, **changes), rows, bar.update)
+            return evaluation.run(settings, rows, bar.update, left_to_right=left_to_right)
 
     every = np.arange(len(items))
     outcomes = {EARLY: run("early stopping", every)}
     if plan.full_steps:
         outcomes[ALL] = run("all steps", every, early_stop=False)
+    if plan.left_to_right:
+        outcomes[LEFT_TO_RIGHT] = run("left to right", every, left_to_right=True)
     early, bins = outcomes[EARLY], _bins(evaluation)
 
     some = np.linspace(0, len(items) - 1, min(len(items), plan.budget_items))
@@ -108,7 +113,7 @@ def measure(
         "batch_size": evaluation.batch_size,
         "sampler": dataclasses.asdict(sampler),
         "modes": {mode: summarize(outcome, bins) for mode, outcome in outcomes.items()},
-        "paired": paired(*outcomes.values()) if len(outcomes) == 2 else None,
+        "paired": paired(early, outcomes[ALL]) if ALL in outcomes else None,
         "budgets": curve,
         "replay": {"item": shown, "steps": len(replay.pieces)},
     }

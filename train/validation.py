@@ -17,6 +17,7 @@ from data.text.chat import answer_text
 from data.text.printable import printable
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather
+from sample.given import Given, given_keys
 from sample.sampler import generate
 from train.config import RunConfig
 from train.loss import Figures, LossConfig, accuracies, sft_loss
@@ -42,7 +43,8 @@ class HeldOut:
             return
         self.task, num = config.data.task, min(config.eval.num, len(items))
         self.items = [items[i] for i in range(num)]
-        self.rows = stack([packer(self.task.conversation(item)) for item in self.items])
+        task = self.task
+        self.rows = stack([packer(task.conversation(i), task.parts(i)) for i in self.items])
         self.num, self.batch_size = num, min(config.eval.batch_size, num)
         length = config.loss.num_canvases * config.loss.canvas_size
         limit = config.sampler.max_new_tokens or length
@@ -74,7 +76,10 @@ class HeldOut:
             mask = np.arange(prompts.shape[1]) < lengths[:, None]
             key = jax.random.key(self.config.seed)
             prompts = np.where(mask, prompts, self.tokenizer.pad_id)
-            out = generate(model, prompts, mask, key, self.sampler)
+            given = self._given(rows)
+            if given is not None:
+                key = given_keys(key, prompts, mask, given)
+            out = generate(model, prompts, mask, key, self.sampler, given=given)
             for i, row in enumerate(rows[: self.num - start]):
                 answer = answer_text(self.tokenizer, out.tokens[i, : out.valid_tokens[i].sum()])
                 right.append(self.task.score(self.items[row], answer)["exact"])
@@ -89,6 +94,16 @@ class HeldOut:
         else:
             figures["eval/tokens"] = float(np.mean([tokens.sum() for tokens in valid]))
         return figures, first
+
+    def _given(self, rows: np.ndarray) -> Given | None:
+        """What is given of the answers to items, [B, n] each; None if the task gives nothing."""
+        if "keep" not in self.rows:
+            return None
+        loss = self.config.loss
+        room = loss.num_canvases * loss.canvas_size
+        places = np.arange(min(room, self.sampler.max_new_tokens))
+        places = places + self.rows["prompt_len"][rows, None]
+        return Given(*(self.rows[name][rows[:, None], places] for name in ("given", "keep")))
 
     def _figures(self, model: DiffusionGemma) -> dict[str, float]:
         """The mean losses and accuracies over whole batches."""

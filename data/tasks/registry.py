@@ -16,6 +16,7 @@ from data.tasks.task import Task, TaskError
 # Name -> module and class. A task is imported when it is asked for, because Sudoku loads numba.
 TASKS = {
     "sudoku": "data.tasks.sudoku:SudokuTask",
+    "sudoku_fill": "data.tasks.sudoku_fill:SudokuFillTask",
     "base_mixture": "data.tasks.base_mixture:BaseMixtureTask",
     "needle": "data.tasks.needle:NeedleTask",
     "conversations": "data.tasks.conversations:ConversationsTask",

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from data.text.conversations import Conversation, conversation
+from data.text.parts import Part
 
 # The number of items of a source that generates them.
 UNBOUNDED = 2**30
@@ -112,6 +113,18 @@ class Task(abc.ABC):
     def conversation(self, item: Any) -> Conversation:
         """The conversation that is trained on. Its last message is the right answer."""
         return conversation(*self.text(item))
+
+    def parts(self, item: Any) -> list[Part] | None:
+        """The parts of an item's answer, if some of it is given (data/text/parts.py).
+
+        Their texts together are the right answer. A task gives parts for all of its items, or for
+        none. The losses count only tokens that are not kept, and an evaluation gives the sampler
+        what is given.
+
+        Returns:
+          the parts in order; None if nothing is given of this task's answers.
+        """
+        return None
 
     def score(self, item: Any, answer: str) -> dict[str, float]:
         """Scores an answer.

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data.text.parts import NOTHING, GivenTokens
+
 
 class TooLong(ValueError):
     """An example that does not fit into a row.
@@ -26,6 +28,7 @@ def pack(
     num_canvases: int,
     eos_id: int,
     pad_id: int,
+    given: GivenTokens | None = None,
 ) -> dict[str, np.ndarray]:
     """Packs one example into a row of T = prompt_length + num_canvases * canvas_size tokens.
 
@@ -40,11 +43,15 @@ def pack(
       canvas_size: C, the tokens of a canvas.
       num_canvases: the canvases of a row.
       eos_id, pad_id: ids of <eos> and <pad>.
+      given: what is given of the answer. None if the task gives nothing of its answers.
 
     Returns:
       {"tokens": int32 [T], "prompt_len": int32 [], "answer_len": int32 [], "num_canvases": int32
       []}. "answer_len" is the length of the answer without the fill. "num_canvases" is the number
       of canvases that the answer uses, at least 1.
+      With `given` also {"given": int32 [T], "keep": bool [T]}: the given tokens at their places in
+      the row, NOTHING where nothing is given, and the positions that are kept. The eos fill is
+      kept.
 
     Raises:
       TooLong: the prompt or the answer does not fit.
@@ -64,9 +71,16 @@ def pack(
     tokens[:prompt] = prompt_ids
     tokens[prompt : prompt + answer] = answer_ids
     tokens[prompt + answer : prompt + used * canvas_size] = eos_id
-    return {
+    row = {
         "tokens": tokens,
         "prompt_len": np.int32(prompt),
         "answer_len": np.int32(answer),
         "num_canvases": np.int32(used),
     }
+    if given is None:
+        return row
+    shown, keep = np.full(len(tokens), NOTHING, np.int32), np.zeros(len(tokens), bool)
+    answer_end, end = prompt + answer, prompt + used * canvas_size
+    shown[prompt:answer_end], keep[prompt:answer_end] = given
+    shown[answer_end:end], keep[answer_end:end] = eos_id, True
+    return row | {"given": shown, "keep": keep}

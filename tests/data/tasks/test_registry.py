@@ -12,10 +12,12 @@ from data.tasks.conversations import ConversationsTask
 from data.tasks.needle import NeedleTask
 from data.tasks.registry import TASKS, is_setting_of_another, make_task, task_class
 from data.tasks.sudoku import SudokuTask
+from data.tasks.sudoku_fill import SudokuFillTask
 from data.tasks.task import Splits, Task, TaskError
 
 CLASSES = {
     "sudoku": SudokuTask,
+    "sudoku_fill": SudokuFillTask,
     "base_mixture": BaseMixtureTask,
     "needle": NeedleTask,
     "conversations": ConversationsTask,
@@ -81,8 +83,8 @@ def test_a_class_that_lies_elsewhere():
     [
         (
             "sudoka",
-            "no task 'sudoka': take one of sudoku, base_mixture, needle, conversations, or name "
-            "MODULE:CLASS",
+            "no task 'sudoka': take one of sudoku, sudoku_fill, base_mixture, needle, "
+            "conversations, or name MODULE:CLASS",
         ),
         ("", "no task '': take one of sudoku"),
         ("data.tasks.needle", "no task 'data.tasks.needle'"),
@@ -105,7 +107,7 @@ def test_what_is_no_task(name, error):
 
 def test_settings_of_other_tasks():
     assert is_setting_of_another("clues", "needle")
-    assert not is_setting_of_another("clues", "sudoku")
+    assert is_setting_of_another("wrong", "sudoku")
     assert is_setting_of_another("path", "sudoku")  # conversations have it too
     assert not is_setting_of_another("most", "sudoku")
     assert not is_setting_of_another("clue", "needle")

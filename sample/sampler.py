@@ -279,7 +279,8 @@ def denoise_canvas(
         if watch:
             leading = surest(mean, starts)
             live = by_row(~loop.stopped, starts).any(axis=1)
-            stops |= _shown(watch, Snapshot(k, n, *(take(x, leading) for x in seen), live))
+            *shown, there = jax.tree.map(lambda x: take(x, leading), (*seen, given))
+            stops |= _shown(watch, Snapshot(k, n, *shown, live, there))
         return _Loop(
             n=n,
             canvas=keep(loop.canvas, step.canvas),

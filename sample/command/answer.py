@@ -20,8 +20,6 @@ class Request(NamedTuple):
       repeat: number of earlier rows with the same checksum. Equal rows get an answer each.
       place: the row's place in its file in words; "" if it is not from a file.
       outline: the text to fill in or edit, as tokens; None for an answer of the model's own.
-      new_tokens: number of tokens to generate, if there is an outline; requests that are answered
-        together have the same.
     """
 
     number: int | None
@@ -32,7 +30,11 @@ class Request(NamedTuple):
     repeat: int = 0
     place: str = ""
     outline: Outline | None = None
-    new_tokens: int | None = None
+
+    @property
+    def room(self) -> int | None:
+        """The number of tokens to generate if there is an outline. A batch has one room."""
+        return None if self.outline is None else self.outline.room
 
 
 class Answer(NamedTuple):

@@ -25,56 +25,44 @@ class Outline(NamedTuple):
       ids: the tokens of each piece; empty for a hole.
       end: the tokens behind the text: the one that stops it, and the one that fills its canvas.
       canvas_size: C.
+      room: n, the number of tokens to generate: those of the canvases that the text and its stop
+        token may need, within the limit.
     """
 
     pieces: Pieces
     ids: tuple[list[int], ...]
     end: tuple[int, int]
     canvas_size: int
+    room: int
 
     def sizes(self, pick: Callable[[list[int]], int]) -> list[int]:
         """The number of tokens of each piece, where `pick` chooses the length of a hole."""
         both = zip(self.pieces, self.ids, strict=True)
         return [pick(p.lengths) if isinstance(p, Hole) else len(ids) for p, ids in both]
 
-    @property
-    def most(self) -> int:
-        """The number of tokens of the text if all holes have their largest size."""
-        return sum(self.sizes(max))
-
-    @property
-    def room(self) -> int:
-        """The number of tokens of the canvases that the text and its stop token may need."""
-        return -(-(self.most + 1) // self.canvas_size) * self.canvas_size
-
-    def given(self, sizes: Sequence[int], room: int, filled: bool = True) -> Given:
-        """What is given for the answer of one row.
+    def given(self, sizes: Sequence[int], filled: bool = True) -> Given:
+        """What is given for the answer of one row: arrays [1, n].
 
         Args:
           sizes: the number of tokens of each piece.
-          room: n, the number of tokens that are generated, at least those of the text.
           filled: whether the canvas is filled up behind the stop token.
-
-        Returns:
-          arrays [1, n].
         """
-        tokens, keep = np.full((1, room), NOTHING, np.int32), np.zeros((1, room), bool)
+        tokens, keep = np.full((1, self.room), NOTHING, np.int32), np.zeros((1, self.room), bool)
         at = 0
         for piece, ids, size in zip(self.pieces, self.ids, sizes, strict=True):
             if not isinstance(piece, Hole):
                 tokens[0, at : at + size] = ids
                 keep[0, at : at + size] = not isinstance(piece, Span)
             at += size
-        end = at + 1 if not filled else (at // self.canvas_size + 1) * self.canvas_size
+        end = (at // self.canvas_size + 1) * self.canvas_size if filled else at + 1
         tokens[0, at:end], keep[0, at:end] = self.end[1], True
         tokens[0, at : at + 1] = self.end[0]
         return Given(tokens, keep)
 
-    def written(self, sizes: Sequence[int], room: int) -> np.ndarray:
+    def written(self, sizes: Sequence[int]) -> np.ndarray:
         """[n] bool, the positions in holes and spans."""
-        marks = [not isinstance(piece, str) for piece in self.pieces]
-        found = np.repeat(marks, sizes)
-        return np.pad(found, (0, room - len(found)))
+        found = np.repeat([not isinstance(piece, str) for piece in self.pieces], sizes)
+        return np.pad(found, (0, self.room - len(found)))
 
     def text(self, sizes: Sequence[int], tokens: np.ndarray, tokenizer: Tokenizer) -> str:
         """The text with what the model wrote. Special tokens are left out.
@@ -136,7 +124,11 @@ class Plan(NamedTuple):
 
 
 def outline(
-    pieces: Pieces, tokenizer: Tokenizer, stop_ids: Sequence[int], canvas_size: int
+    pieces: Pieces,
+    tokenizer: Tokenizer,
+    stop_ids: Sequence[int],
+    canvas_size: int,
+    limit: int | None = None,
 ) -> Outline:
     """Encodes a text with holes or spans.
 
@@ -145,9 +137,10 @@ def outline(
       tokenizer: the model's.
       stop_ids: tokens that end a generation.
       canvas_size: C.
+      limit: the largest number of tokens to generate; None for no limit.
 
     Raises:
-      ValueError: the text has a special token.
+      ValueError: the text has a special token, or more tokens than the limit.
     """
     texts = ["" if isinstance(p, Hole) else p.text if isinstance(p, Span) else p for p in pieces]
     for text in texts:
@@ -160,10 +153,18 @@ def outline(
     if stop_ids:
         stop = stop if stop in stop_ids else stop_ids[0]
         fill = fill if fill in stop_ids else stop
-    return Outline(pieces, tuple(map(tokenizer.encode, texts)), (stop, fill), canvas_size)
+    made = Outline(pieces, tuple(map(tokenizer.encode, texts)), (stop, fill), canvas_size, room=0)
+    most = sum(made.sizes(max))
+    if limit is not None and most > limit:
+        raise ValueError(
+            f"the text has {most} tokens with its holes, more than --max-new-tokens={limit}: "
+            "without this limit, there are as many canvases as the text needs"
+        )
+    room = (most // canvas_size + 1) * canvas_size
+    return made._replace(room=room if limit is None else min(room, limit))
 
 
-def choose_sizes(asked: Outline, room: int, first_step: Callable[[Given], Generation]) -> Choice:
+def choose_sizes(asked: Outline, first_step: Callable[[Given], Generation]) -> Choice:
     """Chooses the lengths of holes that have a range, one hole after the other.
 
     All lengths of a hole are tried in one batch of a single denoising step, from the same noise.
@@ -173,17 +174,16 @@ def choose_sizes(asked: Outline, room: int, first_step: Callable[[Given], Genera
 
     Args:
       asked: the text.
-      room: n, the number of tokens that are generated.
       first_step: generates one step of each canvas behind the row's prompt, for each of several
         rows of given tokens, with the steps recorded.
     """
     sizes = asked.sizes(lambda lengths: lengths[len(lengths) // 2])
-    passes, rounds = np.zeros(-(-room // asked.canvas_size), np.int64), 0
+    passes, rounds = np.zeros(-(-asked.room // asked.canvas_size), np.int64), 0
     for i, piece in enumerate(asked.pieces):
         if not isinstance(piece, Hole) or piece.least == piece.most:
             continue
         options = [[*sizes[:i], length, *sizes[i + 1 :]] for length in piece.lengths]
-        out = first_step(stacked([asked.given(option, room) for option in options]))
+        out = first_step(_stacked([asked.given(option) for option in options]))
         entropy = out.entropy[:, :, 0].reshape(len(options), -1)  # of canvases not begun it is -1
         at = sum(sizes[:i])
         parts = [row[at : at + option[i]] for row, option in zip(entropy, options, strict=True)]
@@ -194,23 +194,21 @@ def choose_sizes(asked: Outline, room: int, first_step: Callable[[Given], Genera
     return Choice(sizes, passes, rounds)
 
 
-def plan_of(rows: Sequence[tuple[Outline, Choice]], room: int, filled: bool) -> Plan:
+def plan_of(rows: Sequence[tuple[Outline, Choice]], filled: bool) -> Plan:
     """The plan of a batch.
 
     Args:
-      rows: the text of each row, and the sizes of its pieces.
-      room: n, the number of tokens that are generated.
+      rows: the text of each row, and the sizes of its pieces. All have the same room.
       filled: whether canvases are filled up behind the stop token.
     """
     return Plan(
-        given=stacked([asked.given(choice.sizes, room, filled) for asked, choice in rows]),
-        written=np.stack([asked.written(choice.sizes, room) for asked, choice in rows]),
+        given=_stacked([asked.given(choice.sizes, filled) for asked, choice in rows]),
+        written=np.stack([asked.written(choice.sizes) for asked, choice in rows]),
         sizes=[choice.sizes for _, choice in rows],
         passes=np.stack([choice.passes for _, choice in rows]),
         rounds=sum(choice.rounds for _, choice in rows),
     )
 
 
-def stacked(rows: Sequence[Given]) -> Given:
-    """Rows of equal lengths as one batch."""
+def _stacked(rows: Sequence[Given]) -> Given:
     return Given(*map(np.concatenate, zip(*rows, strict=True)))

@@ -125,7 +125,7 @@ class Session:
         tokens, room = self.tokenizer.encode(text), self.model.config.max_length
         form, new = self._outline(row), self.autoregressive.max_new_tokens
         if form:
-            new = min(form.room, self.sampler.max_new_tokens or form.room)
+            new = form.room
         if not tokens:
             raise ValueError("the prompt is empty")
         if len(tokens) + new > room:
@@ -143,8 +143,7 @@ class Session:
         if form:
             asked.append(row.pieces)
         checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        request = Request(row.number, tokens, checksum, self.checkpoint)
-        return request._replace(outline=form, new_tokens=new) if form else request
+        return Request(row.number, tokens, checksum, self.checkpoint, outline=form)
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
@@ -161,7 +160,7 @@ class Session:
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
         width = bucket(max(len(r.tokens) for r in filled), self.model.config.max_length)
         tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
-        program = self.mode, tokens.shape, filled[0].new_tokens
+        program = self.mode, tokens.shape, filled[0].room
         if self.warm_up and program not in self._warm:
             self._ask(filled, tokens, mask, None)
             self._warm.add(program)
@@ -224,14 +223,8 @@ class Session:
                 "--stop and --thinking are for answers of the model's own, not for a text to fill "
                 "in or edit"
             )
-        form = outline(row.pieces, self.tokenizer, self.stop_ids, self.canvas_size)
         limit = self.sampler.max_new_tokens
-        if limit is not None and form.most > limit:
-            raise ValueError(
-                f"the text has {form.most} tokens with its holes, more than "
-                f"--max-new-tokens={limit}: without it, there are as many canvases as it needs"
-            )
-        return form
+        return outline(row.pieces, self.tokenizer, self.stop_ids, self.canvas_size, limit)
 
     def _ask(
         self, requests: list[Request], tokens: np.ndarray, mask: np.ndarray, clock: Clock | None
@@ -240,7 +233,6 @@ class Session:
         keys = self._keys(tokens, mask, [request.sample for request in requests])
         if requests[0].outline is None:
             return self._generate(tokens, mask, keys, clock), None
-        room, left_to_right = requests[0].new_tokens, self.mode == "ar"
         chosen = {}
         for i, request in enumerate(requests):
             if id(request) in chosen:  # one that only fills up the batch
@@ -255,9 +247,9 @@ class Session:
                 except NonFiniteLogits as error:
                     raise NonFiniteLogits({i: next(iter(error.faults.values()))}) from None
 
-            chosen[id(request)] = choose_sizes(request.outline, room, first_step)
+            chosen[id(request)] = choose_sizes(request.outline, first_step)
         rows = [(request.outline, chosen[id(request)]) for request in requests]
-        plan = plan_of(rows, room, filled=not left_to_right)
+        plan = plan_of(rows, filled=self.mode == "diffusion")
         return self._generate(tokens, mask, keys, clock, plan.given), plan
 
     def _generate(

@@ -187,7 +187,8 @@ def choose_sizes(asked: Outline, first_step: Callable[[Given], Generation]) -> C
         entropy = out.entropy[:, :, 0].reshape(len(options), -1)  # of canvases not begun it is -1
         at = sum(sizes[:i])
         parts = [row[at : at + option[i]] for row, option in zip(entropy, options, strict=True)]
-        sizes = options[int(np.argmin([part[part >= 0].mean() for part in parts]))]
+        parts = [part[part >= 0] for part in parts]
+        sizes = options[int(np.argmin([p.mean() if p.size else np.inf for p in parts]))]
         begun = np.sum(out.steps > 0, axis=0)
         passes += begun + np.where(np.arange(len(begun)) > 0, begun, 0)
         rounds += out.rounds

@@ -279,17 +279,15 @@ class Session:
         self._go_on()
         return out
 
-    def _is_stopped(self) -> bool:
-        return self.interrupted is not None and self.interrupted()
-
     def _go_on(self) -> None:
         """Raises KeyboardInterrupt if the session is to stop."""
-        if self._is_stopped():
+        if self.interrupted is not None and self.interrupted():
             raise KeyboardInterrupt
 
     def _ended(self, tokens: np.ndarray) -> bool:
+        self._go_on()  # a row with kept tokens to come would not end
         stops = self.stop_texts
-        return self._is_stopped() or (bool(stops) and has_stop_text(tokens, self.tokenizer, stops))
+        return bool(stops) and has_stop_text(tokens, self.tokenizer, stops)
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)

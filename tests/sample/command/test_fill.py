@@ -15,6 +15,7 @@ from sample.autoregressive import Continuation
 from sample.command import session as sessions
 from sample.command.canvas_view import PLAIN, UNDERLINED, Draft
 from sample.command.fill import Outline, choose_sizes, outline
+from sample.command.interrupts import Interrupts
 from sample.command.prompt_rows import FILL_PROMPT
 from sample.given import NOTHING, CanvasGiven, Given
 from sample.stopping import NonFiniteLogits
@@ -230,6 +231,34 @@ def test_holes_are_chosen_from_left_to_right(tokenizer):
     assert [chosen.sizes[i] for i in (1, 3, 5)] == [4, 3, 11]
     # Six rows each time; a canvas after the first costs a commit too.
     assert chosen.passes.tolist() == [12, 20] and chosen.rounds == 4
+
+
+def test_a_canvas_that_a_try_did_not_begin_does_not_count(tokenizer):
+    """A stop token in a hole at the limit ends a row before its last canvas."""
+    form = outline_of("<fill:16><fill:1-3>1<fill:10-12>", tokenizer, limit=CANVAS * 2)
+
+    def first_step(given: Given) -> Generation:
+        entropy = np.full((len(given.keep), 2, 1, CANVAS), 2.0)
+        steps = np.ones((len(given.keep), 2), np.int32)
+        entropy[-1, 1], steps[-1, 1] = -1, 0
+        return Generation(np.zeros(1), steps, steps, entropy=entropy)
+
+    assert choose_sizes(form, first_step).sizes == [16, 1, 1, 10]
+
+
+def test_ctrl_c_is_heard_after_each_canvas(folder, tokenizer, monkeypatch):
+    """Also where kept tokens follow, and rows would not end."""
+    calls = []
+
+    def stopping(*arguments, ended, **options):
+        calls.append(ended)
+        with pytest.raises(KeyboardInterrupt):
+            ended(np.zeros(CANVAS, np.int32))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sessions, "generate", stopping)
+    monkeypatch.setattr(Interrupts, "pressed", lambda self: bool(calls))
+    assert run(folder, "--fill=1<fill:20>2") == 130
 
 
 def test_records_of_all_kinds(folder, tokenizer, tmp_path, capsys, monkeypatch):

@@ -121,8 +121,9 @@ def generate_autoregressive(
         loop = _decode(model, loop, limit, keys, loop_config, given, goes_on)
         found, valid, done = map(np.array, (loop.tokens, loop.valid, loop.done))
         last = min(limit, config.max_new_tokens) - 1
-        for i in np.flatnonzero(~done if goes_on is None else ~done & ~goes_on[:, last]):
-            done[i] = ended is not None and ended(found[i, : valid[i]])
+        open_end = np.ones_like(done) if goes_on is None else ~goes_on[:, last]
+        for i in np.flatnonzero(~done) if ended is not None else ():
+            done[i] = ended(found[i, : valid[i]]) and open_end[i]
         if done.all():
             break
         loop = loop._replace(done=done)

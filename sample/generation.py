@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from sample.given import CanvasGiven
 from sample.starts import Starts
 from sample.step import SamplerConfig
 
@@ -62,6 +63,7 @@ class Snapshot(NamedTuple):
       best, accepted, entropy: [B, C], as in Generation, of the last step that the start has taken.
       live: [B] bool, the rows that took this step, with one start at least; the arrays mean nothing
         for the other rows.
+      given: what is given for the canvas; None for nothing.
     """
 
     k: jax.Array
@@ -70,6 +72,7 @@ class Snapshot(NamedTuple):
     accepted: jax.Array
     entropy: jax.Array
     live: jax.Array
+    given: CanvasGiven | None = None
 
 
 def blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int) -> Generation:

@@ -4,6 +4,8 @@
     python -m sample.main --checkpoint=DIR --prompts=FILE.jsonl --out=ANSWERS.jsonl --batch-size=8
     echo "Why is the sky blue?" | python -m sample.main --checkpoint=DIR
     python -m sample.main --checkpoint=DIR            # a chat; /help lists what it understands
+    python -m sample.main --checkpoint=DIR --fill="The sky is<fill:4> by day."
+    python -m sample.main --checkpoint=DIR --edit="The sky is green." --spans=green
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
     python -m sample.main --checkpoint=DIR --prompt=Hi --max-steps=2 --nojit  # for debugging
 
@@ -18,16 +20,18 @@ from pathlib import Path
 
 from absl import flags, logging
 
+from data.text.holes import read_pieces
 from sample import cli, compile_cache
+from sample.command.answer import Answer
 from sample.command.answer_all import answer_all
 from sample.command.answer_file import AnswerFile
 from sample.command.chat_loop import chat
-from sample.command.console import asked_rows, complain, counted
+from sample.command.console import asked_rows, complain, counted, show
 from sample.command.flags import check_flags, define_flags, rows_together
 from sample.command.interrupts import Interrupts
 from sample.command.open_session import open_draft, open_session
 from sample.command.output import Output
-from sample.command.prompt_rows import PromptRow
+from sample.command.prompt_rows import PromptRow, left_to_right
 from sample.command.session import Session
 from sample.command.typed import read_line
 from sample.statistics import comparison, summary
@@ -43,7 +47,10 @@ def _run(values: flags.FlagValues) -> int:
     check_flags(values)
     compile_cache.enable()
     logging.set_verbosity(logging.FATAL)  # or orbax would log every file and every error
-    rows = asked_rows(values.prompt, values.prompts)
+    pieces = read_pieces(values.fill, values.edit, values.spans)
+    rows = asked_rows(values.prompt, values.prompts, pieces)
+    if rows and values.mode != "diffusion":
+        rows = list(map(left_to_right, rows))
     if rows is None and (values.out or values.mode == "both" or values.num_samples > 1):
         raise ValueError("--out, --mode=both and --num-samples need --prompt or --prompts")
     file = AnswerFile(Path(values.out)) if values.out else None
@@ -91,10 +98,15 @@ def _compare(session: Session, rows: list[PromptRow], batch_size: int, samples: 
             complain(line)
         told.add(line)
 
+    def emit(answer: Answer) -> None:
+        """Prints a text that was filled in: the same holes in both modes."""
+        if answer.request.outline:
+            place = answer.request.place
+            complain(f"{place}, {session.mode}:" if place else f"{session.mode}:")
+            show(answer, thoughts=False)
+
     for session.mode in ("diffusion", "ar"):
-        refused = answer_all(
-            session, rows, batch_size, lambda request: False, lambda answer: None, say, samples
-        )
+        refused = answer_all(session, rows, batch_size, lambda request: False, emit, say, samples)
     if refused < len(rows):
         print(comparison(*(s.figures() for s in session.statistics.values())))
     return _finish(session, refused, rows)

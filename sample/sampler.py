@@ -160,9 +160,9 @@ def generate(
         stopping.check_finite(broken == 0, f"canvas {k + 1}, step", broken)
         done = np.array(canvas.done)
         if ended is not None:
-            open_end = ~done if given is None else ~done & ~given.goes_on[:, k, -1]
-            for row in np.flatnonzero(open_end):
-                done[row] = ended(out.tokens[row, : k + 1].reshape(-1))
+            open_end = np.ones_like(done) if given is None else ~given.goes_on[:, k, -1]
+            for row in np.flatnonzero(~done):
+                done[row] = ended(out.tokens[row, : k + 1].reshape(-1)) and open_end[row]
         if done.all() or k == num_canvases - 1:
             break
         cache = commit(model, cache, canvas.out.tokens, done)
@@ -279,7 +279,8 @@ def denoise_canvas(
         if watch:
             leading = surest(mean, starts)
             live = by_row(~loop.stopped, starts).any(axis=1)
-            stops |= _shown(watch, Snapshot(k, n, *(take(x, leading) for x in seen), live))
+            *shown, there = jax.tree.map(lambda x: take(x, leading), (*seen, given))
+            stops |= _shown(watch, Snapshot(k, n, *shown, live, there))
         return _Loop(
             n=n,
             canvas=keep(loop.canvas, step.canvas),

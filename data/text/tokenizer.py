@@ -192,6 +192,10 @@ class Tokenizer:
         """
         return self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
+    def plain_text(self, ids: Sequence[int]) -> str:
+        """The text of ids without special tokens, also those that tokenizer.json calls plain."""
+        return self.decode([i for i in ids if i not in self._special_ids], skip_special=False)
+
     def decode_marked(self, ids: Sequence[int] | np.ndarray) -> MarkedText:
         """The text of ids, and the places of the special tokens in it.
 

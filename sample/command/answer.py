@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from data.text.chat import ModelTurn
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
+from sample.command.fill import Outline
 from sample.command.turn_end import FinishReason
 
 
@@ -18,6 +19,7 @@ class Request(NamedTuple):
       sample: number of the sample, from 0. Each draws noise of its own.
       repeat: number of earlier rows with the same checksum. Equal rows get an answer each.
       place: the row's place in its file in words; "" if it is not from a file.
+      outline: the text to fill in or edit, as tokens; None for an answer of the model's own.
     """
 
     number: int | None
@@ -27,6 +29,12 @@ class Request(NamedTuple):
     sample: int = 0
     repeat: int = 0
     place: str = ""
+    outline: Outline | None = None
+
+    @property
+    def room(self) -> int | None:
+        """The number of tokens to generate if there is an outline. A batch has one room."""
+        return None if self.outline is None else self.outline.room
 
 
 class Answer(NamedTuple):
@@ -35,12 +43,15 @@ class Answer(NamedTuple):
     Attributes:
       request: what was asked.
       turn: the text, split into answer, thoughts and tool calls.
-      steps: number of steps of each canvas that was begun, those of all its starts together. In the
-        mode "ar", the answer is one canvas.
-      valid_tokens: number of valid tokens in each of these canvases.
+      steps: number of steps of each canvas that was begun, those of all its starts together, and
+        the passes that the choice of the lengths of holes took. In the mode "ar", the answer is one
+        canvas.
+      valid_tokens: number of valid tokens in each of these canvases. Of a text that is filled in
+        or edited, only the tokens in holes and spans count.
       finish_reason: how the answer ended (turn_end.py).
       drafts: for each canvas and each step of the start that was taken {"text", "entropy" (mean,
         nats), "accepted" (number of tokens)}; None if the sampler did not record them.
+      before: the text that was edited; None if there was none.
     """
 
     request: Request
@@ -49,6 +60,7 @@ class Answer(NamedTuple):
     valid_tokens: list[int]
     finish_reason: FinishReason
     drafts: list[list[dict[str, Any]]] | None = None
+    before: str | None = None
 
     @property
     def generated_tokens(self) -> int:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+import jax
 import numpy as np
 
 from data.text.printable import printable
@@ -49,15 +50,22 @@ class Draft:
 
     def draw(self, seen: Snapshot) -> None:
         """Draws one step; give this method to `generate` as watch."""
-        seen = Snapshot(*map(np.asarray, seen))
+        seen = jax.tree.map(np.asarray, seen)
         if not seen.live[0]:
             return
         if seen.k != self._k:
             self._k, self._before = seen.k, [*self._before, *self._canvas]
-        self._canvas = self._up_to_stop(seen.best[0])
+        ends = np.isin(seen.best[0], self._stop_ids)
+        fixed = np.zeros_like(ends)
+        if seen.given is not None:
+            # A stop token in a hole ends nothing, and the kept one behind the text ends it.
+            fixed = seen.given.keep[0]
+            ends &= fixed | ~seen.given.goes_on[0]
+        end = np.flatnonzero(ends)
+        self._canvas = seen.best[0][: end[0] if end.size else None].tolist()
         uncertain = seen.entropy[0] > UNCERTAIN
         # The step that stops a row draws nothing, so it accepts nothing: nothing is re-noised.
-        noisy = ~seen.accepted[0] & seen.accepted[0].any()
+        noisy = ~seen.accepted[0] & seen.accepted[0].any() & ~fixed
         styled, start = [], -len(self._before)  # where a piece starts in the canvas
         for text, count in characters([*self._before, *self._canvas], self._decode):
             part = slice(max(start, 0), max(start + count, 0))
@@ -77,10 +85,6 @@ class Draft:
         # The tokens of finished canvases, and of the one that is denoised.
         self._before: list[int] = []
         self._canvas: list[int] = []
-
-    def _up_to_stop(self, tokens: np.ndarray) -> list[int]:
-        stops = np.flatnonzero(np.isin(tokens, self._stop_ids))
-        return tokens[: stops[0] if stops.size else None].tolist()
 
     def _show(self, lines: list[str]) -> None:
         up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""

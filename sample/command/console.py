@@ -1,5 +1,6 @@
 """Standard input and output, each of which is a terminal or a pipe."""
 
+import difflib
 import fcntl
 import json
 import os
@@ -9,16 +10,19 @@ import sys
 import termios
 from pathlib import Path
 
+from data.text.holes import Pieces
 from data.text.printable import printable
 from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
-from sample.command.prompt_rows import PromptRow, from_text, piped_rows, read_rows
+from sample.command.prompt_rows import PromptRow, from_pieces, from_text, piped_rows, read_rows
 from sample.command.typed import unquoted
 
 STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 
 
-def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
+def asked_rows(
+    prompt: str | None, file: str | None, pieces: Pieces | None = None
+) -> list[PromptRow] | None:
     '''The prompts: the one given, else those of a file, else what is piped in: records or one text.
 
     Quotes around all of a piped text (""") are left out, as they are in a chat.
@@ -26,6 +30,7 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
     Args:
       prompt: the text of --prompt.
       file: the path of --prompts; "-" is standard input.
+      pieces: the text of --fill or --edit, which takes the instruction from --prompt alone.
 
     Returns:
       the rows; None for a chat, if standard input is a terminal.
@@ -34,11 +39,16 @@ def asked_rows(prompt: str | None, file: str | None) -> list[PromptRow] | None:
       OSError, ValueError: the file cannot be read, or is empty, or a text that was piped in would
         be left unread.
     '''
-    if (prompt is not None or file not in (None, *STDIN)) and _input_waits():
+    if (pieces or prompt is not None or file not in (None, *STDIN)) and _input_waits():
+        advice = "pipe in the whole prompt and leave the flag out, or keep the text away"
+        names = "--prompt and --prompts"
+        if pieces:
+            names, advice = "--fill and --edit", "give it as --prompt, or keep it away"
         raise ValueError(
-            "--prompt and --prompts do not read the text on standard input: pipe in the whole "
-            "prompt and leave the flag out, or keep the text away with </dev/null"
+            f"{names} do not read the text on standard input: {advice} with </dev/null"
         )
+    if pieces:
+        return [from_pieces(pieces, prompt)]
     if prompt is not None:
         return [from_text(prompt)]
     if file is not None:
@@ -71,8 +81,8 @@ def _input_waits() -> bool:
 def show(answer: Answer, thoughts: bool) -> None:
     """Prints an answer: unchanged into a pipe, without control characters on a terminal.
 
-    Only text goes to stdout. Tool calls go to stderr, and on a terminal also a word if the answer
-    was cut off.
+    Only text goes to stdout. Tool calls and the changes of an edit go to stderr, and on a terminal
+    also a word if the answer was cut off.
 
     Args:
       answer: what the model made of a prompt.
@@ -83,12 +93,21 @@ def show(answer: Answer, thoughts: bool) -> None:
         said = answer.turn.thoughts
         print(f"{DIM}{printable(said)}{PLAIN}\n" if terminal else f"{said}\n")
     print(printable(answer.turn.answer) if terminal else answer.turn.answer, flush=True)
+    if answer.before is not None:
+        for line in changes(answer.before, answer.turn.answer):
+            complain(printable(line) if sys.stderr.isatty() else line)
     for call in [call.record() for call in answer.turn.tool_calls]:
         told = json.dumps(call.get("function", call), ensure_ascii=False)
         complain(f"tool call: {printable(told)}")
     if answer.finish_reason == "length" and sys.stderr.isatty():
         tokens = answer.generated_tokens
         complain(f"(cut off after {tokens} tokens: --max-new-tokens=N allows more)")
+
+
+def changes(before: str, after: str) -> list[str]:
+    """The lines of a unified diff, or a line that says that nothing has changed."""
+    lines = before.split("\n"), after.split("\n")
+    return list(difflib.unified_diff(*lines, "before", "after", lineterm="")) or ["(no change)"]
 
 
 def complain(line: str) -> None:

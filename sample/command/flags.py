@@ -44,6 +44,22 @@ def define_flags() -> flags.FlagValues:
         "each line or in an array, or a text with one prompt in each line. The content decides "
         "which of them it is, and not the file's name.",
     )
+    text(
+        "fill",
+        "Text in which the model writes the holes and nothing else: <fill:12> takes at most 12 "
+        "tokens, and <fill:4-24> tries lengths from 4 to 24. --prompt may give an instruction. "
+        'Records of --prompts have "fill".',
+    )
+    text(
+        "edit",
+        "Text to change, within --spans and within as many tokens as it has. --prompt may give an "
+        'instruction. Records of --prompts have "edit" and "spans".',
+    )
+    text(
+        "spans",
+        "Where the text of --edit may change: a regular expression, or numbers of lines such as "
+        "3-5,9.",
+    )
     text("system", "System turn for prompts that have none.")
     switch("thinking", False, "Ask the model to think before it answers.")
     switch("show_thoughts", False, "Print the model's thoughts before its answer.")
@@ -84,6 +100,10 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError("--checkpoint=DIR is needed")
     if values.prompt is not None and values.prompts is not None:
         raise ValueError("give one of --prompt and --prompts")
+    if values.prompts is not None and not values.fill is values.edit is values.spans is None:
+        raise ValueError(
+            "--fill, --edit and --spans are for one text: a record of --prompts has them as fields"
+        )
     for name in ("base", "tokenizer", "dtype", "prompts", "out"):
         if values[name].value == "":
             raise ValueError(f"--{name}= has no text")
@@ -99,11 +119,14 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError("--stop= has no text")
     if any("\ud800" <= character <= "\udfff" for text in values.stop for character in text):
         raise ValueError("--stop has bytes that are not UTF-8")
-    for text in values.stop:
+    asked = [("fill", values.fill or ""), ("edit", values.edit or "")]
+    for name, text in [*(("stop", stop) for stop in values.stop), *asked]:
+        if "\n" in text:  # whoever has written a line break knows how
+            continue
         if escape := re.search(r"\\[nrt](?![A-Za-z])", text):
             complain(
-                f"warning: --stop={text} has a backslash and the letter {escape[0][1]}, as it is "
-                f"written: in bash, --stop=$'{escape[0]}' is the character that you may mean"
+                f"warning: --{name}={text} has a backslash and the letter {escape[0][1]}, as it is "
+                f"written: in bash, --{name}=$'{escape[0]}' is the character that you may mean"
             )
     greedy = values.temperature == 0 or values.top_k == 1
     if mode != "diffusion" and values.num_samples > 1 and greedy:

@@ -6,10 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.text.holes import Hole, Pieces, read_pieces, source
 from data.text.json_window import BOM
 from data.text.messages import Message
 from data.text.record_file import Item, kind_of, scan
 from data.text.records import has_turn_tokens, is_record, not_used, parse_record, rendered
+
+FILL_PROMPT, EDIT_PROMPT = "Fill in the gaps.", "Correct the mistakes."  # without an instruction
 
 
 class PromptRow(NamedTuple):
@@ -22,6 +25,7 @@ class PromptRow(NamedTuple):
       tools: declarations of tools, for the chat template.
       fault: what is wrong with the row; None if it can be asked.
       place: its place in a file in words, such as "line 3".
+      pieces: the text to fill in or edit; None if the model is to write an answer of its own.
     """
 
     number: int | None
@@ -29,6 +33,26 @@ class PromptRow(NamedTuple):
     tools: list[dict[str, Any]] | None = None
     fault: str | None = None
     place: str = ""
+    pieces: Pieces | None = None
+
+
+def from_pieces(pieces: Pieces, prompt: str | None = None) -> PromptRow:
+    """A row with a text to fill in or edit, and with the user's instruction or the usual one."""
+    return from_text(_instruction(pieces) if prompt is None else prompt)._replace(pieces=pieces)
+
+
+def left_to_right(row: PromptRow) -> PromptRow:
+    """The row with a fault if only a canvas can do what is asked."""
+    fault = None
+    if row.pieces and source(row.pieces) is not None:
+        fault = "an edit needs a canvas to start from, so it is for --mode=diffusion alone"
+    for hole in row.pieces or ():
+        if isinstance(hole, Hole) and hole.least < hole.most:
+            fault = (
+                f"<fill:{hole.least}-{hole.most}> tries lengths on a canvas, so it is for "
+                f"--mode=diffusion alone: give one length, as <fill:{hole.most}> does"
+            )
+    return row._replace(fault=row.fault or fault)
 
 
 def from_text(text: str, number: int | None = None) -> PromptRow:
@@ -81,7 +105,7 @@ def piped_rows(text: str) -> list[PromptRow]:
     items, damage = _items(name, data) if asked and "\0" not in text else (None, None)
     begun = asked.startswith(("{", "[", '"', "#", "//"))
     found = [item.value for item in items or () if begun and not item.fault]
-    if not any(map(is_record, found)):
+    if not any(is_record(value) or _asks_canvas(value) for value in found):
         if found:
             _tell(f"{name}: this JSON has none of the fields of a record, so it is asked as a text")
         return _warned(name, [from_text(text.removeprefix("\ufeff"))])
@@ -152,13 +176,32 @@ def _from_record(item: Item) -> tuple[PromptRow, tuple[str, ...], bool]:
     if item.fault:
         return row, (), False
     try:
-        messages, tools, unused = parse_record(item.value)
+        value, pieces = _canvas(item.value)
+        messages, tools, unused = parse_record(value)
         answered = messages[-1]["role"] == "assistant"
         if answered and not (messages := messages[:-1]):
             raise ValueError("there is no prompt before the answer")
     except ValueError as error:
         return row._replace(fault=str(error)), (), False
-    return row._replace(messages=messages, tools=tools), unused, answered
+    return row._replace(messages=messages, tools=tools, pieces=pieces), unused, answered
+
+
+def _asks_canvas(value: Any) -> bool:
+    """Whether a record has a text to fill in or edit."""
+    return isinstance(value, dict) and any(value.get(n) is not None for n in ("fill", "edit"))
+
+
+def _canvas(value: Any) -> tuple[Any, Pieces | None]:
+    """(a record without what it asks of the canvas, the pieces of what it asks)."""
+    if not _asks_canvas(value):
+        return value, None
+    pieces = read_pieces(*map(value.get, ("fill", "edit", "spans")))
+    rest = {n: v for n, v in value.items() if n not in ("fill", "edit", "spans") and v is not None}
+    return rest if is_record(rest) else {"prompt": _instruction(pieces), **rest}, pieces
+
+
+def _instruction(pieces: Pieces) -> str:
+    return FILL_PROMPT if source(pieces) is None else EDIT_PROMPT
 
 
 def _tell(line: str) -> None:

@@ -12,20 +12,24 @@ import numpy as np
 
 from data.text.chat import Message, ModelTurn
 from data.text.chat_template import ChatTemplate
+from data.text.holes import source
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.batch import bucket, pad_prompts, row_keys
 from sample.command.answer import Answer, Request
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
+from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
 from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
+from sample.given import Given
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel, split
 from sample.statistics import Statistics
 from sample.step import SamplerConfig
+from sample.stopping import NonFiniteLogits
 from sample.timing import Clock
 
 Mode = Literal["diffusion", "ar"]
@@ -89,6 +93,17 @@ class Session:
         """The settings of the session's mode."""
         return self.sampler if self.mode == "diffusion" else self.autoregressive
 
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a generation."""
+        own = self.config.stop_ids
+        return self.model.config.stop_ids if own is None else own
+
+    @property
+    def canvas_size(self) -> int:
+        """Number of tokens in a canvas."""
+        return self.sampler.canvas_size or self.model.config.canvas_size
+
     def request(self, row: PromptRow) -> Request:
         """Encodes a row's prompt.
 
@@ -103,18 +118,21 @@ class Session:
         if self.system is not None and starts and messages[0].get("role") not in SYSTEM:
             messages = [{"role": "system", "content": self.system}, *messages]
         try:
-            json.dumps([messages, row.tools], ensure_ascii=False).encode()
+            json.dumps([messages, row.tools, row.pieces], ensure_ascii=False).encode()
         except UnicodeEncodeError:  # from "\ud800" in JSON, or from bad bytes on a command line
             raise ValueError("the text is not UTF-8") from None
         text = self.template.render(messages, tools=row.tools, thinking=self.thinking)
         tokens, room = self.tokenizer.encode(text), self.model.config.max_length
-        new = self.autoregressive.max_new_tokens
+        form, new = self._outline(row), self.autoregressive.max_new_tokens
+        if form:
+            new = form.room
         if not tokens:
             raise ValueError("the prompt is empty")
         if len(tokens) + new > room:
             raise ContextFull(
                 f"{len(tokens)} tokens of the prompt and {new} new tokens exceed the model's "
-                f"context of {room}: give a shorter prompt or a smaller --max-new-tokens"
+                f"context of {room}: give a shorter "
+                + ("prompt or text" if form else "prompt or a smaller --max-new-tokens")
             )
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
@@ -122,8 +140,10 @@ class Session:
         if settings.get("starts") == 1:  # answers of older versions, which had no such field, count
             del settings["starts"]
         asked += [self.checkpoint.fingerprint, settings]
+        if form:
+            asked.append(row.pieces)
         checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        return Request(row.number, tokens, checksum, self.checkpoint)
+        return Request(row.number, tokens, checksum, self.checkpoint, outline=form)
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
@@ -140,27 +160,36 @@ class Session:
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
         width = bucket(max(len(r.tokens) for r in filled), self.model.config.max_length)
         tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
-        keys = self._keys(tokens, mask, [request.sample for request in filled])
-        if self.warm_up and (self.mode, tokens.shape) not in self._warm:
-            self._generate(tokens, mask, keys, None)
-            self._warm.add((self.mode, tokens.shape))
+        program = self.mode, tokens.shape, filled[0].room
+        if self.warm_up and program not in self._warm:
+            self._ask(filled, tokens, mask, None)
+            self._warm.add(program)
         with Clock() as clock:
-            out = self._generate(tokens, mask, keys, clock)
+            out, plan = self._ask(filled, tokens, mask, clock)
         if isinstance(out, Generation):
             steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
         else:
             steps = valid = out.valid_tokens[:count, None]
             rounds = int(steps.max())
+        if plan:
+            width = self.canvas_size if self.mode == "diffusion" else plan.written.shape[1]
+            valid = plan.counts(width)[:count]
+            if self.mode == "diffusion":
+                steps, rounds = steps + plan.passes[:count], rounds + plan.rounds
         self.statistics[self.mode].add(steps, valid, rounds, clock)
-        stop_ids, answers = self.config.stop_ids, []
-        if stop_ids is None:
-            stop_ids = self.model.config.stop_ids
+        answers = []
         for i, request in enumerate(requests):
-            said, begun = out.tokens[i][: valid[i].sum()], steps[i] > 0
-            turn, reason = read_turn(said, self.tokenizer, stop_ids, self.stop_texts)
+            begun, before = steps[i] > 0, None
+            if plan:
+                said = request.outline.text(plan.sizes[i], out.tokens[i], self.tokenizer)
+                turn, reason = ModelTurn("", said, ()), "stop"
+                before = source(request.outline.pieces)
+            else:
+                said = out.tokens[i][: valid[i].sum()]
+                turn, reason = read_turn(said, self.tokenizer, self.stop_ids, self.stop_texts)
             drafts = self._drafts(out, i) if self.mode == "diffusion" else None
             counts = steps[i][begun].tolist(), valid[i][begun].tolist()
-            answers.append(Answer(request, turn, *counts, reason, drafts))
+            answers.append(Answer(request, turn, *counts, reason, drafts, before))
         return answers
 
     def as_message(self, turn: ModelTurn) -> Message:
@@ -185,32 +214,80 @@ class Session:
         rows = enumerate(keys)
         return jnp.concatenate([row_keys(k, tokens[i : i + 1], mask[i : i + 1]) for i, k in rows])
 
+    def _outline(self, row: PromptRow) -> Outline | None:
+        """The text that a row asks to fill in or edit."""
+        if row.pieces is None:
+            return None
+        if self.stop_texts or self.thinking:
+            raise ValueError(
+                "--stop and --thinking are for answers of the model's own, not for a text to fill "
+                "in or edit"
+            )
+        limit = self.sampler.max_new_tokens
+        return outline(row.pieces, self.tokenizer, self.stop_ids, self.canvas_size, limit)
+
+    def _ask(
+        self, requests: list[Request], tokens: np.ndarray, mask: np.ndarray, clock: Clock | None
+    ) -> tuple[Generation | Continuation, Plan | None]:
+        """Generates, after the lengths of holes are chosen."""
+        keys = self._keys(tokens, mask, [request.sample for request in requests])
+        if requests[0].outline is None:
+            return self._generate(tokens, mask, keys, clock), None
+        chosen = {}
+        for i, request in enumerate(requests):
+            if id(request) in chosen:  # one that only fills up the batch
+                continue
+
+            def first_step(given: Given, i: int = i, sample: int = request.sample) -> Generation:
+                rows = [i] * len(given.keep)
+                asked = tokens[rows], mask[rows]
+                try:
+                    keys = self._keys(*asked, [sample] * len(rows))
+                    return self._generate(*asked, keys, clock, given, first_step=True)
+                except NonFiniteLogits as error:
+                    raise NonFiniteLogits({i: next(iter(error.faults.values()))}) from None
+
+            chosen[id(request)] = choose_sizes(request.outline, first_step)
+        rows = [(request.outline, chosen[id(request)]) for request in requests]
+        plan = plan_of(rows, filled=self.mode == "diffusion")
+        return self._generate(tokens, mask, keys, clock, plan.given), plan
+
     def _generate(
-        self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
+        self,
+        tokens: np.ndarray,
+        mask: np.ndarray,
+        keys: jax.Array,
+        clock: Clock | None,
+        given: Given | None = None,
+        first_step: bool = False,
     ) -> Generation | Continuation:
         self._go_on()
         kept = self.kept if len(tokens) == 1 else None
         ended = self._ended if self.stop_texts or self.interrupted else None
-        shared = {"ended": ended, "kept": kept, "clock": clock}
-        asked = self.model, tokens, mask, keys, self.config
+        config, watch = self.config, self.watch
+        if given is not None:
+            config = dataclasses.replace(config, max_new_tokens=given.keep.shape[1])
+        if first_step:
+            config = dataclasses.replace(config, max_steps=1, starts=1, trajectory=True)
+            watch = None
+        asked = self.model, tokens, mask, keys, config
+        shared = {"given": given, "ended": ended, "kept": kept, "clock": clock}
         if self.mode == "ar":
             out = generate_autoregressive(*asked, **shared)
         else:
-            out = generate(*asked, watch=self.watch, **shared)
+            out = generate(*asked, watch=watch, **shared)
         self._go_on()
         return out
 
-    def _is_stopped(self) -> bool:
-        return self.interrupted is not None and self.interrupted()
-
     def _go_on(self) -> None:
         """Raises KeyboardInterrupt if the session is to stop."""
-        if self._is_stopped():
+        if self.interrupted is not None and self.interrupted():
             raise KeyboardInterrupt
 
     def _ended(self, tokens: np.ndarray) -> bool:
+        self._go_on()  # a row with kept tokens to come would not end
         stops = self.stop_texts
-        return self._is_stopped() or (bool(stops) and has_stop_text(tokens, self.tokenizer, stops))
+        return bool(stops) and has_stop_text(tokens, self.tokenizer, stops)
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)

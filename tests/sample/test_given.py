@@ -255,8 +255,10 @@ def test_a_caller_cannot_end_a_row_before_its_last_kept_token(run, lively_config
     keep = np.zeros(tokens.shape, bool)
     keep[::2, SIZE + 2] = True
     config = dataclasses.replace(lively_config, stop_ids=())
+    asked = []
     out = run(config=config, given=Given(np.where(keep, tokens, NOTHING), keep),
-              ended=lambda found: True)  # fmt: skip
+              ended=lambda found: asked.append(len(found)) or True)  # fmt: skip
+    assert asked == [SIZE] * ROWS + [2 * SIZE] * (ROWS // 2)
     np.testing.assert_array_equal(out.valid_tokens[:, 1] > 0, keep.any(axis=1))
     assert not out.valid_tokens[:, 2].any()
 

@@ -110,7 +110,9 @@ def _without_anchors(expression: str) -> str:
 def _check_parts(expression: str) -> None:
     """Raises ValueError for parts that no automaton can have, and for groups without an end."""
     # The parts are escapes, classes of characters, the beginnings and the ends of groups.
-    part = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\(\?[=!]|\(\?<[=!]|\(\?P=|[()]", re.S)
+    part = re.compile(
+        r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\(\?[=!]|\(\?<[=!]|\(\?P=|[()]", re.S
+    )
     depth = 0
     for found in part.findall(expression):
         if found in _LOOK_AROUND:

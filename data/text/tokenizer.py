@@ -183,9 +183,7 @@ class Tokenizer:
             if index in self._special or index >= len(found):
                 continue
             byte = _BYTE.fullmatch(token)
-            found[index] = (
-                bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
-            )
+            found[index] = bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
         # Every 97th of the tokens that are characters must give its text, wherever it is.
         probe = [i for i, text in enumerate(found) if text and text.decode(errors="ignore")][::97]
         if self.decode(probe) != b"".join(found[i] for i in probe).decode():

@@ -6,7 +6,7 @@ and states (docs/MODEL.md, Obey):
 
 - the most probable accepted string,
 - a draw from the product of the distributions, given that the string is accepted,
-- for each position the distribution of its token in such draws: its entropy, and its mean embedding.
+- for each position the distribution of its token in such draws: its entropy, its mean embedding.
 
 A first pass over the vocabulary reduces the logits to one score for each class of tokens, and a
 second one chooses tokens and makes the marginals. Both go through few positions at a time, so the
@@ -28,6 +28,7 @@ from sample.automaton import NEVER, Automaton
 from sample.step import Proposal
 
 LOW = -1e30  # the score of what is not allowed; sums of a canvas of them stay finite
+SMALLEST = 64  # size of the arrays of a small automaton
 BLOCK = 32  # tokens of one class that are reduced together
 CHUNK_BYTES = 64 << 20  # limit for float32 logits of the positions that are read at a time
 
@@ -52,7 +53,7 @@ class Tables:
 
     Attributes:
       classes: [V] int32, as in Automaton.
-      blocks: [N, BLOCK] int32, the tokens of each class together, in blocks; -1 where there is none.
+      blocks: [N, BLOCK] int32, the tokens of each class together, in blocks; -1 where none is.
       block_class: [N] int32, sorted.
       member_class, member_group: [M] int32, as in Automaton. What fills up is in the last group.
       source, group, target: [E] int32, as in Automaton. What fills up has the last group, that no
@@ -138,9 +139,8 @@ def make_tables(automaton: Automaton) -> Tables:
 
 
 def _padded(size: int) -> int:
-    """The next of the sizes, two in every power of two from 16 on."""
-    step = max(8, (1 << max(size - 1, 0).bit_length()) // 4)
-    return -(-size // step) * step
+    """The next power of two, at least SMALLEST."""
+    return max(SMALLEST, 1 << max(size - 1, 0).bit_length())
 
 
 def class_scores(proposal: Proposal, tables: Tables, with_totals: bool) -> Scores:

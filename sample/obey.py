@@ -110,6 +110,18 @@ class CanvasObey:
         return dataclasses.replace(self, state=rows[0], end=rows[1])
 
 
+class DecodeObey(NamedTuple):
+    """The constraint on an answer that is decoded left to right.
+
+    Attributes:
+      tables: the automaton, the same for all rows.
+      alive: [B or 1, T + 1, S] bool, as in Plan.
+    """
+
+    tables: Tables
+    alive: jax.Array
+
+
 class Plan(NamedTuple):
     """How answers can be completed.
 
@@ -124,13 +136,20 @@ class Plan(NamedTuple):
         self, constraint: Constraint, state: np.ndarray, k: int, canvas_size: int
     ) -> CanvasObey:
         """The constraint on canvas k for rows that are in the states [B] int32."""
-        last = self.alive.shape[1] - 1
-        end = self.alive[:, min((k + 1) * canvas_size, last)]
-        end = np.pad(end, ((0, 0), (0, constraint.tables.num_states - end.shape[1])))
+        alive = self._padded(constraint)
+        end = alive[:, min((k + 1) * canvas_size, alive.shape[1] - 1)]
         end = np.broadcast_to(end, (len(state), end.shape[1]))
         return CanvasObey(
             constraint.tables, jnp.array(state), jnp.array(end), constraint.every_step
         )
+
+    def decode(self, constraint: Constraint) -> DecodeObey:
+        """The constraint on decoding left to right."""
+        return DecodeObey(constraint.tables, jnp.array(self._padded(constraint)))
+
+    def _padded(self, constraint: Constraint) -> np.ndarray:
+        missing = constraint.tables.num_states - self.alive.shape[2]
+        return np.pad(self.alive, ((0, 0), (0, 0), (0, missing)))
 
 
 def plan(automaton: Automaton, new_tokens: int, given: Given | None) -> Plan:
@@ -241,6 +260,25 @@ def advance(tables: Tables, state: jax.Array, tokens: jax.Array) -> jax.Array:
         return jax.vmap(row)(state, token), None
 
     return jax.lax.scan(step, state, tokens.T)[0]
+
+
+def allowed_logits(
+    tables: Tables, state: jax.Array, alive: jax.Array, logits: jax.Array
+) -> jax.Array:
+    """The logits of one token, with LOW for the tokens that are not allowed.
+
+    Args:
+      tables: the automaton.
+      state: [B] int32, the states before the token.
+      alive: [B or 1, S] bool, the states behind it from which the answer can be completed.
+      logits: [B, V] float32.
+    """
+    edges = (tables.source == state[:, None]) & alive[:, tables.target]
+    rows = len(state)
+    groups = jnp.zeros((rows, tables.num_groups), bool).at[:, tables.group].max(edges)
+    classes = jnp.zeros((rows, tables.num_classes), bool)
+    classes = classes.at[:, tables.member_class].max(groups[:, tables.member_group])
+    return jnp.where(classes.at[:, NEVER].set(False)[:, tables.classes], logits, LOW)
 
 
 def _alive(automaton: Automaton, tokens: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -17,6 +17,16 @@ NO_STATE = -1
 _MARK = "\U0010ffff"
 _END = 256  # the id of the token that ends a text, for the compiler
 _VOCABULARY = outlines_core.Vocabulary(_END, {bytes([byte]): [byte] for byte in range(256)})
+LARGEST = 50_000  # parts of an expression whose repetitions are written out
+# Escapes, classes of characters, repetitions, the beginnings and ends of groups, and characters.
+_PART = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\{\d{1,9}(?:,\d{0,9})?\}"
+    r"|\(\?[=!]|\(\?<[=!]|\(\?P=|.",
+    re.DOTALL,
+)
+_TIMES = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+# Parts that stand for many characters of several bytes: beginning -> about how many states.
+_SIZES = {r"\w": 50, r"\W": 50, r"\p": 50, r"\P": 50, r"\d": 10, r"\D": 10, ".": 4, "[^": 4}
 _LOOK_AROUND = ("(?=", "(?!", "(?<=", "(?<!")
 
 
@@ -108,30 +118,42 @@ def _without_anchors(expression: str) -> str:
 
 
 def _check_parts(expression: str) -> None:
-    """Raises ValueError for parts that no automaton can have, and for groups without an end."""
-    # The parts are escapes, classes of characters, the beginnings and the ends of groups.
-    part = re.compile(
-        r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\(\?[=!]|\(\?<[=!]|\(\?P=|[()]", re.S
-    )
-    depth = 0
-    for found in part.findall(expression):
+    """Raises ValueError for parts that no automaton can have, and for an expression too large."""
+    sizes, last = [0], 0  # of the open groups, and of the last part
+    for found in _PART.findall(expression):
         if found in _LOOK_AROUND:
             raise ValueError(f"{_short(expression)}: look-around ({found}) is not possible here")
         if re.fullmatch(r"\\[1-9k]|\(\?P=", found):
             raise ValueError(f"{_short(expression)}: back-references are not possible here")
-        depth += found.startswith("(") - (found == ")")
-        if depth < 0:
+        if found in ("^", "$"):
+            raise ValueError(
+                f"{_short(expression)}: the anchor {found} can only be the first or last character"
+            )
+        if found == "(":
+            sizes.append(0)
+            continue
+        if found == ")" and len(sizes) == 1:
+            sizes = []
             break
-    if depth:
+        if times := _TIMES.fullmatch(found):
+            more = last * max(int(times[2] or times[1]) - 1, 0)
+            last += more
+            sizes[-1] += more
+            continue
+        last = sizes.pop() if found == ")" else _SIZES.get(found[:2], 1)
+        sizes[-1] += last
+    if len(sizes) != 1:
         raise ValueError(f"{_short(expression)}: a parenthesis has no partner")
+    if sizes[0] > LARGEST:
+        raise ValueError(
+            f"{_short(expression)}: too large with its repetitions written out: demand fewer"
+        )
 
 
 def _reason(expression: str, error: str) -> str:
     """Why the compiler refuses an expression."""
     if "word boundaries" in error:
         return r"the word boundaries \b and \B are not possible here"
-    if "universal start state" in error:
-        return "an anchor can only be the first or the last character"
     try:
         re.compile(expression)
     except re.error as fault:

@@ -18,6 +18,7 @@ class Request(NamedTuple):
       sample: number of the sample, from 0. Each draws noise of its own.
       repeat: number of earlier rows with the same checksum. Equal rows get an answer each.
       place: the row's place in its file in words; "" if it is not from a file.
+      demand: the regular expression that the answer must match; None for no demand.
     """
 
     number: int | None
@@ -27,6 +28,7 @@ class Request(NamedTuple):
     sample: int = 0
     repeat: int = 0
     place: str = ""
+    demand: str | None = None
 
 
 class Answer(NamedTuple):

@@ -73,8 +73,12 @@ def answer_all(
         request = request._replace(place=row.place, repeat=repeats[request.checksum])
         repeats[request.checksum] += 1
         for asked in (request._replace(sample=sample) for sample in range(samples)):
-            if not answered(asked):
-                batch.append(asked)
+            if answered(asked):
+                continue
+            if batch and batch[0].demand != asked.demand:  # the rows of a batch share one
+                answer(batch)
+                batch = []
+            batch.append(asked)
             if len(batch) == batch_size:
                 answer(batch)
                 batch, full = [], batch_size

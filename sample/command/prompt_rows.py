@@ -10,6 +10,7 @@ from data.text.json_window import BOM
 from data.text.messages import Message
 from data.text.record_file import Item, kind_of, scan
 from data.text.records import has_turn_tokens, is_record, not_used, parse_record, rendered
+from sample.command.demand import FIELDS, from_record
 
 
 class PromptRow(NamedTuple):
@@ -22,6 +23,7 @@ class PromptRow(NamedTuple):
       tools: declarations of tools, for the chat template.
       fault: what is wrong with the row; None if it can be asked.
       place: its place in a file in words, such as "line 3".
+      demand: the regular expression that the answer must match; None for that of the flags.
     """
 
     number: int | None
@@ -29,6 +31,7 @@ class PromptRow(NamedTuple):
     tools: list[dict[str, Any]] | None = None
     fault: str | None = None
     place: str = ""
+    demand: str | None = None
 
 
 def from_text(text: str, number: int | None = None) -> PromptRow:
@@ -153,12 +156,14 @@ def _from_record(item: Item) -> tuple[PromptRow, tuple[str, ...], bool]:
         return row, (), False
     try:
         messages, tools, unused = parse_record(item.value)
+        demand = from_record(item.value)
         answered = messages[-1]["role"] == "assistant"
         if answered and not (messages := messages[:-1]):
             raise ValueError("there is no prompt before the answer")
     except ValueError as error:
         return row._replace(fault=str(error)), (), False
-    return row._replace(messages=messages, tools=tools), unused, answered
+    unused = tuple(name for name in unused if name not in FIELDS)
+    return row._replace(messages=messages, tools=tools, demand=demand), unused, answered
 
 
 def _tell(line: str) -> None:

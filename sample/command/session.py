@@ -21,6 +21,7 @@ from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
+from sample.obey import Constraint, plan
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel, split
@@ -29,6 +30,7 @@ from sample.step import SamplerConfig
 from sample.timing import Clock
 
 Mode = Literal["diffusion", "ar"]
+KEPT_CONSTRAINTS = 8  # compiled demands of rows, which often have the same ones
 SYSTEM = ("system", "developer")  # two names of one role
 
 
@@ -51,6 +53,8 @@ class Session:
       system: a system turn for messages that do not begin with one.
       thinking: whether to ask for thoughts.
       stop_texts: texts that end an answer. The answer ends before the first of them.
+      demand: the regular expression that answers must match to which a row demands nothing itself;
+        None for no demand.
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
@@ -71,6 +75,7 @@ class Session:
     system: str | None = None
     thinking: bool = False
     stop_texts: tuple[str, ...] = ()
+    demand: str | None = None
     checkpoint: CheckpointId = UNNAMED
     kept: KeptPrompt | None = None
     watch: Callable[[Snapshot], bool | None] | None = None
@@ -80,6 +85,7 @@ class Session:
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
     _warm: set[tuple] = dataclasses.field(default_factory=set)
+    _constraints: dict[str, Constraint] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self.model = split(self.model)
@@ -116,20 +122,24 @@ class Session:
                 f"{len(tokens)} tokens of the prompt and {new} new tokens exceed the model's "
                 f"context of {room}: give a shorter prompt or a smaller --max-new-tokens"
             )
+        demand = self.demand if row.demand is None else row.demand
+        self._constraint(demand)
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
         settings = dataclasses.asdict(self.config)
         if settings.get("starts") == 1:  # answers of older versions, which had no such field, count
             del settings["starts"]
         asked += [self.checkpoint.fingerprint, settings]
+        if demand is not None:
+            asked.append(demand)
         checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        return Request(row.number, tokens, checksum, self.checkpoint)
+        return Request(row.number, tokens, checksum, self.checkpoint, demand=demand)
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
 
         Args:
-          requests: the prompts.
+          requests: the prompts. All have the same demand.
           rows: number of rows to fill the batch up to, because a program was compiled for so many;
             None for no filling.
 
@@ -142,22 +152,22 @@ class Session:
         tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
         keys = self._keys(tokens, mask, [request.sample for request in filled])
         if self.warm_up and (self.mode, tokens.shape) not in self._warm:
-            self._generate(tokens, mask, keys, None)
+            self._generate(tokens, mask, keys, None, requests[0].demand)
             self._warm.add((self.mode, tokens.shape))
         with Clock() as clock:
-            out = self._generate(tokens, mask, keys, clock)
+            out = self._generate(tokens, mask, keys, clock, requests[0].demand)
         if isinstance(out, Generation):
             steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
         else:
             steps = valid = out.valid_tokens[:count, None]
             rounds = int(steps.max())
         self.statistics[self.mode].add(steps, valid, rounds, clock)
-        stop_ids, answers = self.config.stop_ids, []
-        if stop_ids is None:
-            stop_ids = self.model.config.stop_ids
+        answers = []
         for i, request in enumerate(requests):
             said, begun = out.tokens[i][: valid[i].sum()], steps[i] > 0
-            turn, reason = read_turn(said, self.tokenizer, stop_ids, self.stop_texts)
+            turn, reason = read_turn(said, self.tokenizer, self._stop_ids, self.stop_texts)
+            if request.demand is not None:  # what fills all tokens is whole, too
+                reason = "stop"
             drafts = self._drafts(out, i) if self.mode == "diffusion" else None
             counts = steps[i][begun].tolist(), valid[i][begun].tolist()
             answers.append(Answer(request, turn, *counts, reason, drafts))
@@ -186,12 +196,18 @@ class Session:
         return jnp.concatenate([row_keys(k, tokens[i : i + 1], mask[i : i + 1]) for i, k in rows])
 
     def _generate(
-        self, tokens: np.ndarray, mask: np.ndarray, keys: jax.Array, clock: Clock | None
+        self,
+        tokens: np.ndarray,
+        mask: np.ndarray,
+        keys: jax.Array,
+        clock: Clock | None,
+        demand: str | None,
     ) -> Generation | Continuation:
         self._go_on()
         kept = self.kept if len(tokens) == 1 else None
         ended = self._ended if self.stop_texts or self.interrupted else None
-        shared = {"ended": ended, "kept": kept, "clock": clock}
+        obey = self._constraint(demand)
+        shared = {"obey": obey, "ended": ended, "kept": kept, "clock": clock}
         asked = self.model, tokens, mask, keys, self.config
         if self.mode == "ar":
             out = generate_autoregressive(*asked, **shared)
@@ -199,6 +215,31 @@ class Session:
             out = generate(*asked, watch=self.watch, **shared)
         self._go_on()
         return out
+
+    @property
+    def _stop_ids(self) -> tuple[int, ...]:
+        stop_ids = self.config.stop_ids
+        return self.model.config.stop_ids if stop_ids is None else stop_ids
+
+    def _constraint(self, demand: str | None) -> Constraint | None:
+        """The constraint that a demand is compiled to; the last few are kept.
+
+        Raises:
+          ValueError: the demand cannot be used, or no answer can meet it.
+        """
+        if demand is None:
+            return None
+        if self.thinking or self.stop_texts:
+            what = "--thinking" if self.thinking else "--stop"
+            raise ValueError(f"{what} has no part in an answer that must match an expression")
+        if demand not in self._constraints:
+            size = self.model.config.vocab_size
+            constraint = Constraint.regex(demand, self.tokenizer, size, self._stop_ids)
+            plan(constraint.automaton, self.autoregressive.max_new_tokens, None)
+            if len(self._constraints) == KEPT_CONSTRAINTS:
+                del self._constraints[next(iter(self._constraints))]
+            self._constraints[demand] = constraint
+        return self._constraints[demand]
 
     def _is_stopped(self) -> bool:
         return self.interrupted is not None and self.interrupted()

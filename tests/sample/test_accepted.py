@@ -1,5 +1,7 @@
 """The best accepted string, draws and marginals, against all strings tried one by one."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from sample.obey import Constraint, advance, plan
 from tests.sample.obeying import (
     EOS,
     TEMPERATURE,
+    TEXTS,
     V,
     accepted_answers,
     automaton_of,
@@ -104,6 +107,14 @@ def test_only_what_is_emitted_obeys_if_not_every_step_does():
     found = obeyed(automaton, logits, SIZE, every_step=False)
     np.testing.assert_array_equal(found.best, obeyed(automaton, logits, SIZE).best)
     assert all((array == -1).all() for array in found[1:])
+
+
+def test_without_stop_tokens_an_answer_has_all_tokens():
+    logits = np.random.default_rng(4).normal(size=(40, 4, V)).astype(np.float32)
+    automaton = automaton_of("(?:a|bb)*", stop_ids=())
+    found = obeyed(automaton, logits, 4)
+    for tokens in (*found.best.tolist(), *found.drawn.tolist()):
+        assert re.fullmatch("(?:a|bb)*", "".join(TEXTS[token].decode() for token in tokens))
 
 
 def test_probabilities_that_float32_cannot_hold_change_nothing():

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusiongemma.head import DrawNoise, block_size, draw
+from diffusiongemma.head import CHUNK_BYTES, KERNEL_CHUNK_BYTES, DrawNoise, block_size, draw
 from diffusiongemma.ops.reductions import argmax
 from sample.automaton import NEVER, Automaton
 from sample.step import Proposal
@@ -30,7 +30,6 @@ from sample.step import Proposal
 LOW = -1e30  # the score of what is not allowed; sums of a canvas of them stay finite
 SMALLEST = 64  # size of the arrays of a small automaton
 BLOCK = 32  # tokens of one class that are reduced together
-CHUNK_BYTES = 64 << 20  # limit for float32 logits of the positions that are read at a time
 
 
 @functools.partial(
@@ -110,7 +109,7 @@ def make_tables(automaton: Automaton) -> Tables:
     tokens = tokens[classes[tokens] != NEVER]
     klass, count = np.unique(classes[tokens], return_counts=True)
     num_blocks = -(-count // BLOCK)
-    size = _padded(int(num_blocks.sum()))
+    size = _padded(int(num_blocks.sum()), parts=8)
     blocks = np.full((size, BLOCK), -1, np.int32)
     begin = BLOCK * (np.cumsum(num_blocks) - num_blocks)
     rank = np.arange(len(tokens)) - np.repeat(np.cumsum(count) - count, count)
@@ -138,9 +137,10 @@ def make_tables(automaton: Automaton) -> Tables:
     )
 
 
-def _padded(size: int) -> int:
-    """The next power of two, at least SMALLEST."""
-    return max(SMALLEST, 1 << max(size - 1, 0).bit_length())
+def _padded(size: int, parts: int = 1) -> int:
+    """The next of the sizes: SMALLEST and the powers of two above, and parts of these."""
+    step = max(SMALLEST, (1 << max(size - 1, 0).bit_length()) // parts)
+    return -(-max(size, 1) // step) * step
 
 
 def class_scores(proposal: Proposal, tables: Tables, with_totals: bool) -> Scores:
@@ -289,7 +289,8 @@ def accepted_proposal(
 def by_chunks(read: Callable[[Any], Any], arrays: Any, vocab_size: int) -> Any:
     """Calls `read` for few positions at a time: a pytree of [B, C, ...] -> that of its results."""
     rows, size = jax.tree.leaves(arrays)[0].shape[:2]
-    fit = max(1, CHUNK_BYTES // (4 * rows * vocab_size))
+    limit = KERNEL_CHUNK_BYTES if jax.default_backend() == "gpu" else CHUNK_BYTES
+    fit = max(1, limit // (4 * rows * vocab_size))
     chunk = max(n for n in range(1, size + 1) if size % n == 0 and n <= fit)
     if chunk == size:
         return read(arrays)

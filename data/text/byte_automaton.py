@@ -6,6 +6,7 @@ because no automaton of this kind can have them.
 """
 
 import re
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,10 @@ def compile_regex(expression: str) -> ByteAutomaton:
     """
     if not expression:
         raise ValueError("the regular expression is empty")
+    try:
+        expression.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the regular expression is not UTF-8") from None
     inner = _without_anchors(expression)
     _check_parts(inner)
     try:
@@ -155,7 +160,8 @@ def _reason(expression: str, error: str) -> str:
     if "word boundaries" in error:
         return r"the word boundaries \b and \B are not possible here"
     try:
-        re.compile(expression)
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(expression)
     except re.error as fault:
         return f"not a regular expression: {fault}"
     return "not a regular expression of the kind that can be used (the syntax of Rust's regex)"

@@ -184,8 +184,10 @@ class Tokenizer:
                 continue
             byte = _BYTE.fullmatch(token)
             found[index] = bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
-        # Every 97th of the tokens that are characters must give its text, wherever it is.
-        probe = [i for i, text in enumerate(found) if text and text.decode(errors="ignore")][::97]
+        # Every 97th of the tokens that are characters must give its text, a space at the beginning
+        # too.
+        probe = [i for i, text in enumerate(found) if text and text.decode(errors="ignore")]
+        probe = sorted(probe, key=lambda i: not found[i].startswith(b" "))[::97]
         if self.decode(probe) != b"".join(found[i] for i in probe).decode():
             raise ValueError(
                 "a constraint cannot be used with this tokenizer: the text of a token depends on "

@@ -165,9 +165,11 @@ class Session:
         answers = []
         for i, request in enumerate(requests):
             said, begun = out.tokens[i][: valid[i].sum()], steps[i] > 0
-            turn, reason = read_turn(said, self.tokenizer, self._stop_ids, self.stop_texts)
-            if request.demand is not None:  # what fills all tokens is whole, too
-                reason = "stop"
+            if request.demand is None:
+                turn, reason = read_turn(said, self.tokenizer, self._stop_ids, self.stop_texts)
+            else:  # nothing in the text is a thought or a call, and it is always whole
+                text = said[: np.isin([*said, *self._stop_ids], self._stop_ids).argmax()]
+                turn, reason = ModelTurn("", self._text(text), ()), "stop"
             drafts = self._drafts(out, i) if self.mode == "diffusion" else None
             counts = steps[i][begun].tolist(), valid[i][begun].tolist()
             answers.append(Answer(request, turn, *counts, reason, drafts))

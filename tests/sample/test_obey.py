@@ -173,11 +173,13 @@ def test_left_to_right_obeys(model):
     rng, cases = np.random.default_rng(4), 0
     prompts = np.arange(8, dtype=np.int32)[:, None] + 3
     config = AutoregressiveConfig(16, stop_ids=(STOP,))
+    # Nothing is given, so that the next test shares the program.
+    nothing = Given(np.full((8, 1), -1), np.zeros((8, 1), bool))
     for _ in range(25):
         expression = random_regex(rng, "abd", 4)
         try:
             out = generate_autoregressive(
-                model, prompts, None, KEY, config, obey=constraint_of(expression)
+                model, prompts, None, KEY, config, given=nothing, obey=constraint_of(expression)
             )
         except ValueError as error:
             assert "the shortest answer" in str(error)
@@ -189,20 +191,17 @@ def test_left_to_right_obeys(model):
 
 
 def test_left_to_right_goes_where_kept_tokens_can_follow(model):
-    tokens = np.full((2, 10), -1, np.int32)
-    tokens[0, 9], tokens[1, 4] = texts().index(b"d"), texts().index(b"d")
-    given = Given(tokens, tokens >= 0)
-    out = generate_autoregressive(
-        model,
-        np.array([[5], [6]], np.int32),
-        None,
-        KEY,
-        AutoregressiveConfig(12, stop_ids=(STOP,)),
-        given=given,
-        obey=constraint_of("(?:[ab]{4})*d"),
-    )
-    assert [len(text_of(row)) >= 5 for row in out.tokens] == [True, True]
-    assert out.tokens[0, 9] == out.tokens[1, 4] == texts().index(b"d")
+    tokens = np.full((8, 13), -1, np.int32)
+    places = np.arange(8) % 3 * 4
+    tokens[np.arange(8), places] = d = texts().index(b"d")
+    config = AutoregressiveConfig(16, stop_ids=(STOP,))
+    prompts = np.arange(8, dtype=np.int32)[:, None] + 3
+    expression = "(?:(?:[abef]{4})*d){1,2}"
+    options = {"given": Given(tokens, tokens >= 0), "obey": constraint_of(expression)}
+    out = generate_autoregressive(model, prompts, None, KEY, config, **options)
+    assert (out.tokens[np.arange(8), places] == d).all()
+    for row in out.tokens:
+        assert re.fullmatch(expression, text_of(row))
 
 
 def kept(token: bytes, place: int) -> Given:

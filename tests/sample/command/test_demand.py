@@ -21,6 +21,7 @@ def test_records_and_flags_demand_and_answers_are_found_again(folder, tmp_path, 
         {"prompt": "Solve it: 1 2 3"},
         {"prompt": "Solve it: 1 2 3", "regex": "(a"},
         {"prompt": "What is 2 + 2?", "regex": "x{99}"},
+        {"prompt": "Hi", "regex": "<think>a+</think> b"},  # text, and no thought
     ]
     file.write_text("\n".join(map(json.dumps, records)))
     flags = [f"--prompts={file}", f"--out={out}", "--regex=[0-9]+!", "--batch-size=2"]
@@ -29,16 +30,17 @@ def test_records_and_flags_demand_and_answers_are_found_again(folder, tmp_path, 
     assert "line 4: (a: a parenthesis has no partner" in said
     assert "line 5: the shortest answer that the constraint accepts has 99 tokens" in said
     assert "not understood" not in said and "cut off" not in said
-    first, second, third = lines(out)
+    first, second, third, last = lines(out)
+    assert re.fullmatch("<think>a+</think> b", last["answer"]) and not last["thoughts"]
     assert re.fullmatch(REGEX, first["answer"]) and re.fullmatch("[0-9]+!", third["answer"])
     assert isinstance(json.loads(second["answer"])["n"], int)
     assert {line["finish_reason"] for line in (first, second, third)} == {"stop"}
     # The same demands are answered already; another one is another answer.
     assert run(folder, *flags) == 1
-    assert len(lines(out)) == 3
+    assert len(lines(out)) == 4
     file.write_text(json.dumps(records[0] | {"regex": "[a-d]{2,5}"}))
     assert run(folder, *flags) == 0
-    assert len(lines(out)) == 4
+    assert len(lines(out)) == 5
 
 
 def test_both_modes_obey(folder, tmp_path, capsys):

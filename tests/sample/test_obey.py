@@ -95,7 +95,10 @@ def run(model, config):
 
     def run(obey: Constraint, rows=slice(None), **options) -> Generation:
         changed = dataclasses.replace(config, **options.pop("config", {}))
-        return generate(model, prompts[rows], mask[rows], KEY, changed, obey=obey, **options)
+        # By default nothing is given, so that most tests share a program.
+        nothing = np.full((4, 1), -1)[rows]
+        options = {"given": Given(nothing, nothing > 0), "obey": obey} | options
+        return generate(model, prompts[rows], mask[rows], KEY, changed, **options)
 
     return run
 
@@ -121,7 +124,7 @@ def test_1000_random_expressions_and_schemas_are_obeyed(run):
     assert two_canvases > 50 and impossible < 200
 
 
-def test_kept_tokens_and_starts_and_constraints_combine(run):
+def test_kept_tokens_and_constraints_combine(run):
     """Some tokens of an accepted answer are kept, in two canvases, and differ from row to row."""
     rng = np.random.default_rng(2)
     for _ in range(15):
@@ -130,13 +133,12 @@ def test_kept_tokens_and_starts_and_constraints_combine(run):
         expression = f"[abd]{{{length - 2},{length}}}"
         tokens = np.array([[texts().index(c.encode()) for c in row] for row in letters], np.int32)
         keep = rng.random(tokens.shape) < 0.4
-        options = {"given": Given(tokens, keep), "config": {"starts": 2}}
-        out = run(constraint_of(expression), **options)
+        out = run(constraint_of(expression), given=Given(tokens, keep))
         np.testing.assert_array_equal(out.tokens[:, :length][keep], tokens[keep])
         assert all(re.fullmatch(expression, text_of(row)) for row in out.tokens)
     for row in range(4):
-        options["given"] = Given(tokens[row : row + 1], keep[row : row + 1])
-        alone = run(constraint_of(expression), slice(row, row + 1), **options)
+        given = Given(tokens[row : row + 1], keep[row : row + 1])
+        alone = run(constraint_of(expression), slice(row, row + 1), given=given)
         np.testing.assert_array_equal(alone.tokens[0], out.tokens[row])
         np.testing.assert_array_equal(alone.steps[0], out.steps[row])
 
@@ -152,7 +154,7 @@ def clumsy_rule(proposal: Proposal, data: None) -> Step:
     )
 
 
-def test_draws_obey_at_every_step_and_answers_obey_whatever_the_rule(run):
+def test_draws_of_all_starts_obey_and_answers_obey_whatever_the_rule(run):
     """With the clumsy rule, the next canvas is the draw, and the model is asked about it."""
     seen, expression = [], "(?:ab|d[0-9]{2}){6}"
 
@@ -160,7 +162,7 @@ def test_draws_obey_at_every_step_and_answers_obey_whatever_the_rule(run):
         jax.debug.callback(lambda drawn: seen.append(np.array(drawn)), proposal.drawn)
         return clumsy_rule(proposal, data)
 
-    out = run(constraint_of(expression), rule=spy)
+    out = run(constraint_of(expression), rule=spy, config={"starts": 2})
     jax.effects_barrier()
     assert all(re.fullmatch(expression, text_of(tokens)) for tokens in out.tokens)
     assert len(seen) == 6  # two canvases of three steps

@@ -29,7 +29,8 @@ from sample.step import Proposal
 
 LOW = -1e30  # the score of what is not allowed; sums of a canvas of them stay finite
 SMALLEST = 64  # size of the arrays of a small automaton
-BLOCK = 32  # tokens of one class that are reduced together
+# Tokens of one class that are reduced together, in large and in small vocabularies.
+BLOCK, SMALL_BLOCK = 32, 4
 
 
 @functools.partial(
@@ -52,7 +53,7 @@ class Tables:
 
     Attributes:
       classes: [V] int32, as in Automaton.
-      blocks: [N, BLOCK] int32, the tokens of each class together, in blocks; -1 where none is.
+      blocks: [N, W] int32, the tokens of each class together, in blocks; -1 where none is.
       block_class: [N] int32, sorted.
       member_class, member_group: [M] int32, as in Automaton. What fills up is in the last group.
       source, group, target: [E] int32, as in Automaton. What fills up has the last group, that no
@@ -108,10 +109,11 @@ def make_tables(automaton: Automaton) -> Tables:
     tokens = np.argsort(classes, kind="stable")
     tokens = tokens[classes[tokens] != NEVER]
     klass, count = np.unique(classes[tokens], return_counts=True)
-    num_blocks = -(-count // BLOCK)
+    width = BLOCK if len(classes) > 2**13 else SMALL_BLOCK
+    num_blocks = -(-count // width)
     size = _padded(int(num_blocks.sum()), parts=8)
-    blocks = np.full((size, BLOCK), -1, np.int32)
-    begin = BLOCK * (np.cumsum(num_blocks) - num_blocks)
+    blocks = np.full((size, width), -1, np.int32)
+    begin = width * (np.cumsum(num_blocks) - num_blocks)
     rank = np.arange(len(tokens)) - np.repeat(np.cumsum(count) - count, count)
     blocks.reshape(-1)[np.repeat(begin, count) + rank] = tokens
     block_class = np.full(size, num_classes - 1, np.int32)

@@ -109,7 +109,7 @@ def predict(
         spread = sum_last(weights * (logits - top[..., None]))[..., 0]
         score, drawn = state.score, state.drawn
         if noise is not None:
-            new_score, new = _draw(weights, top, DrawNoise(chunk.gumbel, noise.uniform), block)
+            new_score, new = draw(weights, top, DrawNoise(chunk.gumbel, noise.uniform), block)
             drawn = jnp.where(new_score > score, new + offset, drawn)
             score = jnp.maximum(score, new_score)
         mixed = embedding.product(weights, chunk, transpose=False)
@@ -240,7 +240,7 @@ def _kernel_product(
     return functools.partial(head_matmul.product, interpret=interpret)
 
 
-def _draw(
+def draw(
     weights: jax.Array, top: jax.Array, noise: DrawNoise, block: int
 ) -> tuple[jax.Array, jax.Array]:
     """A draw among the tokens of one chunk.

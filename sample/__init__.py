@@ -3,6 +3,7 @@
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.generation import Generation, Snapshot
 from sample.given import Given
+from sample.obey import Constraint
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel
@@ -12,6 +13,7 @@ from sample.stopping import NonFiniteLogits
 
 __all__ = [
     "AutoregressiveConfig",
+    "Constraint",
     "Generation",
     "Given",
     "KeptPrompt",

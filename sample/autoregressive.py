@@ -14,6 +14,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
 from sample.given import Given, check_given, going_on
+from sample.obey import Constraint, DecodeObey, advance, allowed_logits, plan
 from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
 from sample.stopping import check_finite, is_stop
@@ -79,6 +80,7 @@ def generate_autoregressive(
     config: AutoregressiveConfig | None = None,
     *,
     given: Given | None = None,
+    obey: Constraint | None = None,
     ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
     clock: Clock | None = None,
@@ -89,6 +91,7 @@ def generate_autoregressive(
     called every PIECE tokens, and the laps of the clock are "setup", "prefill" and "decode". Kept
     tokens take the place of drawn ones, and no drawn token knows those that follow it. Tokens that
     are given and not kept have no meaning here, because there is no canvas to start from.
+    With a constraint, only those tokens are drawn after which the answer can still be completed.
 
     Raises:
       ValueError, NonFiniteLogits: as `sampler.generate`.
@@ -101,6 +104,9 @@ def generate_autoregressive(
     if given is not None:
         given = check_given(given, len(tokens), config.max_new_tokens, model.config.vocab_size)
         goes_on = going_on(given.keep)
+    decoded = None
+    if obey is not None:
+        decoded = plan(obey.automaton, config.max_new_tokens, given).decode(obey)
     # Each row's last token is held back: it begins the loop, which reads a token and draws one.
     row, last = np.arange(len(tokens)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     before = mask.copy()
@@ -116,9 +122,11 @@ def generate_autoregressive(
     cache = read(model, tokens, before, cache_length, config.prefill_chunk)
     lap("prefill", cache)
     loop = _begin(tokens[row, last], cache, loop_config, model.config.pad_id)
+    if decoded is not None:
+        loop = loop._replace(state=jnp.zeros(len(tokens), jnp.int32))
     piece = config.max_new_tokens if ended is None else PIECE
     for limit in range(piece, config.max_new_tokens + piece, piece):
-        loop = _decode(model, loop, limit, keys, loop_config, given, goes_on)
+        loop = _decode(model, loop, limit, keys, loop_config, given, goes_on, decoded)
         found, valid, done = map(np.array, (loop.tokens, loop.valid, loop.done))
         last = min(limit, config.max_new_tokens) - 1
         open_end = np.ones_like(done) if goes_on is None else ~goes_on[:, last]
@@ -142,6 +150,7 @@ class _Loop(NamedTuple):
     valid: jax.Array  # [B] int32
     done: jax.Array  # [B] bool
     finite: jax.Array  # [B] bool
+    state: jax.Array | None = None  # [B] int32, the automaton's states behind the last token
 
 
 def _begin(token: np.ndarray, cache: KVCache, config: AutoregressiveConfig, pad_id: int) -> _Loop:
@@ -167,6 +176,7 @@ def _decode(
     config: AutoregressiveConfig,
     given: Given | None,
     goes_on: np.ndarray | None,
+    obey: DecodeObey | None,
 ) -> _Loop:
     """Goes on until each row has ended or has `limit` tokens, at most max_new_tokens."""
     module = model.merge()
@@ -180,12 +190,17 @@ def _decode(
             loop.token[:, None], loop.cache, ~loop.done[:, None], logits="last"
         )
         finite = loop.finite & (loop.done | ~jnp.isnan(logits).any(axis=-1))
+        state = loop.state
+        if obey is not None:
+            logits = allowed_logits(obey.tables, state, obey.alive[:, loop.n + 1], logits)
         token = pick(fold_in(keys, loop.n), logits, config)
         stops = is_stop(token, config.stop_ids)
         if given is not None:
             keep, tokens, later = (jnp.asarray(x)[:, loop.n] for x in (*given[::-1], goes_on))
             token = jnp.where(keep, tokens, token)
             stops = is_stop(token, config.stop_ids) & ~later
+        if obey is not None:
+            state = advance(obey.tables, state, token[:, None])
         kept = jnp.where(loop.done, module.config.pad_id, token)
         return _Loop(
             n=loop.n + 1,
@@ -195,6 +210,7 @@ def _decode(
             valid=loop.valid + ~loop.done,
             done=loop.done | stops | ~finite,
             finite=finite,
+            state=state,
         )
 
     return jax.lax.while_loop(running, body, loop)

@@ -36,6 +36,7 @@ from sample.given import (
     keep_proposed,
     start_from,
 )
+from sample.obey import ACCEPTED, CanvasObey, Constraint, advance, obey_proposed, plan
 from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
 from sample.starts import Starts, by_row, for_starts, start_keys, surest, take
@@ -64,6 +65,7 @@ def generate(
     start: StartFunction | None = None,
     data: Any = None,
     given: Given | None = None,
+    obey: Constraint | None = None,
     ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
     watch: Callable[[Snapshot], bool | None] | None = None,
@@ -93,6 +95,7 @@ def generate(
         canvas k.
       given: tokens that stay in the answer, or that its canvases start from (given.py). A row does
         not end before its last kept token. None: nothing is given.
+      obey: what the text of every answer must be (obey.py). None: anything.
       ended: called after each canvas with the tokens [n] int32 so far of each row that goes on; the
         row ends where it returns True, unless kept tokens follow.
       kept: the conversation that a prompt of one row belongs to. What was read for it before is not
@@ -105,8 +108,9 @@ def generate(
 
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither one
-        key nor one for each row, a context longer than the model's, several rows with `kept`, or
-        given tokens that cannot be used (check_given).
+        key nor one for each row, a context longer than the model's, several rows with `kept`,
+        given tokens that cannot be used (check_given), or a constraint that no answer of
+        max_new_tokens can meet (obey.plan).
       NonFiniteLogits: the logits of a step have a NaN.
     """
     model, config = split(model), config or SamplerConfig()
@@ -118,6 +122,9 @@ def generate(
     check_data(data, len(tokens), num_canvases)
     if given is not None:
         given = check_given(given, len(tokens), new_tokens, model.config.vocab_size)
+    if obey is not None:
+        planned, state = plan(obey.automaton, new_tokens, given), np.zeros(len(tokens), np.int32)
+    if given is not None:
         given = by_canvas(given, canvas_size)
     keys = row_keys(key, tokens, mask)
     loop_config = dataclasses.replace(  # without what the loop does not depend on
@@ -151,6 +158,7 @@ def generate(
             start=start,
             data=_canvas_data(data, k),
             given=_canvas_data(given, k),
+            obey=None if obey is None else planned.canvas(obey, state, k, canvas_size),
         )
         store(out, k, canvas.out)
         if watch:
@@ -165,6 +173,8 @@ def generate(
                 done[row] = ended(out.tokens[row, : k + 1].reshape(-1)) and open_end[row]
         if done.all() or k == num_canvases - 1:
             break
+        if obey is not None:
+            state = np.asarray(advance(obey.tables, state, canvas.out.tokens))
         cache = commit(model, cache, canvas.out.tokens, done)
         lap("commit", cache)
     return out._replace(tokens=out.tokens.reshape(len(tokens), -1)[:, :new_tokens])
@@ -221,6 +231,7 @@ def denoise_canvas(
     start: StartFunction | None = None,
     data: Any = None,
     given: CanvasGiven | None = None,
+    obey: CanvasObey | None = None,
 ) -> _Canvas:
     """Denoises canvas k of the rows that are not done, until the last start of them has stopped.
 
@@ -235,10 +246,13 @@ def denoise_canvas(
       watch, rule, start: as in generate.
       data: arrays for rule and start, with leading axis B.
       given: the tokens that are given for the canvas.
+      obey: the constraint on the canvas.
     """
     module, starts = model.merge(), config.starts
     keys = fold_in(start_keys(keys, starts), k)
     not_begun, data, given = for_starts((done, data, given), starts)
+    if obey is not None:
+        obey = obey.with_rows(for_starts((obey.state, obey.end), starts))
 
     first = noise_start(module, fold_in(keys, 0), config)
     if start is not None:
@@ -264,9 +278,14 @@ def denoise_canvas(
     def one_step(loop: _Loop) -> _Loop:
         n = loop.n + 1
         proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
+        if obey is not None:
+            draw_keys = fold_in(fold_in(keys, n), ACCEPTED)
+            proposal = obey_proposed(proposal, obey, given, room, draw_keys)
         if given is not None:
             proposal = keep_proposed(proposal, given)
         step = rule(proposal, data)
+        if obey is not None:
+            step = step._replace(best=proposal.best)
         if given is not None:
             step = keep_in_step(step, proposal, given)
         stops = _stops(n, step, loop.seen.best, config)

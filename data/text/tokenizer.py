@@ -1,6 +1,7 @@
 """Turns text into token ids and back, with any tokenizer.json: ours or the released one."""
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ CONTROL_TOKENS = frozenset(
     for form in ("<|{}>", "<{}|>", "<|{}|>")
 ) | {"<pad>", "<bos>", "<eos>", '<|"|>', "<|video|>"}
 CACHE_SIZE = 2**16  # words
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # a token that stands for one byte
 
 
 class Tokenizer:
@@ -168,6 +170,30 @@ class Tokenizer:
             (plain.add_special_tokens if index in self._special else plain.add_tokens)([token])
         plain.encode_special_tokens = True
         return plain
+
+    @functools.cached_property
+    def token_bytes(self) -> list[bytes | None]:
+        """The UTF-8 bytes of each id's part of a text; None for special tokens and unused ids.
+
+        Raises:
+          ValueError: tokens do not stand for the same text wherever they are.
+        """
+        found: list[bytes | None] = [None] * self.vocab_size
+        for token, index in self._backend.get_vocab(with_added_tokens=True).items():
+            if index in self._special or index >= len(found):
+                continue
+            byte = _BYTE.fullmatch(token)
+            found[index] = bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+        # Every 97th of the tokens that are characters must give its text, a space at the beginning
+        # too.
+        probe = [i for i, text in enumerate(found) if text and text.decode(errors="ignore")]
+        probe = sorted(probe, key=lambda i: not found[i].startswith(b" "))[::97]
+        if self.decode(probe) != b"".join(found[i] for i in probe).decode():
+            raise ValueError(
+                "a constraint cannot be used with this tokenizer: the text of a token depends on "
+                "the tokens before it"
+            )
+        return found
 
     def _backend_encode(self, text: str) -> list[int]:
         return self._backend.encode(text, add_special_tokens=False).ids

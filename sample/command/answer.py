@@ -20,6 +20,7 @@ class Request(NamedTuple):
       repeat: number of earlier rows with the same checksum. Equal rows get an answer each.
       place: the row's place in its file in words; "" if it is not from a file.
       outline: the text to fill in or edit, as tokens; None for an answer of the model's own.
+      demand: the regular expression that the answer must match; None for no demand.
     """
 
     number: int | None
@@ -30,6 +31,7 @@ class Request(NamedTuple):
     repeat: int = 0
     place: str = ""
     outline: Outline | None = None
+    demand: str | None = None
 
     @property
     def room(self) -> int | None:

@@ -75,7 +75,7 @@ def answer_all(
         for asked in (request._replace(sample=sample) for sample in range(samples)):
             if answered(asked):
                 continue
-            if batch and asked.room != batch[0].room:
+            if batch and (asked.room, asked.demand) != (batch[0].room, batch[0].demand):
                 answer(batch)
                 batch, full = [], None
             batch.append(asked)

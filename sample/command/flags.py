@@ -68,6 +68,8 @@ def define_flags() -> flags.FlagValues:
         "FILE.jsonl that answers are appended to. A prompt is not asked again if the file has this "
         "checkpoint's answer to it, with the same settings.",
     )
+    text("regex", "Regular expression that every answer matches as a whole.")
+    text("schema", "FILE of a JSON schema. Every answer is JSON that it accepts.")
     help = "Text before which an answer ends. It does not count in thoughts and tool calls"
     flags.DEFINE_multi_string("stop", [], help, flag_values=values)
     help = "Number of answers to each prompt, each drawn with noise of its own."
@@ -104,7 +106,7 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError(
             "--fill, --edit and --spans are for one text: a record of --prompts has them as fields"
         )
-    for name in ("base", "tokenizer", "dtype", "prompts", "out"):
+    for name in ("base", "tokenizer", "dtype", "prompts", "out", "regex", "schema"):
         if values[name].value == "":
             raise ValueError(f"--{name}= has no text")
     mode = values.mode
@@ -115,6 +117,13 @@ def check_flags(values: flags.FlagValues) -> None:
             raise ValueError(f"--{name} is for --mode={other}, not for --mode={mode}")
     if values.draft and (mode != "diffusion" or rows_together(values) > 1 or values.out):
         raise ValueError("--draft is for one answer at a time, in --mode=diffusion, without --out")
+    demands = [name for name in ("regex", "schema") if values[name].value is not None]
+    others = [name for name in ("thinking", "stop") if values[name].value]
+    if demands and others:
+        raise ValueError(
+            f"--{others[0]} and --{demands[0]} do not go together: the whole answer must obey, and "
+            "it has neither thoughts nor a text that cuts it off"
+        )
     if "" in values.stop:
         raise ValueError("--stop= has no text")
     if any("\ud800" <= character <= "\udfff" for text in values.stop for character in text):

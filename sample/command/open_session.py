@@ -5,12 +5,14 @@ import sys
 
 from absl import flags
 
+from data.text.byte_automaton import compile_regex
 from diffusiongemma.formats.checks import CheckpointError
 from sample.autoregressive import AutoregressiveConfig
 from sample.checkpoint import Checkpoint
 from sample.command.canvas_view import Draft
 from sample.command.checkpoint_id import CheckpointId, fingerprint
 from sample.command.console import terminal_size
+from sample.command.demand import from_flags
 from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED, rows_together
 from sample.command.session import Session
 from sample.config_flags import given_fields
@@ -24,6 +26,9 @@ def open_session(values: flags.FlagValues) -> Session:
     Raises:
       ValueError, OSError: settings are out of range, or the checkpoint cannot be loaded.
     """
+    demand = from_flags(values.regex, values.schema)
+    if demand is not None:
+        compile_regex(demand)
     checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
     sampler = SamplerConfig(**(checkpoint.sampler_defaults | given_fields(values, SAMPLER)))
     own = given_fields(values, [name for name in AUTOREGRESSIVE if name not in SHARED])
@@ -66,6 +71,7 @@ def open_session(values: flags.FlagValues) -> Session:
         system=values.system if (values.system or "").strip() else None,
         thinking=values.thinking,
         stop_texts=tuple(values.stop),
+        demand=demand,
         checkpoint=name,
     )
 

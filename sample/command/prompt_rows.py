@@ -11,6 +11,7 @@ from data.text.json_window import BOM
 from data.text.messages import Message
 from data.text.record_file import Item, kind_of, scan
 from data.text.records import has_turn_tokens, is_record, not_used, parse_record, rendered
+from sample.command.demand import FIELDS, from_record
 
 FILL_PROMPT, EDIT_PROMPT = "Fill in the gaps.", "Correct the mistakes."  # without an instruction
 
@@ -26,6 +27,7 @@ class PromptRow(NamedTuple):
       fault: what is wrong with the row; None if it can be asked.
       place: its place in a file in words, such as "line 3".
       pieces: the text to fill in or edit; None if the model is to write an answer of its own.
+      demand: the regular expression that the answer must match; None for that of the flags.
     """
 
     number: int | None
@@ -34,6 +36,7 @@ class PromptRow(NamedTuple):
     fault: str | None = None
     place: str = ""
     pieces: Pieces | None = None
+    demand: str | None = None
 
 
 def from_pieces(pieces: Pieces, prompt: str | None = None) -> PromptRow:
@@ -178,12 +181,15 @@ def _from_record(item: Item) -> tuple[PromptRow, tuple[str, ...], bool]:
     try:
         value, pieces = _canvas(item.value)
         messages, tools, unused = parse_record(value)
+        demand = from_record(item.value)
         answered = messages[-1]["role"] == "assistant"
         if answered and not (messages := messages[:-1]):
             raise ValueError("there is no prompt before the answer")
     except ValueError as error:
         return row._replace(fault=str(error)), (), False
-    return row._replace(messages=messages, tools=tools, pieces=pieces), unused, answered
+    unused = tuple(name for name in unused if name not in FIELDS)
+    row = row._replace(messages=messages, tools=tools, pieces=pieces, demand=demand)
+    return row, unused, answered
 
 
 def _asks_canvas(value: Any) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.text.chat import Message, ModelTurn
 from data.text.chat_template import ChatTemplate
-from data.text.holes import source
+from data.text.holes import Hole, source
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
@@ -23,7 +23,9 @@ from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
 from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
-from sample.given import Given
+from sample.given import Given, check_given
+from sample.obey import Constraint
+from sample.obey import plan as plan_answers
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel, split
@@ -33,6 +35,7 @@ from sample.stopping import NonFiniteLogits
 from sample.timing import Clock
 
 Mode = Literal["diffusion", "ar"]
+KEPT_CONSTRAINTS = 8  # compiled demands of rows, which often have the same ones
 SYSTEM = ("system", "developer")  # two names of one role
 
 
@@ -55,6 +58,8 @@ class Session:
       system: a system turn for messages that do not begin with one.
       thinking: whether to ask for thoughts.
       stop_texts: texts that end an answer. The answer ends before the first of them.
+      demand: the regular expression that answers must match to which a row demands nothing itself;
+        None for no demand.
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
       watch: sees every denoising step; see `generate`.
@@ -75,6 +80,7 @@ class Session:
     system: str | None = None
     thinking: bool = False
     stop_texts: tuple[str, ...] = ()
+    demand: str | None = None
     checkpoint: CheckpointId = UNNAMED
     kept: KeptPrompt | None = None
     watch: Callable[[Snapshot], bool | None] | None = None
@@ -84,6 +90,7 @@ class Session:
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
     _warm: set[tuple] = dataclasses.field(default_factory=set)
+    _constraints: dict[str, Constraint] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         self.model = split(self.model)
@@ -134,6 +141,8 @@ class Session:
                 f"context of {room}: give a shorter "
                 + ("prompt or text" if form else "prompt or a smaller --max-new-tokens")
             )
+        demand = self.demand if row.demand is None else row.demand
+        self._check_demand(demand, form)
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
         settings = dataclasses.asdict(self.config)
@@ -142,14 +151,16 @@ class Session:
         asked += [self.checkpoint.fingerprint, settings]
         if form:
             asked.append(row.pieces)
+        if demand is not None:
+            asked.append(demand)
         checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        return Request(row.number, tokens, checksum, self.checkpoint, outline=form)
+        return Request(row.number, tokens, checksum, self.checkpoint, outline=form, demand=demand)
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
 
         Args:
-          requests: the prompts.
+          requests: the prompts. All have the same demand.
           rows: number of rows to fill the batch up to, because a program was compiled for so many;
             None for no filling.
 
@@ -180,13 +191,16 @@ class Session:
         answers = []
         for i, request in enumerate(requests):
             begun, before = steps[i] > 0, None
+            said = out.tokens[i][: valid[i].sum()]
             if plan:
-                said = request.outline.text(plan.sizes[i], out.tokens[i], self.tokenizer)
-                turn, reason = ModelTurn("", said, ()), "stop"
+                text = request.outline.text(plan.sizes[i], out.tokens[i], self.tokenizer)
+                turn, reason = ModelTurn("", text, ()), "stop"
                 before = source(request.outline.pieces)
-            else:
-                said = out.tokens[i][: valid[i].sum()]
+            elif request.demand is None:
                 turn, reason = read_turn(said, self.tokenizer, self.stop_ids, self.stop_texts)
+            else:  # nothing in the text is a thought or a call, and it is always whole
+                said = said[: np.isin([*said, *self.stop_ids], self.stop_ids).argmax()]
+                turn, reason = ModelTurn("", self._text(said), ()), "stop"
             drafts = self._drafts(out, i) if self.mode == "diffusion" else None
             counts = steps[i][begun].tolist(), valid[i][begun].tolist()
             answers.append(Answer(request, turn, *counts, reason, drafts, before))
@@ -232,7 +246,7 @@ class Session:
         """Generates, after the lengths of holes are chosen."""
         keys = self._keys(tokens, mask, [request.sample for request in requests])
         if requests[0].outline is None:
-            return self._generate(tokens, mask, keys, clock), None
+            return self._generate(tokens, mask, keys, clock, requests[0].demand), None
         chosen = {}
         for i, request in enumerate(requests):
             if id(request) in chosen:  # one that only fills up the batch
@@ -243,14 +257,14 @@ class Session:
                 asked = tokens[rows], mask[rows]
                 try:
                     keys = self._keys(*asked, [sample] * len(rows))
-                    return self._generate(*asked, keys, clock, given, first_step=True)
+                    return self._generate(*asked, keys, clock, None, given, first_step=True)
                 except NonFiniteLogits as error:
                     raise NonFiniteLogits({i: next(iter(error.faults.values()))}) from None
 
             chosen[id(request)] = choose_sizes(request.outline, first_step)
         rows = [(request.outline, chosen[id(request)]) for request in requests]
         plan = plan_of(rows, filled=self.mode == "diffusion")
-        return self._generate(tokens, mask, keys, clock, plan.given), plan
+        return self._generate(tokens, mask, keys, clock, requests[0].demand, plan.given), plan
 
     def _generate(
         self,
@@ -258,6 +272,7 @@ class Session:
         mask: np.ndarray,
         keys: jax.Array,
         clock: Clock | None,
+        demand: str | None,
         given: Given | None = None,
         first_step: bool = False,
     ) -> Generation | Continuation:
@@ -271,13 +286,53 @@ class Session:
             config = dataclasses.replace(config, max_steps=1, starts=1, trajectory=True)
             watch = None
         asked = self.model, tokens, mask, keys, config
-        shared = {"given": given, "ended": ended, "kept": kept, "clock": clock}
+        shared = {
+            "given": given,
+            "obey": self._constraint(demand),
+            "ended": ended,
+            "kept": kept,
+            "clock": clock,
+        }
         if self.mode == "ar":
             out = generate_autoregressive(*asked, **shared)
         else:
             out = generate(*asked, watch=watch, **shared)
         self._go_on()
         return out
+
+    def _check_demand(self, demand: str | None, form: Outline | None) -> None:
+        """Raises ValueError if a demand cannot be used, or if no answer can meet it."""
+        constraint, new, given = self._constraint(demand), self.autoregressive.max_new_tokens, None
+        if constraint is None:
+            return
+        if form:
+            if any(isinstance(piece, Hole) and piece.least < piece.most for piece in form.pieces):
+                raise ValueError(
+                    "a hole whose length is a range cannot obey an expression or a schema: give "
+                    "one length, as <fill:12> does"
+                )
+            given, new = form.given(form.sizes(max), self.mode == "diffusion"), form.room
+            given = check_given(given, 1, new, self.model.config.vocab_size)
+        plan_answers(constraint.automaton, new, given)
+
+    def _constraint(self, demand: str | None) -> Constraint | None:
+        """The constraint that a demand is compiled to; the last few are kept.
+
+        Raises:
+          ValueError: the demand cannot be used.
+        """
+        if demand is None:
+            return None
+        if self.thinking or self.stop_texts:
+            what = "--thinking" if self.thinking else "--stop"
+            raise ValueError(f"{what} has no part in an answer that must match an expression")
+        if demand not in self._constraints:
+            size = self.model.config.vocab_size
+            constraint = Constraint.regex(demand, self.tokenizer, size, self.stop_ids)
+            if len(self._constraints) == KEPT_CONSTRAINTS:
+                del self._constraints[next(iter(self._constraints))]
+            self._constraints[demand] = constraint
+        return self._constraints[demand]
 
     def _go_on(self) -> None:
         """Raises KeyboardInterrupt if the session is to stop."""

@@ -313,7 +313,15 @@ class Session:
                 )
             given, new = form.given(form.sizes(max), self.mode == "diffusion"), form.room
             given = check_given(given, 1, new, self.model.config.vocab_size)
-        plan_answers(constraint.automaton, new, given)
+        try:
+            plan_answers(constraint.automaton, new, given)
+        except ValueError as error:
+            if not form:
+                raise
+            raise ValueError(
+                "the text that stays and the constraint do not go together: "
+                + str(error).removeprefix("row 0: ")
+            ) from None
 
     def _constraint(self, demand: str | None) -> Constraint | None:
         """The constraint that a demand is compiled to; the last few are kept.

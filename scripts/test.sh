@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Checks the style and runs the tests.
 #
-#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; under 10 minutes
+#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 12 minutes
 #   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
+#
+# With --many, tests of kept tokens and constraints try 1,000 random cases and more, not a part of them.
 #
 # --quick runs the tests in the folders and files of the list below: data, checkpoint formats, the
 # small operations, the house (imports, prose), and one denoising step with its stop rule, against a

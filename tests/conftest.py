@@ -22,6 +22,17 @@ TESTS = Path(__file__).parent
 SLOWEST = ("train", "test_readme.py", "scripts", "sample", "diffusiongemma")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = "try all random cases of kept tokens and constraints, 1,000 and more, not a part of them"
+    parser.addoption("--many", action="store_true", help=help)
+
+
+@pytest.fixture(scope="session")
+def many(request: pytest.FixtureRequest) -> bool:
+    """Whether to try all random cases. CI tries a part of them."""
+    return request.config.getoption("--many")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts slow files first. A file runs on one core, and a slow one at the end would run alone."""
 

@@ -242,11 +242,11 @@ def test_bfloat16_stays_near_float32(tokens):
     assert np.median(np.abs(denoised - full.denoise(tokens[:, :12], full_cache))) < 0.03
 
 
-def test_a_prompt_longer_than_the_cache_is_refused(plain, tokens):
+def test_a_prompt_longer_than_the_cache_is_refused(plain, model, tokens):
     cache = plain.init_cache(2, 20)
     with pytest.raises(ValueError, match="21 tokens do not fit into a cache of 20"):
         plain.encode(tokens, cache)
     mask = np.arange(21) < np.array([[19], [20]])
-    filled = plain.encode(tokens, cache, mask, logits="none")[1]
+    filled = model.encode(tokens, cache, mask, logits="none")[1]
     with pytest.raises(ValueError, match="21 tokens do not fit"):
         plain.encode(tokens[:, :1], filled)

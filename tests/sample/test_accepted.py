@@ -35,9 +35,9 @@ def held(best: np.ndarray, kept: Given | None, begin: int) -> np.ndarray:
     return best
 
 
-def test_the_best_string_is_the_best_of_all_strings_for_500_automata():
+def test_the_best_string_is_the_best_of_all_strings(many):
     rng, cases, impossible, with_kept = np.random.default_rng(0), 0, 0, 0
-    while cases < 500:
+    while cases < (500 if many else 150):
         expression = random_regex(rng)
         automaton, answers = automaton_of(expression), accepted_answers(expression, LENGTH)
         if not len(answers):
@@ -70,7 +70,7 @@ def test_the_best_string_is_the_best_of_all_strings_for_500_automata():
         assert score == pytest.approx(best_of(rest[:, SIZE:], scored[SIZE:LENGTH]), abs=1e-4)
         assert second[2] == -1  # behind the last token nothing is demanded
         cases += 1
-    assert impossible > 10 and with_kept > 100
+    assert impossible > cases / 50 and with_kept > cases / 5
 
 
 def conditional(answers: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -30,9 +30,9 @@ def prompts() -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(3, 49, mask.shape).astype(np.int32), mask
 
 
-def reencoded(model, prompt: np.ndarray, config: AutoregressiveConfig) -> list[int]:
+def reencoded(compiled: Compiled, prompt: np.ndarray, config: AutoregressiveConfig) -> list[int]:
     """Greedy decoding that reads everything anew for each token."""
-    compiled, room = Compiled(model), PROMPT + NEW
+    room = PROMPT + NEW
     text, found = list(prompt), []
     while len(found) < config.max_new_tokens:
         tokens = np.zeros((1, room), np.int32)
@@ -49,7 +49,8 @@ def reencoded(model, prompt: np.ndarray, config: AutoregressiveConfig) -> list[i
 def test_greedy_equals_full_re_encoding(lively_model, prompts):
     tokens, mask = prompts
     free = AutoregressiveConfig(max_new_tokens=NEW, temperature=0, stop_ids=())
-    expected = [reencoded(lively_model, tokens[b, mask[b]], free) for b in range(4)]
+    compiled = Compiled(lively_model)
+    expected = [reencoded(compiled, tokens[b, mask[b]], free) for b in range(4)]
     # A stop token that ends some rows early.
     stop = expected[0][4]
     for stop_ids in ((), (stop, 2)):

@@ -129,9 +129,9 @@ class Echo(nnx.Module):
         return Prediction(canvas, canvas, soft.mean(axis=-1), soft * 0)
 
 
-def test_kept_tokens_stay_in_1000_random_cases(run, lively_config):
+def test_kept_tokens_stay_in_random_cases(run, lively_config, many):
     rng, steps, ends = np.random.default_rng(1), [], 0
-    for case in range(50):
+    for case in range(50 if many else 10):
         given = random_given(rng, length=NEW if case else SIZE + 3)
         out = run(given=given)
         check_kept(out, given)
@@ -139,7 +139,7 @@ def test_kept_tokens_stay_in_1000_random_cases(run, lively_config):
         steps.append(out.steps)
         ends += (out.valid_tokens.sum(axis=1) < NEW).sum()
     steps = np.concatenate(steps)
-    assert len(steps) == 1000 and ends > 100
+    assert len(steps) == (1000 if many else 200) and ends > len(steps) / 10
     assert (steps == 1).any() and (steps == lively_config.max_steps).any()
     assert ((steps > 2) & (steps < lively_config.max_steps)).any()
 
@@ -167,9 +167,9 @@ def test_all_kept_comes_back_after_one_step(run, lively_config):
     assert (out.steps == 1).all() and (out.valid_tokens == SIZE).all()
 
 
-def test_a_row_alone_is_the_row_in_a_ragged_batch(run):
+def test_a_row_alone_is_the_row_in_a_ragged_batch(run, many):
     rng = np.random.default_rng(4)
-    for _ in range(10):
+    for _ in range(10 if many else 2):
         given = random_given(rng)
         together = run(given=given)
         for row in range(ROWS):

@@ -1,4 +1,5 @@
 import re
+import time
 from pathlib import Path
 
 import jax
@@ -97,10 +98,12 @@ def test_compilation_is_kept_apart():
         return x
 
     x = jnp.ones((4, 4))
+    begin = time.perf_counter()
     with Clock() as clock:
         clock.lap("first", slow_to_compile(x))
+        elapsed = time.perf_counter() - begin
         compiled = clock.compile_seconds
         clock.lap("second", slow_to_compile(x))
     assert compiled == clock.compile_seconds > 0.02
-    assert 0 <= clock.seconds["first"] < compiled
+    assert 0 <= clock.seconds["first"] <= elapsed - compiled
     assert set(clock.seconds) == {"first", "second"}

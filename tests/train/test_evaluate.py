@@ -126,7 +126,7 @@ ERRORS = {
     "{all} --generate=2 --box=4": "box 4: take 3 for 9x9 or 2 for 4x4",
     "{all} --generate=2,3": "2 numbers of puzzles for 1 ranges of clues",
     "{all} --generate=2 --limit=1": "--limit is for --file",
-    "{all} --task=sudoko --generate=2": "no task 'sudoko': take one of sudoku, base_mixture",
+    "{all} --task=sudoko --generate=2": "no task 'sudoko': take one of sudoku, sudoku_fill",
     "{all} --task=needle --generate=2 --clues=3": "clues",
     "{all} --task=needle --generate=2 --longest=20": "a needle takes 32 or more",
     "{all} --task=needle --file=a.csv": "task needle has no files: its prompts are generated",

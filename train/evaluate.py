@@ -6,7 +6,7 @@
     python -m train.evaluate --task=needle --longest=512 --checkpoint=runs/needle \\
         --generate=64 --out=DIR
     python -m train.evaluate --task=sudoku_fill --wrong=1-10 --checkpoint=runs/sudoku_fill \\
-        --generate=512 --out=DIR
+        --entropy_bound=5 --generate=512 --out=DIR
 
 The command writes REPORT.md with its images, results.json and answers.csv to --out. Settings of the
 sampler come from flags, else from the checkpoint's generation_config.json, else they are the

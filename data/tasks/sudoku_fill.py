@@ -2,7 +2,8 @@
 
 The prompt is one word and holds no puzzle. To fill in, the clues and the line ends are kept tokens.
 To repair, the canvas starts from the solution with some cells changed to wrong digits. No cell is
-kept then, so the model must find the wrong ones.
+kept then, so the model must find the wrong ones. Repair needs a larger entropy bound than the
+published one, because a step turns all draws that it does not accept into noise.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
 from sample.given import Given, check_given, going_on
-from sample.obey import Constraint, DecodeObey, advance, allowed_logits, plan
+from sample.obey import Constraint, DecodeObey, advance, allowed_logits, find_completions
 from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
 from sample.stopping import check_finite, is_stop
@@ -106,7 +106,7 @@ def generate_autoregressive(
         goes_on = going_on(given.keep)
     decoded = None
     if obey is not None:
-        decoded = plan(obey.automaton, config.max_new_tokens, given).decode(obey)
+        decoded = find_completions(obey.automaton, config.max_new_tokens, given).decode(obey)
     # Each row's last token is held back: it begins the loop, which reads a token and draws one.
     row, last = np.arange(len(tokens)), mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
     before = mask.copy()

@@ -14,10 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data.text.parts import NOTHING
 from sample.batch import row_keys
 from sample.step import Proposal, Start, Step
-
-NOTHING = -1  # the token of a position for which nothing is given
 
 
 class Given(NamedTuple):

@@ -115,14 +115,14 @@ class DecodeObey(NamedTuple):
 
     Attributes:
       tables: the automaton, the same for all rows.
-      alive: [B or 1, T + 1, S] bool, as in Plan.
+      alive: [B or 1, T + 1, S] bool, as in Completions.
     """
 
     tables: Tables
     alive: jax.Array
 
 
-class Plan(NamedTuple):
+class Completions(NamedTuple):
     """How answers can be completed.
 
     Attributes:
@@ -152,7 +152,7 @@ class Plan(NamedTuple):
         return np.pad(self.alive, ((0, 0), (0, 0), (0, missing)))
 
 
-def plan(automaton: Automaton, new_tokens: int, given: Given | None) -> Plan:
+def find_completions(automaton: Automaton, new_tokens: int, given: Given | None) -> Completions:
     """Finds from where accepted answers can be completed.
 
     Args:
@@ -178,7 +178,7 @@ def plan(automaton: Automaton, new_tokens: int, given: Given | None) -> Plan:
             "tokens it must have so many"
         )
     if given is None or not given.keep.any():
-        return Plan(alive)
+        return Completions(alive)
     _check_kept(automaton, given)
     alive = np.stack([_alive(automaton, *row) for row in zip(*given, strict=True)])
     if (impossible := np.flatnonzero(~alive[:, 0, 0])).size:
@@ -186,7 +186,7 @@ def plan(automaton: Automaton, new_tokens: int, given: Given | None) -> Plan:
             f"row {impossible[0]}: no answer that the constraint accepts has the kept tokens at "
             f"their places within {new_tokens} tokens"
         )
-    return Plan(alive)
+    return Completions(alive)
 
 
 def shortest_answer(automaton: Automaton) -> int:
@@ -282,7 +282,7 @@ def allowed_logits(
 
 
 def _alive(automaton: Automaton, tokens: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Plan.alive of one row: tokens [T] int32 and keep [T] bool -> [T + 1, S]."""
+    """Completions.alive of one row: tokens [T] int32 and keep [T] bool -> [T + 1, S]."""
     alive = np.zeros((len(tokens) + 1, automaton.num_states), bool)
     alive[-1] = automaton.accepting
     source, target = automaton.source, automaton.target

@@ -36,7 +36,7 @@ from sample.given import (
     keep_proposed,
     start_from,
 )
-from sample.obey import ACCEPTED, CanvasObey, Constraint, advance, obey_proposed, plan
+from sample.obey import ACCEPTED, CanvasObey, Constraint, advance, find_completions, obey_proposed
 from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
 from sample.starts import Starts, by_row, for_starts, start_keys, surest, take
@@ -110,7 +110,7 @@ def generate(
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither one
         key nor one for each row, a context longer than the model's, several rows with `kept`,
         given tokens that cannot be used (check_given), or a constraint that no answer of
-        max_new_tokens can meet (obey.plan).
+        max_new_tokens can meet (obey.find_completions).
       NonFiniteLogits: the logits of a step have a NaN.
     """
     model, config = split(model), config or SamplerConfig()
@@ -123,7 +123,8 @@ def generate(
     if given is not None:
         given = check_given(given, len(tokens), new_tokens, model.config.vocab_size)
     if obey is not None:
-        planned, state = plan(obey.automaton, new_tokens, given), np.zeros(len(tokens), np.int32)
+        completions = find_completions(obey.automaton, new_tokens, given)
+        state = np.zeros(len(tokens), np.int32)
     if given is not None:
         given = by_canvas(given, canvas_size)
     keys = row_keys(key, tokens, mask)
@@ -158,7 +159,7 @@ def generate(
             start=start,
             data=_canvas_data(data, k),
             given=_canvas_data(given, k),
-            obey=None if obey is None else planned.canvas(obey, state, k, canvas_size),
+            obey=None if obey is None else completions.canvas(obey, state, k, canvas_size),
         )
         store(out, k, canvas.out)
         if watch:

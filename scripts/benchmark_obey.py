@@ -26,7 +26,7 @@ from diffusiongemma import head
 from diffusiongemma.layers import Embedder
 from sample import Constraint, Proposal, SamplerConfig, cli
 from sample.automaton import token_automaton
-from sample.obey import CanvasObey, obey_proposed, plan
+from sample.obey import CanvasObey, find_completions, obey_proposed
 from sample.statistics import peak_memory
 from sample.step import draw_noise
 
@@ -102,7 +102,7 @@ def _run(values: flags.FlagValues) -> None:
         f"memory {host / 2**20:,.0f} MiB, {before[1] / 2**20:,.0f} before"
     )
     constraint, model = Constraint(automaton), Head(values.vocab, values.width)
-    shortest = plan(automaton, 4 * size, None)
+    shortest = find_completions(automaton, 4 * size, None)
     canvas = shortest.canvas(constraint, np.zeros(rows, np.int32), 0, size)
     states = jax.random.normal(jax.random.key(0), (rows, size, values.width))
     keys = jax.random.split(jax.random.key(1), rows)

@@ -4,7 +4,8 @@
 #   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 12 minutes
 #   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
 #
-# With --many, tests of kept tokens and constraints try 1,000 random cases and more, not a part of them.
+# With --many, tests of kept tokens and constraints try 1,000 random cases and more. Without it they
+# try a part of them.
 #
 # --quick runs the tests in the folders and files of the list below: data, checkpoint formats, the
 # small operations, the house (imports, prose), and one denoising step with its stop rule, against a

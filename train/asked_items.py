@@ -9,9 +9,9 @@ import numpy as np
 from data.tasks.task import Task
 from data.text.chat_template import ChatTemplate
 from data.text.packing import pack
-from data.text.parts import encode_parts
+from data.text.parts import NOTHING, encode_parts
 from sample.batch import pad_prompts
-from sample.given import NOTHING, Given, given_keys
+from sample.given import Given, given_keys
 
 
 class AskedItems:

@@ -10,11 +10,12 @@ from data.measures import effective_steps, share, tokens_per_forward
 from data.tasks.task import Replay, Task
 from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
+from data.text.parts import NOTHING
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.checkpoint import check_vocabulary
 from sample.generation import Generation
-from sample.given import NOTHING, Given
+from sample.given import Given
 from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.starts import Starts

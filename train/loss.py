@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from data.text.parts import NOTHING
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.reductions import argmax
-from sample.given import NOTHING, Given, certain_soft
+from sample.given import Given, certain_soft
 
 Targets = Literal["all", "answer"]
 # Name -> float32 scalar: the figures of a training step.

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sample.step import SamplerConfig
 from train import plots
 from train.evaluation import Bins, Evaluation, Outcome, by_bin, paired, shares, summarize, typical
-from train.report import ALL, EARLY, LEFT_TO_RIGHT
+from train.evaluation_files import ALL, EARLY, LEFT_TO_RIGHT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,6 @@ class SudokuFillTask(SudokuTask):
         "found": "wrong cells changed",
         "spoiled": "right cells spoiled",
     }
-    generated: ClassVar[tuple[str, ...]] = ("clues",)
     published: ClassVar[dict[str, dict[str, Any]]] = {}
     notes: ClassVar[tuple[str, ...]] = (
         "The prompt holds no puzzle. To fill in, the clues are kept tokens of the canvas. To "

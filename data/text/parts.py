@@ -13,7 +13,7 @@ from data.text.tokenizer import Tokenizer
 
 Kind = Literal["kept", "open", "start"]
 
-NOTHING = -1  # in the place of a given token: nothing is given for the position
+NOTHING = -1  # the token of a position for which nothing is given
 
 
 class Part(NamedTuple):

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from data.text.holes import Hole, Pieces, Span
+from data.text.parts import NOTHING
 from data.text.tokenizer import Tokenizer
 from sample.generation import Generation
-from sample.given import NOTHING, Given
+from sample.given import Given
 
 
 class Outline(NamedTuple):

@@ -24,8 +24,7 @@ from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
 from sample.given import Given, check_given
-from sample.obey import Constraint
-from sample.obey import plan as plan_answers
+from sample.obey import Constraint, find_completions
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel, split
@@ -58,7 +57,7 @@ class Session:
       system: a system turn for messages that do not begin with one.
       thinking: whether to ask for thoughts.
       stop_texts: texts that end an answer. The answer ends before the first of them.
-      demand: the regular expression that answers must match to which a row demands nothing itself;
+      demand: the regular expression that an answer must match if its row has no demand of its own;
         None for no demand.
       checkpoint: which checkpoint the model is.
       kept: the conversation that requests asked alone belong to; see `generate`.
@@ -160,7 +159,7 @@ class Session:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
 
         Args:
-          requests: the prompts. All have the same demand.
+          requests: the prompts. All have the same demand and the same room.
           rows: number of rows to fill the batch up to, because a program was compiled for so many;
             None for no filling.
 
@@ -171,7 +170,7 @@ class Session:
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
         width = bucket(max(len(r.tokens) for r in filled), self.model.config.max_length)
         tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
-        program = self.mode, tokens.shape, filled[0].room
+        program = self.mode, tokens.shape, filled[0].room, filled[0].demand
         if self.warm_up and program not in self._warm:
             self._ask(filled, tokens, mask, None)
             self._warm.add(program)
@@ -314,7 +313,7 @@ class Session:
             given, new = form.given(form.sizes(max), self.mode == "diffusion"), form.room
             given = check_given(given, 1, new, self.model.config.vocab_size)
         try:
-            plan_answers(constraint.automaton, new, given)
+            find_completions(constraint.automaton, new, given)
         except ValueError as error:
             if not form:
                 raise

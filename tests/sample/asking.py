@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from data.text.chat import split_turn
+from data.text.holes import read_pieces
 from data.text.tokenizer import Tokenizer
 from sample import main as command
+from sample.command.fill import Outline, outline
+from sample.given import Given
 from tests.data.text.messages import chat_prompt
 
 CANVAS, NEW = 16, 24  # two canvases, the second one cut
@@ -32,3 +35,15 @@ def run(folder: Path, *flags: str) -> int:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def outline_of(text: str, tokenizer: Tokenizer, limit: int | None = None) -> Outline:
+    pieces = read_pieces(text, None, None)
+    return outline(pieces, tokenizer, tokenizer.stop_ids, CANVAS, limit)
+
+
+def asked(text: str, tokenizer: Tokenizer, *lengths: int) -> tuple[Outline, list[int], Given]:
+    """The outline, the sizes with these lengths of the holes, and what is given."""
+    form, picks = outline_of(text, tokenizer), iter(lengths)
+    sizes = form.sizes(lambda options: next(picks))
+    return form, sizes, form.given(sizes)

@@ -13,7 +13,7 @@ from data.text.byte_automaton import compile_regex
 from sample import SamplerConfig
 from sample.automaton import Automaton, token_automaton
 from sample.given import CanvasGiven, Given, by_canvas, check_given
-from sample.obey import Constraint, obey_proposed, plan
+from sample.obey import Constraint, find_completions, obey_proposed
 from sample.step import Proposal
 
 PAD, STOP, EOS = 0, 1, 2
@@ -145,7 +145,7 @@ def obeyed(
     nothing = Given(np.full((rows, 0), -1), np.zeros((rows, 0), bool))
     given = check_given(given or nothing, rows, length, logits.shape[-1])
     state = np.zeros(rows, np.int32) if state is None else state
-    canvas = plan(automaton, length, given).canvas(constraint, state, k, size)
+    canvas = find_completions(automaton, length, given).canvas(constraint, state, k, size)
     kept = CanvasGiven(*(x[:, k] for x in by_canvas(given, size)))
     keys = jax.random.split(jax.random.key(0), rows)
     found = propose_obeyed(jnp.asarray(logits), canvas, kept, length - k * size, keys)

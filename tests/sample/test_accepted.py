@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sample.given import Given
-from sample.obey import Constraint, advance, plan
+from sample.obey import Constraint, advance, find_completions
 from tests.sample.obeying import (
     EOS,
     TEMPERATURE,
@@ -42,7 +42,7 @@ def test_the_best_string_is_the_best_of_all_strings(many):
         automaton, answers = automaton_of(expression), accepted_answers(expression, LENGTH)
         if not len(answers):
             with pytest.raises(ValueError, match="shortest"):
-                plan(automaton, LENGTH, None)
+                find_completions(automaton, LENGTH, None)
             impossible += 1
             continue
         kept = None

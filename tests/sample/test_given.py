@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from data.text.parts import NOTHING
 from diffusiongemma import ModelConfig
 from diffusiongemma.head import Prediction
 from sample import (
@@ -20,7 +21,7 @@ from sample import (
     generate,
     generate_autoregressive,
 )
-from sample.given import NOTHING, check_given, going_on
+from sample.given import check_given, going_on
 
 KEY = jax.random.key(3)
 ROWS, WIDTH, NEW, SIZE = 20, 9, 30, 12  # answers have two canvases of SIZE tokens, and half of one

@@ -8,8 +8,9 @@ import pytest
 
 from data.tasks.task import Part, Splits, Task
 from data.text.chat_template import ChatTemplate
+from data.text.parts import NOTHING
 from data.text.tokenizer import Tokenizer
-from sample.given import NOTHING, Given
+from sample.given import Given
 from train.asked_items import AskedItems, written
 
 

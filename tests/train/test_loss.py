@@ -1,7 +1,5 @@
 """Which tokens the two losses depend on, which canvases are chosen, and the first passes."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,43 +7,23 @@ import pytest
 from flax import nnx
 
 from data.text.packing import pack
-from data.text.parts import NOTHING, GivenTokens
-from diffusiongemma import DiffusionGemma, ModelConfig
-from diffusiongemma.attention import KVCache
+from diffusiongemma import DiffusionGemma
 from diffusiongemma.diffusion import corrupt, noise_levels
-from sample import Given, SamplerConfig
-from sample.given import CanvasGiven, keep_proposed, start_from
-from sample.step import Start, propose
 from tests.conftest import Compiled
+from tests.train.loss_parts import CONFIG, LENGTHS, C, K, P, Scripted, make_batch
 from train.loss import (
     SHARES,
     LossConfig,
     accuracies,
-    corrupt_given,
     first_passes,
-    has_first_pass,
     mean_loss,
     sft_loss,
 )
-
-CONFIG = ModelConfig.preset("tiny", layer_types=("sliding", "full"))
-P, C, K = 10, 6, 3
-LENGTHS = np.array([10, 4, 7, 5], np.int32)
 
 
 @pytest.fixture(scope="module")
 def split():
     return nnx.split(DiffusionGemma(CONFIG, rngs=nnx.Rngs(0)))
-
-
-def make_batch(canvases=(1, 3, 2, 3)) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    tokens = np.zeros((4, P + K * C), np.int32)
-    for row, (prompt, used) in enumerate(zip(LENGTHS, canvases, strict=True)):
-        tokens[row, : prompt + used * C] = rng.integers(3, 64, prompt + used * C)
-    canvases = np.array(canvases, np.int32)
-    lengths = {"prompt_len": LENGTHS, "answer_len": canvases * C, "num_canvases": canvases}
-    return {"tokens": tokens, **lengths}
 
 
 @pytest.fixture(scope="module")
@@ -109,36 +87,6 @@ def test_the_mean_is_over_what_counts():
     expected += [log_p[1, i, targets[1, i]] for i in range(2)]
     counts = np.arange(4) < np.array([[4], [2]])
     np.testing.assert_allclose(mean_loss(logits, targets, counts), -np.mean(expected), rtol=1e-6)
-
-
-class Scripted:
-    """Stands for a DiffusionGemma that knows the right tokens `clean` [T].
-
-    The logits of encode are sure of the right token, but are all 0 if the predicted token is one of
-    `unsure` [T] bool. The logits of denoise are the length of the context at the right token and 0
-    elsewhere, so that the loss tells which canvas was chosen.
-    """
-
-    config = CONFIG
-
-    def __init__(self, clean, unsure=None):
-        self.clean = clean
-        self.unsure = np.zeros(len(clean), bool) if unsure is None else unsure
-
-    def _right(self, tokens):
-        return jnp.arange(CONFIG.vocab_size) == tokens[..., None]
-
-    def encode(self, tokens, *, logits=None):
-        sure = 50.0 * self._right(jnp.roll(tokens, -1, axis=1))
-        made = jnp.where(jnp.roll(self.unsure, -1)[:, None], 0.0, sure)
-        if logits is not None:
-            made = jnp.take_along_axis(made, logits[..., None], axis=1)
-        kept = KVCache((jnp.zeros((*tokens.shape, 1)),), jnp.array([len(self.clean)]))
-        return made, kept
-
-    def denoise(self, canvas, cache, soft=None):
-        where = cache.length[:, None] + jnp.arange(canvas.shape[1])
-        return self._right(self.clean[where]) * cache.length[:, None, None].astype(jnp.float32)
 
 
 @pytest.mark.parametrize("used", range(1, K + 1))
@@ -323,116 +271,3 @@ def test_no_gradient_flows_into_the_first_pass(split):
 
     grads = jax.jit(jax.grad(total))(state)
     assert all(not np.any(g) for g in jax.tree.leaves(grads))
-
-
-def random_given(tokens, seed=0):
-    """What is given of tokens [...]: a third is kept, and a third starts from other tokens."""
-    rng = np.random.default_rng(seed)
-    kind = rng.integers(0, 3, tokens.shape)
-    other = rng.integers(3, 64, tokens.shape)
-    shown = np.select([kind == 0, kind == 1], [tokens, other], NOTHING).astype(np.int32)
-    return Given(shown, kind == 0)
-
-
-def test_kept_tokens_are_no_noise_and_starts_are_noised_like_clean_tokens():
-    clean = np.random.default_rng(1).integers(3, 64, (8, 500)).astype(np.int32)
-    given = random_given(clean)
-    given.tokens[:4][~given.keep[:4]] = NOTHING  # these rows start from nothing
-    config = LossConfig(500, noise_draws=4, self_conditioning=0.75)
-    key, levels = jax.random.key(0), jnp.full(8, 0.5)
-    noisy = np.array(corrupt_given(key, clean, levels, 64, given, config))
-    np.testing.assert_array_equal(noisy[given.keep], clean[given.keep])
-    starts = (given.tokens != NOTHING) & ~given.keep
-    shown = np.where(starts, given.tokens, clean)
-    same = np.array(corrupt(key, shown, levels, 64))
-    np.testing.assert_array_equal(noisy[:7][~given.keep[:7]], same[:7][~given.keep[:7]])
-    # The last draw of a row has no first pass. If its row has starts, it is the start as it is.
-    assert np.array(has_first_pass(8, config)).tolist() == ([True] * 3 + [False]) * 2
-    np.testing.assert_array_equal(noisy[7], shown[7])
-    one = LossConfig(500, self_conditioning=0.5)
-    assert np.array(has_first_pass(4, one)).tolist() == [True, True, False, False]
-
-
-def test_kept_tokens_do_not_count():
-    """A row of two canvases; the first has two kept tokens, and the second is kept whole."""
-    keep = [True, False, False, True, False, False] + [True] * 2
-    answer = list(range(20, 28))
-    shown = [token if kept else NOTHING for token, kept in zip(answer, keep, strict=True)]
-    row = pack([3, 4, 5, 6], answer, P, C, K, 1, 0, GivenTokens(shown, keep))
-    batch = {name: jnp.array(value)[None] for name, value in row.items()}
-    config = LossConfig(C, K, noise_draws=2, self_conditioning=0.0)
-
-    @jax.jit
-    @jax.vmap
-    def figures(key):
-        return sft_loss(model, batch, key, config)[1]
-
-    guessed = row["tokens"].copy()
-    guessed[[4, 5]] = 50  # a kept token and a free one are wrong
-    model = ScriptedWithTable(jnp.array(guessed))
-    found = figures(jax.random.split(jax.random.key(0), 20))
-    second = np.array(found["answer_tokens"]) == 0
-    assert 0 < second.sum() < 20
-    expected = {"answer_tokens": 4 / 6, "answer_right": 3 / 6, "denoise_accuracy": 3 / 4}
-    right = np.log(np.exp(4) + CONFIG.vocab_size - 1) - 4  # the logit of a canvas' guess is 4
-    expected |= {"fill_tokens": 0, "fill_right": 0, "denoise_loss": right + 4 / 4}
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name][~second], value, rtol=1e-5)
-        np.testing.assert_array_equal(found[name][second], 0)
-
-
-class ScriptedWithTable(Scripted):
-    """A Scripted that embeds tokens, in two dims."""
-
-    dtype = jnp.float32
-
-    class embedder:
-        @staticmethod
-        def encode(tokens):
-            return jnp.stack([tokens, -tokens], axis=-1)
-
-    def __init__(self, clean):
-        super().__init__(clean)
-        self.config = dataclasses.replace(CONFIG, width=2)
-
-
-def test_training_sees_kept_tokens_as_the_sampler_does(split):
-    """Two first passes are the sampler's first two steps on a canvas that stays as it is."""
-    graph, state = split
-    rng = np.random.default_rng(0)
-    prompts = rng.integers(3, 64, (1, C)).astype(np.int32)
-    clean = rng.integers(3, 64, (4, C)).astype(np.int32)
-    given = random_given(clean)
-    tau, config = 0.7, dict(canvas_size=C, noise_draws=4, pass_temperature=0.7)
-    keys = jax.random.split(jax.random.key(0), 4)
-    sampler = SamplerConfig(canvas_size=C, min_temperature=tau, max_temperature=tau)
-
-    @jax.jit
-    def run(state):
-        model = nnx.merge(graph, state)
-        _, context = model.encode(prompts, logits="none")
-        here = CanvasGiven(*map(jnp.array, given), given.keep)
-        zeros = jnp.zeros((4, C, CONFIG.width))
-        first = start_from(Start(jnp.array(clean), zeros, keys, sampler, model), here)
-        sampled = [first.soft]
-        for n in (1, 2):
-            proposal = propose(model, context, first.canvas, sampled[-1], n, keys, sampler)
-            sampled.append(keep_proposed(proposal, here).soft)
-        trained = [
-            first_passes(model, first.canvas, context, LossConfig(**config, **passes), given)
-            for passes in (
-                {"self_conditioning": 0.0},
-                {"self_conditioning": 1.0},
-                {"self_conditioning": 1.0, "passes": 2},
-            )
-        ]
-        return sampled, trained
-
-    sampled, (none, one, two) = run(state)
-    np.testing.assert_allclose(none, sampled[0], atol=1e-6)
-    np.testing.assert_allclose(one, sampled[1], atol=1e-5)
-    taken = np.arange(4) < 2  # the canvases with two passes
-    np.testing.assert_allclose(two[taken], sampled[2][taken], atol=1e-5)
-    np.testing.assert_allclose(two[~taken], sampled[1][~taken], atol=1e-5)
-    assert np.abs(sampled[2] - sampled[1])[~given.keep].max() > 1e-3
-    assert np.abs(sampled[0][given.keep]).max() > 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -115,10 +116,14 @@ def test_some_items_get_what_they_get_among_all(evaluation):
 
 def test_time_without_compilation(oracle, template, puzzles):
     evaluation = Evaluation(oracle, template, SudokuTask(box=BOX), puzzles)
-    first, second = (evaluation.run(SamplerConfig(max_steps=47)) for _ in range(2))
+    began = time.perf_counter()
+    first = evaluation.run(SamplerConfig(max_steps=47))
+    whole = time.perf_counter() - began
+    second = evaluation.run(SamplerConfig(max_steps=47))
     assert first.compile_seconds > 0.05
     assert second.compile_seconds < first.compile_seconds / 5
-    assert first.seconds.sum() < first.compile_seconds
+    # No second is counted twice, however quick the compiler is.
+    assert first.seconds.sum() + first.compile_seconds < whole
 
 
 def test_replay_shows_every_step(evaluation, puzzles, monkeypatch):

@@ -17,6 +17,7 @@ from train.config import RunConfig
 from train.memory_plan import (
     GB,
     GenerationSetup,
+    MemoryPlan,
     TrainingSetup,
     plan_generation,
     plan_training,
@@ -84,8 +85,14 @@ def test_lora_counts_factors_alone():
     assert plan.parts["frozen weights"][0] == 2 * (plan.parameters - plan.trained)
 
 
-def test_the_26b_by_its_shapes():
-    plan = plan_generation(GenerationSetup(REAL, context=262_144), None)
+@pytest.fixture(scope="module")
+def real() -> MemoryPlan:
+    """The plan for the 26B with its longest context. Tracing its 30 layers takes seconds."""
+    return plan_generation(GenerationSetup(REAL, context=262_144), None)
+
+
+def test_the_26b_by_its_shapes(real):
+    plan = real
     assert plan.parts["weights"][0] / GB == pytest.approx(50.50, abs=0.01)
     assert 5 < plan.parts["KV cache"][0] / GB < 6
     assert "does not fit a device of 50 GB" in plan.table(50)
@@ -95,12 +102,11 @@ def test_the_26b_by_its_shapes():
     assert eight.parts["weights"][1] / GB == pytest.approx(10.52, abs=0.01)
 
 
-def test_quantized_weights_are_counted_as_they_are():
+def test_quantized_weights_are_counted_as_they_are(real):
     plan = plan_generation(GenerationSetup(REAL, quantize="int4"), None)
     assert plan.parts["quantized weights"][0] / GB == pytest.approx(14.54, abs=0.01)
     assert plan.parts["weights"][0] < 0.1 * GB and "It fits a device of 15 GB" in plan.table(15)
-    whole = plan_generation(GenerationSetup(REAL), None)
-    assert plan.parameters == whole.parameters
+    assert plan.parameters == real.parameters
     beside = plan_training(TrainingSetup(run(lora={"rank": 2}), TINY, "int8"), None)
     assert set(beside.parts) >= {"quantized weights", "frozen weights", "trained weights"}
     model = nnx.state(create_quantized(TINY, 0, "int8"))

@@ -18,6 +18,8 @@ def get_config():
     config = base.get_config()
     config.preset = "tiny"
     config.overrides = dict(vocab_size=1024, layer_types=("full",))
+    config.data = dict(task="sudoku", prompt_length=40, box=2, clues="6-8")
+    config.loss.canvas_size = 24
     config.steps, config.batch_size = 4, 8
     config.log_every, config.checkpoint_every = 1, 2
     config.eval.every = 0

@@ -5,12 +5,14 @@ a grid, and the skills of data/tasks/grid_tasks.py. It stands in for the pre-tra
 released model.
 
 A grid is written as in data/sudoku/grids.py: single spaces, a line for each row, and 0 for an empty
-cell. A grid always ends its prompt. In a Sudoku puzzle no row, column or box repeats a digit. A
-prompt or an answer with a grid that looks like a puzzle (`board.looks_like_sudoku`) is drawn
-again, so that neither puzzles nor solutions occur.
+cell. A grid ends its prompt, or stands on the canvas and leaves the prompt its instruction. In a
+Sudoku puzzle no row, column or box repeats a digit. A prompt, a canvas or an answer with a grid
+that looks like a puzzle (`board.looks_like_sudoku`) is drawn again, so that neither puzzles nor
+solutions occur.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,8 +21,9 @@ import numpy as np
 from data.tasks.board import FEWEST_CLUES, board, looks_like_sudoku
 from data.tasks.grid_tasks import GRID_TASKS
 from data.tasks.seeded import SeededSource
-from data.tasks.task import UNBOUNDED, Check, Splits, Task
-from data.text.digit_grid import render
+from data.tasks.task import UNBOUNDED, Check, Splits, Task, TaskError
+from data.text.digit_grid import grid_parts, render
+from data.text.parts import Part
 
 _WORDS = (
     "red blue green white black brown dog cat bird fish horse cow tree leaf root seed sun moon "
@@ -82,6 +85,9 @@ def _compare(rng: np.random.Generator) -> tuple[str, str]:
     return f"{_number(a)} and {_number(b)}", _number(max(a, b))
 
 
+# The exercises whose answer is the grid with some of its empty cells filled.
+FILLED = ("fill", "complete", "solve", "single", "place")
+
 DrawWords = Callable[[np.random.Generator], tuple[str, str]]
 # Name of an exercise -> (weight in percent, function that draws it, its instructions).
 WORD_TASKS: dict[str, tuple[int, DrawWords, tuple[str, ...]]] = {
@@ -120,6 +126,8 @@ class MixtureSource(SeededSource):
       size: the number of items.
       shares: pairs (box size, share of all items). Box size 3 stands for 9x9 grids and 2 for 4x4.
         The items that are left have no grid.
+      on_canvas: the share of the exercises of FILLED whose grid is given on the canvas. The digits
+        stay there, and the prompt holds only the instruction.
 
     Raises:
       ValueError: a box size is neither 2 nor 3, or the shares add up to more than 1.
@@ -130,17 +138,21 @@ class MixtureSource(SeededSource):
         seed: int,
         size: int = 2**30,
         shares: tuple[tuple[int, float], ...] = ((3, 0.85), (2, 0.1)),
+        on_canvas: float = 0.0,
     ) -> None:
         if any(box not in FEWEST_CLUES for box, _ in shares):
             raise ValueError(f"the box sizes are {tuple(FEWEST_CLUES)}, not {shares}")
         if sum(share for _, share in shares) > 1 + 1e-9:
             raise ValueError(f"the shares of the box sizes add up to more than 1: {shares}")
         super().__init__(seed, size)
-        self.shares = shares
+        self.shares, self.on_canvas = shares, on_canvas
         self._grids, self._texts = _Mixture(GRID_TASKS), _Mixture(WORD_TASKS)
 
     def draw(self, rng: np.random.Generator) -> dict[str, str]:
-        """Draws an item: {"prompt", "answer", "task"}. "task" names the exercise."""
+        """Draws an item: {"prompt", "answer", "task"}. "task" names the exercise.
+
+        An item whose grid is given on the canvas has "given" too, the text of this grid.
+        """
         draw = rng.random()
         for box, share in self.shares:
             if draw < share:
@@ -159,8 +171,12 @@ class MixtureSource(SeededSource):
                 continue
             break
         text = instructions[rng.integers(len(instructions))].format(**fields)
-        prompt = f"{text[0].upper()}{text[1:]}:\n{render(grid, b.n)}"
-        return {"prompt": prompt, "answer": render(answer, b.n), "task": f"{name}_{b.n}x{b.n}"}
+        text, given = f"{text[0].upper()}{text[1:]}", render(grid, b.n)
+        item = {"answer": render(answer, b.n), "task": f"{name}_{b.n}x{b.n}"}
+        if self.on_canvas and name in FILLED and rng.random() < self.on_canvas:
+            item["task"] += "_on_canvas"
+            return item | {"prompt": text, "given": given}
+        return item | {"prompt": f"{text}:\n{given}"}
 
     def _text_item(self, rng: np.random.Generator) -> dict[str, str]:
         name = self._texts.draw(rng)
@@ -172,21 +188,49 @@ class MixtureSource(SeededSource):
 
 @dataclasses.dataclass(frozen=True)
 class BaseMixtureTask(Task):
-    """The base mixture. Training items have even seeds and held-out items have odd seeds."""
+    """The base mixture. Training items have even seeds and held-out items have odd seeds.
+
+    Attributes:
+      on_canvas: the share of the exercises of FILLED whose grid is given on the canvas.
+
+    Raises:
+      TaskError: the share lies outside 0 to 1.
+    """
+
+    on_canvas: float = 0.0
 
     name: ClassVar[str] = "base_mixture"
     title: ClassVar[str] = "the base mixture"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.on_canvas <= 1:
+            raise TaskError(f"on_canvas={self.on_canvas}: give a share from 0 to 1")
+
     def open(self, seed: int, check: Check, test: bool = True) -> Splits:
-        train = MixtureSource(2 * seed, UNBOUNDED)
-        return Splits(train, MixtureSource(2 * seed + 1, UNBOUNDED) if test else None)
+        train, held_out = (
+            MixtureSource(2 * seed + odd, UNBOUNDED, on_canvas=self.on_canvas) for odd in (0, 1)
+        )
+        return Splits(train, held_out if test else None)
 
     def text(self, item: dict[str, str]) -> tuple[str, str]:
         return item["prompt"], item["answer"]
 
+    def parts(self, item: dict[str, str]) -> list[Part] | None:
+        """The digits of a grid that is given on the canvas are kept, and so are its line ends."""
+        if not self.on_canvas:
+            return None
+        if "given" not in item:
+            return []
+        given, answer = item["given"].split(), item["answer"].split()
+
+        def cell(i: int, space: str, text: str) -> Part:
+            return Part(text, "open" if given[i] == "0" else "kept")
+
+        return grid_parts(np.array(answer, int), math.isqrt(len(answer)), cell)
+
     def bins(self, items: Sequence[dict[str, str]]) -> dict[str, dict[str, np.ndarray]]:
         kinds = np.array([item["task"] for item in items])
-        sizes = {f"{size} grids": np.char.endswith(kinds, size) for size in ("9x9", "4x4")}
+        sizes = {f"{size} grids": np.char.find(kinds, size) >= 0 for size in ("9x9", "4x4")}
         sizes["words and numbers"] = ~np.logical_or.reduce(list(sizes.values()))
         return {
             "size": sizes,

@@ -17,6 +17,7 @@ from data.sudoku.grids import digits, parse, render, valid_solutions
 from data.sudoku.sources import SPLITS, Puzzle
 from data.tasks.sudoku import SudokuTask
 from data.tasks.task import Check, Replay, Splits
+from data.text.digit_grid import grid_parts
 from data.text.parts import Part
 
 PROMPT = "Sudoku"
@@ -121,15 +122,14 @@ class SudokuFillTask(SudokuTask):
 
     def parts(self, item: GivenPuzzle) -> list[Part]:
         """A part for each digit and for each line end. A digit goes with the space before it."""
-        n, parts = self.box**2, []
-        for i, (right, shown) in enumerate(zip(item["solution"], item["given"], strict=True)):
-            space = " " if i % n else ""
-            if i and not space:
-                parts.append(Part("\n", "kept"))
-            kind = "start" if item["wrong"] else "kept" if shown else "open"
-            start = f"{space}{shown}" if item["wrong"] else ""
-            parts.append(Part(f"{space}{right}", kind, start))
-        return parts
+
+        def cell(i: int, space: str, text: str) -> Part:
+            shown = item["given"][i]
+            if item["wrong"]:
+                return Part(text, "start", f"{space}{shown}")
+            return Part(text, "kept" if shown else "open")
+
+        return grid_parts(item["solution"], self.box**2, cell)
 
     def score(self, item: GivenPuzzle, answer: str) -> dict[str, float]:
         grid, solution, given = parse(answer, self.box), item["solution"], item["given"]

@@ -122,7 +122,8 @@ class Task(abc.ABC):
         what is given.
 
         Returns:
-          the parts in order; None if nothing is given of this task's answers.
+          the parts in order, or no parts if nothing is given of this item's answer; None if nothing
+          is given of any answer of the task.
         """
         return None
 

@@ -1,7 +1,11 @@
 """Grids of digits as text."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+from data.text.parts import Part
 
 
 def render(digits: ArrayLike, columns: int) -> str:
@@ -17,3 +21,22 @@ def render(digits: ArrayLike, columns: int) -> str:
     words = [str(int(digit)) for digit in np.ravel(digits)]
     lines = [words[i : i + columns] for i in range(0, len(words), columns)]
     return "\n".join(" ".join(line) for line in lines)
+
+
+def grid_parts(
+    digits: ArrayLike, columns: int, cell: Callable[[int, str, str], Part]
+) -> list[Part]:
+    """Cuts the text of `render` into a part for each digit and a kept part for each line end.
+
+    Args:
+      digits, columns: as in `render`.
+      cell: makes the part of a digit. It gets the digit's number in reading order, the space before
+        the digit ("" at the start of a line), and the digit's text with this space.
+    """
+    parts = []
+    for i, digit in enumerate(np.ravel(digits)):
+        space = " " if i % columns else ""
+        if i and not space:
+            parts.append(Part("\n", "kept"))
+        parts.append(cell(i, space, f"{space}{int(digit)}"))
+    return parts

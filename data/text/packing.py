@@ -51,7 +51,7 @@ def pack(
       of canvases that the answer uses, at least 1.
       With `given` also {"given": int32 [T], "keep": bool [T]}: the given tokens at their places in
       the row, NOTHING where nothing is given, and the positions that are kept. The eos fill is
-      kept.
+      given and kept if the answer's last token is.
 
     Raises:
       TooLong: the prompt or the answer does not fit.
@@ -82,5 +82,6 @@ def pack(
     shown, keep = np.full(len(tokens), NOTHING, np.int32), np.zeros(len(tokens), bool)
     answer_end, end = prompt + answer, prompt + used * canvas_size
     shown[prompt:answer_end], keep[prompt:answer_end] = given
-    shown[answer_end:end], keep[answer_end:end] = eos_id, True
+    if not given.keep or given.keep[-1]:
+        shown[answer_end:end], keep[answer_end:end] = eos_id, True
     return row | {"given": shown, "keep": keep}

@@ -2,7 +2,8 @@
 
 A task that gives a part of its answers cuts each answer into parts. Each part is encoded by itself,
 so that its tokens do not depend on its neighbours. The token that ends the turn and the eos fill
-behind it are kept too. `sample.given.Given` is what the sampler gets (docs/MODEL.md, Kept tokens).
+behind it are kept too. Of an answer without parts nothing is given, not even its length.
+`sample.given.Given` is what the sampler gets (docs/MODEL.md, Kept tokens).
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def encode_parts(
     Args:
       tokenizer: encodes the texts. A special token in a part is plain text.
       answer: the answer as the chat template writes it. What follows the parts is kept.
-      parts: the parts of the answer, in order.
+      parts: the parts of the answer, in order. If there are none, nothing is given.
 
     Returns:
       (ids, given): the tokens of the right answer, and what is given of them.
@@ -60,6 +61,9 @@ def encode_parts(
       ValueError: the template does not write the answer as the parts are, a kind is unknown, or the
         texts of a part have different numbers of tokens.
     """
+    if not parts:
+        ids = tokenizer.encode(answer)
+        return ids, GivenTokens([NOTHING] * len(ids), [False] * len(ids))
     whole = "".join(part.text for part in parts)
     if not answer.text.startswith(whole):
         raise ValueError(

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from data.tasks import base_mixture
-from data.tasks.base_mixture import BaseMixtureTask, MixtureSource
+from data.tasks.base_mixture import FILLED, BaseMixtureTask, MixtureSource
 from data.tasks.grid_tasks import GRID_TASKS
 from data.text.packing import pack
 from data.text.tokenizer import Tokenizer
@@ -142,3 +142,37 @@ def test_bins_are_sizes_and_kinds_of_items():
     for name, inside in kinds.items():
         assert inside.dtype == bool
         assert inside.tolist() == [item["task"] == name for item in items]
+
+
+def test_a_share_of_the_grids_is_given_on_the_canvas():
+    task, count = BaseMixtureTask(on_canvas=0.5), Counter()
+    train = task.open(5, None).train
+    for i in range(1500):
+        item = train[i]
+        name = item["task"].split("_")[0]
+        filled = name in FILLED and not item["task"].startswith("fill_every")
+        count[filled, "given" in item] += 1
+        parts = task.parts(item)
+        if "given" not in item:
+            assert parts == []
+            continue
+        # The canvas holds the digits that are given and the line ends, and the prompt no grid.
+        assert item["task"].endswith("_on_canvas") and "\n" not in item["prompt"]
+        assert "".join(part.text for part in parts) == item["answer"]
+        shown = [part.text if part.kind == "kept" else part.text[:-1] + "0" for part in parts]
+        assert "".join(shown) == item["given"]
+        assert {part.kind for part in parts} <= {"kept", "open"}
+    assert count[False, True] == 0 and count[False, False] > 300
+    assert abs(count[True, True] / (count[True, True] + count[True, False]) - 0.5) < 0.06
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_that_is_none(share):
+    with pytest.raises(ValueError, match=f"on_canvas={share}: give a share from 0 to 1"):
+        BaseMixtureTask(on_canvas=share)
+
+
+def test_without_a_share_nothing_is_given():
+    task = BaseMixtureTask()
+    items = [task.open(5, None).train[i] for i in range(200)]
+    assert all(task.parts(item) is None and "given" not in item for item in items)

@@ -80,3 +80,12 @@ def test_a_row_says_what_is_given_and_keeps_the_fill(tokenizer):
     kept = [start, *range(start + 4, end)]  # the token that ends the turn, and three eos
     assert np.flatnonzero(row["keep"]).tolist() == kept
     assert row["given"].dtype == np.int32 and row["keep"].dtype == bool
+
+
+def test_of_an_answer_without_parts_nothing_is_given(tokenizer):
+    packer = Packer(ChatTemplate(tokenizer), prompt_length=16, canvas_size=4, num_canvases=3)
+    asked = conversation("Say", "1 2 3 4")
+    row, plain = packer(asked, []), packer(asked)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(row[name], value)
+    assert (row["given"] == NOTHING).all() and not row["keep"].any()

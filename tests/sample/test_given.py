@@ -9,8 +9,10 @@ import pytest
 from flax import nnx
 
 from data.text.parts import NOTHING
-from diffusiongemma import ModelConfig
+from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma.backend import set_backend
 from diffusiongemma.head import Prediction
+from diffusiongemma.quantized_model import quantize_model
 from sample import (
     AutoregressiveConfig,
     Generation,
@@ -157,6 +159,37 @@ def test_nothing_given_is_todays_result_to_the_bit(run):
         assert_same(found, published)
     others = np.arange(ROWS) != 2
     assert_same(*(jax.tree.map(lambda x: x[others], out) for out in (found, published)))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8", "kernels"])
+def test_kept_tokens_stay_in_other_precisions_and_with_kernels(
+    kind, lively_model, lively_config, prompts
+):
+    model = nnx.clone(lively_model)
+    if kind == "bfloat16":
+        graphdef, state = nnx.split(model)
+        model = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype("bfloat16"), state))
+    elif kind == "int8":
+        model = quantize_model(model, "int8")
+    else:  # the kernel of the head takes whole 128s
+        config = dataclasses.replace(model.config, vocab_size=128, width=128)
+        model = DiffusionGemma(config, rngs=nnx.Rngs(2))
+        set_backend(model, "interpret")
+    model, (tokens, mask) = SplitModel(model), (x[:4] for x in prompts)
+
+    def run(given: Given | None) -> Generation:
+        return generate(model, tokens, mask, KEY, lively_config, given=given)
+
+    rng = np.random.default_rng(11)
+    for _ in range(3):
+        given = random_given(rng, rows=4)
+        out = run(given)
+        check_kept(out, given)
+        check_steps(out, given, lively_config)
+    given = rng.integers(0, 64, (4, NEW)).astype(np.int32)
+    assert (run(Given(given, np.ones(given.shape, bool))).steps[:, :2] == 1).all()
+    nothing = np.full((4, NEW), NOTHING)
+    assert_same(run(Given(nothing, np.zeros(nothing.shape, bool))), run(None))
 
 
 def test_all_kept_comes_back_after_one_step(run):

@@ -16,7 +16,7 @@ from sample.split_model import SplitModel
 from sample.step import SamplerConfig
 from sample.timing import Clock
 
-CHECKPOINT = "checkpoints/sudoku"  # of the shipped models, the one that solves most
+CHECKPOINT = "checkpoints/sudoku_long"  # of the shipped models, the one that solves most
 WRONG_CELLS_SHOWN = 3
 
 

@@ -22,7 +22,7 @@ def asked(monkeypatch) -> list[np.ndarray]:
         folder, tokenizer, sampler = "model", None, SamplerConfig()
 
         def __init__(self, folder):
-            assert str(folder) in ("checkpoints/sudoku", "mine")
+            assert str(folder) in (CHECKPOINT, "mine")
 
         def ask(self, puzzle, seed, watch):
             puzzles.append(puzzle)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the style and runs the tests.
 #
-#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 8 minutes
+#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 9 minutes
 #   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
 #
 # With --many, tests of kept tokens and constraints try 1,000 random cases and more. Without it they

@@ -171,7 +171,7 @@ def test_kept_tokens_stay_in_other_precisions_and_with_kernels(
         model = nnx.merge(graphdef, jax.tree.map(lambda x: x.astype("bfloat16"), state))
     elif kind == "int8":
         model = quantize_model(model, "int8")
-    else:  # the kernel of the head takes whole 128s
+    else:  # the head's kernel takes widths and vocabularies that are multiples of 128
         config = dataclasses.replace(model.config, vocab_size=128, width=128)
         model = DiffusionGemma(config, rngs=nnx.Rngs(2))
         set_backend(model, "interpret")

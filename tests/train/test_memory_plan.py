@@ -92,11 +92,10 @@ def real() -> MemoryPlan:
 
 
 def test_the_26b_by_its_shapes(real):
-    plan = real
-    assert plan.parts["weights"][0] / GB == pytest.approx(50.50, abs=0.01)
-    assert 5 < plan.parts["KV cache"][0] / GB < 6
-    assert "does not fit a device of 50 GB" in plan.table(50)
-    assert "It fits a device of 80 GB" in plan.table(80)
+    assert real.parts["weights"][0] / GB == pytest.approx(50.50, abs=0.01)
+    assert 5 < real.parts["KV cache"][0] / GB < 6
+    assert "does not fit a device of 50 GB" in real.table(50)
+    assert "It fits a device of 80 GB" in real.table(80)
     eight = plan_generation(GenerationSetup(REAL, MeshConfig(expert=8)), None)
     # An eighth of the 45.4 GB of experts, and all other weights.
     assert eight.parts["weights"][1] / GB == pytest.approx(10.52, abs=0.01)

@@ -4,7 +4,7 @@
 #
 #   bash scripts/sudoku.sh [--quick] [--seed=N] [--out=DIR]
 #
-# It takes about 21 minutes on two cores. --quick does the same on 4x4 puzzles in 5 minutes. If it
+# It takes about 20 minutes on two cores. --quick does the same on 4x4 puzzles in 5 minutes. If it
 # is stopped, the same command goes on where it was. Results go to runs/ unless --out names a folder.
 set -euo pipefail
 
@@ -28,7 +28,7 @@ if (( quick )); then
   config=configs/sudoku_quick.py minutes=5
   puzzles=(--box=2 --clues=6-8) before=(--generate=128) after=(--generate=256 --budgets=1,2,4,8,16)
 else
-  config=configs/sudoku.py minutes=21
+  config=configs/sudoku.py minutes=20
   puzzles=(--box=3 --clues=kaggle,40-50) before=(--generate=64)
   after=(--generate=512,256 --budgets=1,2,4,8,16)
 fi

@@ -1,4 +1,4 @@
-"""The base mixture: exercises on grids of digits and on words. None of them is a Sudoku.
+"""The base mixture: exercises on grids of digits, words and letters. None of them is a Sudoku.
 
 A small model learns from it what fine-tuning on Sudoku can start from: the layout of a prompt with
 a grid, and the skills of data/tasks/grid_tasks.py. It stands in for the pre-training of the
@@ -85,6 +85,45 @@ def _compare(rng: np.random.Generator) -> tuple[str, str]:
     return f"{_number(a)} and {_number(b)}", _number(max(a, b))
 
 
+_LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+def _letters(rng: np.random.Generator, low: int = 2, high: int = 40) -> np.ndarray:
+    """Draws `low` to `high` capital letters, both included: [N] str."""
+    # Few kinds of letters occur often, as in a text, so that counting has something to count.
+    kinds = rng.choice(_LETTERS, int(rng.integers(2, len(_LETTERS) + 1)), replace=False)
+    return rng.choice(kinds, int(rng.integers(low, high + 1)))
+
+
+def _copy_letters(rng: np.random.Generator) -> tuple[str, str]:
+    text = "".join(_letters(rng))
+    return text, text
+
+
+def _reverse_letters(rng: np.random.Generator) -> tuple[str, str]:
+    letters = _letters(rng)
+    return "".join(letters), "".join(letters[::-1])
+
+
+def _sort_letters(rng: np.random.Generator) -> tuple[str, str]:
+    letters = _letters(rng)
+    return "".join(letters), "".join(np.sort(letters))
+
+
+def _pick_letters(rng: np.random.Generator) -> tuple[str, str]:
+    letters = _letters(rng)
+    chosen = rng.choice(np.unique(letters), int(rng.integers(1, 5)))
+    picked = letters[np.isin(letters, chosen)]
+    return f"{''.join(np.unique(chosen))} in {''.join(letters)}", "".join(picked)
+
+
+def _count_letters(rng: np.random.Generator) -> tuple[str, str]:
+    letters = _letters(rng)
+    chosen = rng.choice(np.unique(letters), int(rng.integers(1, 5)))
+    count = int(np.isin(letters, chosen).sum())
+    return f"{''.join(np.unique(chosen))} in {''.join(letters)}", _number(count)
+
+
 # The exercises whose answer is the grid with some of its empty cells filled.
 FILLED = ("fill", "complete", "solve", "single", "place")
 
@@ -97,6 +136,15 @@ WORD_TASKS: dict[str, tuple[int, DrawWords, tuple[str, ...]]] = {
     "sort_digits": (20, _sort_digits, ("Sort the digits", "Write the digits in order")),
     "add": (15, _add, ("Add", "Add the numbers")),
     "compare": (10, _compare, ("Write the greater number", "Which number is greater")),
+    "copy_letters": (30, _copy_letters, ("Copy the letters", "Write the same letters again")),
+    "reverse_letters": (
+        30,
+        _reverse_letters,
+        ("Reverse the letters", "Write the letters from the end"),
+    ),
+    "sort_letters": (30, _sort_letters, ("Sort the letters", "Write the letters in order")),
+    "pick_letters": (30, _pick_letters, ("Keep only the letters", "Find every letter")),
+    "count_letters": (30, _count_letters, ("Count the letters", "How many letters")),
 }
 
 
@@ -137,7 +185,7 @@ class MixtureSource(SeededSource):
         self,
         seed: int,
         size: int = 2**30,
-        shares: tuple[tuple[int, float], ...] = ((3, 0.85), (2, 0.1)),
+        shares: tuple[tuple[int, float], ...] = ((3, 0.75), (2, 0.1)),
         on_canvas: float = 0.0,
     ) -> None:
         if any(box not in FEWEST_CLUES for box, _ in shares):
@@ -231,7 +279,7 @@ class BaseMixtureTask(Task):
     def bins(self, items: Sequence[dict[str, str]]) -> dict[str, dict[str, np.ndarray]]:
         kinds = np.array([item["task"] for item in items])
         sizes = {f"{size} grids": np.char.find(kinds, size) >= 0 for size in ("9x9", "4x4")}
-        sizes["words and numbers"] = ~np.logical_or.reduce(list(sizes.values()))
+        sizes["words and letters"] = ~np.logical_or.reduce(list(sizes.values()))
         return {
             "size": sizes,
             "kind": {kind: kinds == kind for kind in sorted(set(kinds.tolist()))},

@@ -17,6 +17,7 @@ from data.tasks.task import Task, TaskError
 TASKS = {
     "sudoku": "data.tasks.sudoku:SudokuTask",
     "sudoku_fill": "data.tasks.sudoku_fill:SudokuFillTask",
+    "graphs": "data.tasks.graphs:GraphsTask",
     "base_mixture": "data.tasks.base_mixture:BaseMixtureTask",
     "needle": "data.tasks.needle:NeedleTask",
     "conversations": "data.tasks.conversations:ConversationsTask",

@@ -1,0 +1,287 @@
+"""Graphs: colour the vertices so that no edge joins two of one colour, or find a shortest path.
+
+The prompt lists the edges. To colour, the canvas has a line for each vertex: its name is kept, and
+so are the colours of some vertices. For a path, its two ends are kept and its length is known. Many
+answers may be right, so a checker decides, and not the answer that the graph was drawn with.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import ClassVar, TypedDict
+
+import numpy as np
+
+from data.tasks.drawn_graphs import (
+    UNKNOWN,
+    adjacency,
+    count_colorings,
+    count_walks,
+    distances,
+    draw_colored,
+    draw_graph,
+    is_held_out,
+    most_edges,
+)
+from data.tasks.graph_answers import (
+    COLORS,
+    NAMES,
+    missing_edges,
+    read_coloring,
+    read_path,
+    same_colors,
+    shortest_length,
+)
+from data.tasks.seeded import SeededSource
+from data.tasks.task import UNBOUNDED, Check, Splits, Task, TaskError
+from data.text.parts import Part
+
+PROBLEMS = ("coloring", "path")
+FEWEST_VERTICES = 4
+# Draws of one item. The split and the demanded distance refuse most of them.
+REDRAWS = 10_000
+COUNTED = 10  # numbers of right answers are counted up to here
+
+
+class GraphItem(TypedDict):
+    """A graph with a question about it.
+
+    Attributes:
+      problem: one of PROBLEMS.
+      vertices: n, the number of vertices.
+      edges: [M, 2] int64, vertices 0..n-1.
+      answer: a right answer, drawn at random. The colour of each vertex, [n] int64; or the vertices
+        of a shortest path in order, [d + 1] int64.
+      kept: what is given of the answer, bool of the same shape.
+    """
+
+    problem: str
+    vertices: int
+    edges: np.ndarray
+    answer: np.ndarray
+    kept: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphsTask(Task):
+    """Graphs to colour, and graphs to find a shortest path in.
+
+    No held-out graph is a training graph with other names: a hash that names do not change decides
+    which of the two a graph is (`drawn_graphs.graph_key`).
+
+    Attributes:
+      problem: "coloring", "path", or "coloring,path", which take turns.
+      vertices: number of vertices, or a range such as 8-10. All numbers are equally likely.
+      degree: mean number of neighbours of a vertex.
+      colors: number of colours.
+      given: number of vertices that are coloured already, or a range.
+      distance: number of edges of a shortest path, or a range.
+
+    Raises:
+      TaskError: a setting cannot be used.
+    """
+
+    problem: str = "coloring"
+    vertices: str = "8-10"
+    degree: float = 4.5
+    colors: int = 3
+    given: str = "2"
+    distance: str = "3-4"
+
+    name: ClassVar[str] = "graphs"
+    title: ClassVar[str] = "Graphs"
+    noun: ClassVar[str] = "graph"
+    measures: ClassVar[dict[str, str]] = {
+        "exact": "right answers",
+        "valid": "answers in the right form",
+        "parts": "edges right",
+    }
+    notes: ClassVar[tuple[str, ...]] = (
+        "Right answers: every one that the checker accepts, because a graph may have many. A "
+        "colouring has one colour for every vertex, keeps the given colours, and no edge joins two "
+        "vertices of one colour. A path goes along edges from one given end to the other, and is "
+        "as short as any.",
+        "Edges right: the share of the edges with ends of different colours, or the share of the "
+        "steps of a path that go along edges. An answer in another form has none right.",
+    )
+
+    def __post_init__(self) -> None:
+        if not self.problems or set(self.problems) - set(PROBLEMS):
+            raise TaskError(f"problem={self.problem}: name {' or '.join(PROBLEMS)}, or both")
+        few, most = self._range("vertices", FEWEST_VERTICES, len(NAMES))
+        self._range("given", 0, few)
+        self._range("distance", 2, few - 1)
+        if not 2 <= self.colors <= len(COLORS):
+            raise TaskError(f"colors={self.colors}: take 2 to {len(COLORS)}")
+        for n in (few, most):
+            limit = n * (n - 1) // 2
+            if "coloring" in self.problems:
+                limit = most_edges(n, self.colors)
+            if not 1 <= self.edges(n) <= limit:
+                raise TaskError(
+                    f"degree={self.degree:g}: {n} vertices then have {self.edges(n)} edges, and "
+                    f"1 to {limit} are possible"
+                )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The problems that take turns."""
+        return tuple(part.strip() for part in self.problem.split(","))
+
+    def edges(self, vertices: int) -> int:
+        """The number of edges of a graph."""
+        return round(vertices * self.degree / 2)
+
+    def _range(self, name: str, least: int, most: int) -> tuple[int, int]:
+        """The range that a setting names: (low, high), both within least..most."""
+        text = getattr(self, name)
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip(), re.ASCII)
+        low, high = (int(end) for end in (found[1], found[2] or found[1])) if found else (-1, -1)
+        if not least <= low <= high <= most:
+            raise TaskError(
+                f"{name}={text}: give a number or a range such as {least}-{most}, from {least} to "
+                f"{most}"
+            )
+        return low, high
+
+    def draw_range(self, rng: np.random.Generator, name: str) -> int:
+        """Draws a number from the range that a setting names."""
+        low, high = self._range(name, 0, UNBOUNDED)
+        return int(rng.integers(low, high + 1))
+
+    def open(self, seed: int, check: Check, test: bool = True) -> Splits:
+        return Splits(
+            GraphSource(self, 2 * seed, held_out=False),
+            GraphSource(self, 2 * seed + 1, held_out=True) if test else None,
+        )
+
+    def text(self, item: GraphItem) -> tuple[str, str]:
+        edges = "\n".join(NAMES[a] + NAMES[b] for a, b in item["edges"])
+        head = f"Color with {self.colors}" if item["problem"] == "coloring" else "Path"
+        return f"{head}:\n{edges}", "".join(part.text for part in self.parts(item))
+
+    def parts(self, item: GraphItem) -> list[Part]:
+        """A part for each name, colour, line end and hyphen; a colour has a space before it."""
+        coloring, parts = item["problem"] == "coloring", []
+        for i, (value, kept) in enumerate(zip(item["answer"], item["kept"], strict=True)):
+            kind = "kept" if kept else "open"
+            if coloring:
+                parts.append(Part(f"{chr(10) if i else ''}{NAMES[i]}", "kept"))
+                parts.append(Part(f" {COLORS[value]}", kind))
+            else:
+                parts += [Part("-", "kept")] if i else []
+                parts.append(Part(NAMES[value], kind))
+        return parts
+
+    def score(self, item: GraphItem, answer: str) -> dict[str, float]:
+        edges, given = item["edges"], np.flatnonzero(item["kept"])
+        if item["problem"] == "coloring":
+            found, of = read_coloring(answer, item["vertices"], self.colors), len(edges)
+            if found is None:
+                return dict.fromkeys(self.measures, 0.0)
+            faults = same_colors(edges, found)
+            right = not faults and all(found[v] == item["answer"][v] for v in given)
+        else:
+            found = read_path(answer, item["vertices"])
+            if found is None:
+                return dict.fromkeys(self.measures, 0.0)
+            of, start, end = max(len(found) - 1, 1), *item["answer"][[0, -1]].tolist()
+            faults = missing_edges(edges, found)
+            right = not faults and (found[0], found[-1]) == (start, end)
+            right = right and len(found) - 1 == shortest_length(edges, start, end)
+        return {"exact": float(right), "valid": 1.0, "parts": 1 - faults / of}
+
+    def bins(self, items: Sequence[GraphItem]) -> dict[str, dict[str, np.ndarray]]:
+        problems = np.array([item["problem"] for item in items])
+        coloring = problems == "coloring"
+        open_ones = np.array([np.sum(~item["kept"]) for item in items])
+        answers = np.array([self._answers(item) for item in items])
+        found = {
+            "right answers": {
+                "one": answers == 1,
+                f"2 to {COUNTED - 1}": (answers > 1) & (answers < COUNTED),
+                f"{COUNTED} or more": answers >= COUNTED,
+            },
+            "open": {f"{k} open": open_ones == k for k in sorted(set(open_ones.tolist()))},
+        }
+        if coloring.any() and not coloring.all():
+            found = {"problem": {"colouring": coloring, "path": ~coloring}} | found
+        return found
+
+    def _answers(self, item: GraphItem) -> int:
+        """The number of right answers to an item, at most COUNTED."""
+        edges, vertices, answer = item["edges"], item["vertices"], item["answer"]
+        if item["problem"] == "coloring":
+            given = np.where(item["kept"], answer, UNKNOWN)
+            return count_colorings(edges, vertices, self.colors, given, COUNTED)
+        walks = count_walks(edges, vertices, int(answer[-1]), len(answer) - 1)
+        return min(int(walks[-1][answer[0]]), COUNTED)
+
+    def columns(self, item: GraphItem) -> dict[str, str]:
+        prompt, answer = self.text(item)
+        shown = "".join(part.text if part.kind == "kept" else "?" for part in self.parts(item))
+        columns = {"edges": prompt.partition("\n")[2], "given": shown, "expected": answer}
+        return {name: text.replace("\n", " ") for name, text in columns.items()}
+
+    def shown(self, answer: str) -> str:
+        return answer.replace("\n", " ")
+
+
+class GraphSource(SeededSource):
+    """Graphs with random access.
+
+    Args:
+      task: says which graphs.
+      seed: random seed.
+      held_out: whether the graphs are held out, and not trained on.
+    """
+
+    def __init__(self, task: GraphsTask, seed: int, held_out: bool) -> None:
+        super().__init__(seed, UNBOUNDED)
+        self.task, self.held_out = task, held_out
+
+    def draw(self, rng: np.random.Generator) -> GraphItem:
+        """Draws an item.
+
+        Raises:
+          TaskError: no graph of many has two vertices as far apart as the settings demand.
+        """
+        task = self.task
+        problem = task.problems[rng.integers(len(task.problems))]
+        for _ in range(REDRAWS):
+            vertices = task.draw_range(rng, "vertices")
+            if problem == "coloring":
+                edges, answer = draw_colored(rng, vertices, task.edges(vertices), task.colors)
+                kept = np.zeros(vertices, bool)
+                kept[rng.choice(vertices, task.draw_range(rng, "given"), replace=False)] = True
+            else:
+                edges = draw_graph(rng, vertices, task.edges(vertices))
+                answer = _draw_path(rng, edges, vertices, task.draw_range(rng, "distance"))
+                kept = np.isin(np.arange(len(answer)), (0, len(answer) - 1))
+            if len(answer) and is_held_out(edges, vertices) == self.held_out:
+                return GraphItem(
+                    problem=problem, vertices=vertices, edges=edges, answer=answer, kept=kept
+                )
+        raise TaskError(
+            f"distance={task.distance}: graphs with degree={task.degree:g} hardly ever have two "
+            "vertices that far apart"
+        )
+
+
+def _draw_path(
+    rng: np.random.Generator, edges: np.ndarray, vertices: int, length: int
+) -> np.ndarray:
+    """Draws one of the shortest paths between two vertices that are so many edges apart.
+
+    Returns:
+      the vertices of the path, [length + 1]; [0] if no vertices are so far apart.
+    """
+    end = int(rng.integers(vertices))
+    starts = np.flatnonzero(distances(edges, vertices, end) == length)
+    if not len(starts):
+        return starts
+    path, near = [int(rng.choice(starts))], adjacency(edges, vertices)
+    for walks in count_walks(edges, vertices, end, length)[-2::-1]:
+        weights = walks * near[path[-1]]
+        path.append(int(rng.choice(vertices, p=weights / weights.sum())))
+    return np.array(path)

@@ -42,7 +42,7 @@ def same_colors(edges: Iterable[Sequence[int]], colors: Sequence[int]) -> int:
 
 def read_path(answer: str, vertices: int) -> list[int] | None:
     """Reads a path such as "A-C-F"; None if the text is none, or if a vertex does not exist."""
-    if not re.fullmatch(r"[A-Z](-[A-Z])*", answer.strip()):
+    if not re.fullmatch(r"[A-Z](-[A-Z])+", answer.strip()):
         return None
     path = [NAMES.index(name) for name in answer.strip().split("-")]
     return path if max(path) < vertices else None

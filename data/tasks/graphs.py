@@ -33,7 +33,7 @@ from data.tasks.graph_answers import (
     shortest_length,
 )
 from data.tasks.seeded import SeededSource
-from data.tasks.task import UNBOUNDED, Check, Splits, Task, TaskError
+from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.parts import Part
 
 PROBLEMS = ("coloring", "path")
@@ -49,7 +49,7 @@ class GraphItem(TypedDict):
     Attributes:
       problem: one of PROBLEMS.
       vertices: n, the number of vertices.
-      edges: [M, 2] int64, vertices 0..n-1.
+      edges: [L, 2] int64, vertices 0..n-1: the edges as the prompt lists them.
       answer: a right answer, drawn at random. The colour of each vertex, [n] int64; or the vertices
         of a shortest path in order, [d + 1] int64.
       kept: what is given of the answer, bool of the same shape.
@@ -76,6 +76,8 @@ class GraphsTask(Task):
       colors: number of colours.
       given: number of vertices that are coloured already, or a range.
       distance: number of edges of a shortest path, or a range.
+      listed: how often the prompt lists an edge: 2, once from each of its ends, or 1, in a random
+        direction.
 
     Raises:
       TaskError: a setting cannot be used.
@@ -87,6 +89,7 @@ class GraphsTask(Task):
     colors: int = 3
     given: str = "2"
     distance: str = "3-4"
+    listed: int = 2
 
     name: ClassVar[str] = "graphs"
     title: ClassVar[str] = "Graphs"
@@ -113,6 +116,10 @@ class GraphsTask(Task):
         self._range("distance", 2, few - 1)
         if not 2 <= self.colors <= len(COLORS):
             raise TaskError(f"colors={self.colors}: take 2 to {len(COLORS)}")
+        if self.listed not in (1, 2):
+            raise TaskError(f"listed={self.listed}: an edge is listed 1 or 2 times")
+        if not np.isfinite(self.degree):
+            raise TaskError(f"degree={self.degree:g}: give a number of neighbours")
         for n in (few, most):
             limit = n * (n - 1) // 2
             if "coloring" in self.problems:
@@ -185,7 +192,7 @@ class GraphsTask(Task):
             found = read_path(answer, item["vertices"])
             if found is None:
                 return dict.fromkeys(self.measures, 0.0)
-            of, start, end = max(len(found) - 1, 1), *item["answer"][[0, -1]].tolist()
+            of, start, end = len(found) - 1, *item["answer"][[0, -1]].tolist()
             faults = missing_edges(edges, found)
             right = not faults and (found[0], found[-1]) == (start, end)
             right = right and len(found) - 1 == shortest_length(edges, start, end)
@@ -226,6 +233,26 @@ class GraphsTask(Task):
     def shown(self, answer: str) -> str:
         return answer.replace("\n", " ")
 
+    def picture(self, item: GraphItem, replay: Replay) -> bytes | None:
+        """A strip of graphs; None for a path, if the answer takes more than one canvas, or if the
+        tokenizer does not give every colour a token of its own."""
+        # Training and questions need no picture, and matplotlib takes long to import.
+        from data.tasks.graph_strip import graph_strip
+
+        places = [i for i, piece in enumerate(replay.expected) if piece.strip() in COLORS]
+        if item["problem"] != "coloring" or len(places) != item["vertices"]:
+            return None
+        if places[-1] >= replay.accepted.shape[1]:
+            return None
+        return graph_strip(
+            item["edges"],
+            NAMES[: item["vertices"]],
+            item["kept"],
+            [[step[i].strip() for i in places] for step in replay.pieces],
+            replay.accepted[:, places],
+            replay.limit,
+        )
+
 
 class GraphSource(SeededSource):
     """Graphs with random access.
@@ -258,6 +285,8 @@ class GraphSource(SeededSource):
                 edges = draw_graph(rng, vertices, task.edges(vertices))
                 answer = _draw_path(rng, edges, vertices, task.draw_range(rng, "distance"))
                 kept = np.isin(np.arange(len(answer)), (0, len(answer) - 1))
+            if task.listed == 2:
+                edges = rng.permutation(np.concatenate([edges, edges[:, ::-1]]))
             if len(answer) and is_held_out(edges, vertices) == self.held_out:
                 return GraphItem(
                     problem=problem, vertices=vertices, edges=edges, answer=answer, kept=kept

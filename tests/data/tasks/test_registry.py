@@ -9,6 +9,7 @@ import pytest
 from data.settings import SettingsError
 from data.tasks.base_mixture import BaseMixtureTask
 from data.tasks.conversations import ConversationsTask
+from data.tasks.graphs import GraphsTask
 from data.tasks.needle import NeedleTask
 from data.tasks.registry import TASKS, is_setting_of_another, make_task, task_class
 from data.tasks.sudoku import SudokuTask
@@ -18,6 +19,7 @@ from data.tasks.task import Splits, Task, TaskError
 CLASSES = {
     "sudoku": SudokuTask,
     "sudoku_fill": SudokuFillTask,
+    "graphs": GraphsTask,
     "base_mixture": BaseMixtureTask,
     "needle": NeedleTask,
     "conversations": ConversationsTask,
@@ -83,8 +85,8 @@ def test_a_class_that_lies_elsewhere():
     [
         (
             "sudoka",
-            "no task 'sudoka': take one of sudoku, sudoku_fill, base_mixture, needle, "
-            "conversations, or name MODULE:CLASS",
+            "no task 'sudoka': take one of sudoku, sudoku_fill, graphs, base_mixture, "
+            "needle, conversations, or name MODULE:CLASS",
         ),
         ("", "no task '': take one of sudoku"),
         ("data.tasks.needle", "no task 'data.tasks.needle'"),

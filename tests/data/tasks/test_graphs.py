@@ -1,0 +1,213 @@
+"""The task of graphs: its items, what is given, and what right and wrong answers score."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from data.tasks.drawn_graphs import graph_key
+from data.tasks.graph_answers import same_colors, shortest_length
+from data.tasks.graphs import GraphItem, GraphsTask
+from data.tasks.task import Replay, TaskError
+from data.text.marked_text import MarkedText
+from data.text.parts import Part
+from data.text.tokenizer import Tokenizer
+
+PATHS = GraphsTask(problem="path", vertices="8-12", degree=2.6, distance="3-4")
+# A square A-B-C-D with the diagonal A-C, and E at C. A and B are coloured.
+EDGES = np.array([[0, 1], [2, 1], [2, 3], [3, 0], [2, 0], [4, 2]])
+COLORING = GraphItem(
+    problem="coloring",
+    vertices=5,
+    edges=EDGES,
+    answer=np.array([0, 1, 2, 1, 0]),
+    kept=np.array([True, True, False, False, False]),
+)
+# From D to E, which is two edges away through C alone. D-A-C-E is a longer way.
+PATH = GraphItem(
+    problem="path",
+    vertices=5,
+    edges=EDGES,
+    answer=np.array([3, 2, 4]),
+    kept=np.array([True, False, True]),
+)
+
+
+def test_text_and_parts():
+    task = GraphsTask()
+    lines = "AB\nCB\nCD\nDA\nCA\nEC"
+    answer = "A red\nB green\nC blue\nD green\nE red"
+    assert task.text(COLORING) == (f"Color with 3:\n{lines}", answer)
+    assert task.text(PATH) == (f"Path:\n{lines}", "D-C-E")
+    parts = task.parts(COLORING)
+    assert parts[:3] == [Part("A", "kept"), Part(" red", "kept"), Part("\nB", "kept")]
+    assert [part.text for part in parts if part.kind == "open"] == [" blue", " green", " red"]
+    assert [part.kind for part in task.parts(PATH)] == ["kept", "kept", "open", "kept", "kept"]
+    assert task.columns(COLORING)["given"] == "A red B green C? D? E?"
+    assert task.columns(PATH)["given"] == "D-?-E"
+
+
+@pytest.mark.parametrize("task", [GraphsTask(), PATHS])
+def test_every_open_part_is_one_token(task):
+    tokenizer, test = Tokenizer.load(), task.open(0, None).test
+    for i in range(20):
+        parts = task.parts(test[i])
+        assert "".join(part.text for part in parts) == task.text(test[i])[1]
+        written = [part.text for part in parts if part.kind == "open"]
+        assert written and all(len(tokenizer.encode(MarkedText(text))) == 1 for text in written)
+
+
+@pytest.mark.parametrize("listed", [1, 2])
+def test_items_to_colour(listed):
+    task = GraphsTask(vertices="8-10", degree=4.5, given="2-3", listed=listed)
+    train, _ = task.open(1, None)
+    counts = collections.Counter()
+    for i in range(200):
+        item = train[i]
+        n, edges = item["vertices"], item["edges"]
+        known = collections.Counter(frozenset(edge) for edge in edges.tolist())
+        assert len(known) == round(n * 4.5 / 2) and set(known.values()) == {listed}
+        assert len(set(map(tuple, edges.tolist()))) == len(edges)  # each direction once
+        assert len(item["answer"]) == n
+        assert same_colors(edges, item["answer"]) == 0
+        counts[n, int(item["kept"].sum())] += 1
+        assert task.score(item, task.text(item)[1]) == {"exact": 1, "valid": 1, "parts": 1}
+    assert set(counts) == {(n, k) for n in (8, 9, 10) for k in (2, 3)}
+    assert min(counts.values()) > 15
+
+
+def test_items_with_a_path():
+    train, lengths, taken = PATHS.open(1, None).train, collections.Counter(), set()
+    for i in range(200):
+        item = train[i]
+        path = item["answer"].tolist()
+        assert shortest_length(item["edges"], path[0], path[-1]) == len(path) - 1
+        assert np.flatnonzero(item["kept"]).tolist() == [0, len(path) - 1]
+        assert PATHS.score(item, PATHS.text(item)[1]) == {"exact": 1, "valid": 1, "parts": 1}
+        lengths[len(path) - 1] += 1
+        taken.add((path[0] < path[-1], path[1] < path[2]))
+    assert set(lengths) == {3, 4} and len(taken) == 4
+
+
+def test_problems_are_equally_likely():
+    task = GraphsTask(problem="coloring, path", vertices="12", degree=2.5)
+    items = [task.open(0, None).train[i] for i in range(200)]
+    assert 70 < sum(item["problem"] == "path" for item in items) < 130
+    found = task.bins(items)["problem"]
+    assert found["path"].tolist() == [item["problem"] == "path" for item in items]
+
+
+@pytest.mark.parametrize("task", [GraphsTask(vertices="5-6", degree=2.5), PATHS])
+def test_no_held_out_graph_is_trained_on(task):
+    splits = [
+        {graph_key(s[i]["edges"], s[i]["vertices"]) for i in range(60)} for s in task.open(0, None)
+    ]
+    assert all(splits) and not splits[0] & splits[1]
+    assert task.open(0, None, test=False).test is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "valid", "parts"),
+    [
+        ("A red\nB green\nC blue\nD green\nE red", 1, 1, 1),
+        ("A red\nB green\nC blue\nD green\nE green", 1, 1, 1),  # another right answer
+        (" E green\nD green\nC blue\nB green\nA red\n", 1, 1, 1),  # in another order
+        ("A red\nB green\nC blue\nD green\nE blue", 0, 1, 5 / 6),  # C-E
+        ("A red\nB green\nC blue\nD red\nE green", 0, 1, 5 / 6),  # D-A
+        ("A red\nB red\nC red\nD red\nE red", 0, 1, 0),
+        ("A blue\nB green\nC red\nD green\nE blue", 0, 1, 1),  # proper, but A is red
+        ("A red\nB green\nC blue\nD green", 0, 0, 0),  # no E
+        ("A red\nB green\nC blue\nD green\nE red\nF red", 0, 0, 0),  # there is no F
+        ("A red\nB green\nC blue\nD green\nD green", 0, 0, 0),  # D twice
+        ("A red\nB green\nC blue\nD green\nE red\nE red", 0, 0, 0),
+        ("A red\nB green\nC blue\nD green\nE black", 0, 0, 0),  # a fourth colour
+        ("A red\nB green\nC blue\nD green\nE", 0, 0, 0),
+        ("A red\nB green\nC blue\nD green\nE red green", 0, 0, 0),
+        ("A red B green C blue D green E red", 0, 0, 0),
+        ("the answer:\nA red\nB green\nC blue\nD green\nE red", 0, 0, 0),
+        ("", 0, 0, 0),
+    ],
+)
+def test_scores_of_colourings(answer, exact, valid, parts):
+    assert list(GraphsTask().score(COLORING, answer).values()) == pytest.approx(
+        [exact, valid, parts]
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "valid", "parts"),
+    [
+        ("D-C-E", 1, 1, 1),
+        (" D-C-E\n", 1, 1, 1),
+        ("D-A-C-E", 0, 1, 1),  # too long
+        ("E-C-D", 0, 1, 1),  # the wrong way
+        ("A-C-E", 0, 1, 1),  # another start
+        ("D-C-B", 0, 1, 1),  # another end
+        ("D-A-E", 0, 1, 1 / 2),  # no edge A-E
+        ("D-E", 0, 1, 0),
+        ("D-D-E", 0, 1, 0),
+        ("D", 0, 0, 0),
+        ("D-C-F", 0, 0, 0),  # there is no F
+        ("D C E", 0, 0, 0),
+        ("D--E", 0, 0, 0),
+        ("", 0, 0, 0),
+    ],
+)
+def test_scores_of_paths(answer, exact, valid, parts):
+    assert list(PATHS.score(PATH, answer).values()) == pytest.approx([exact, valid, parts])
+
+
+def test_bins_count_the_right_answers():
+    found = GraphsTask().bins([COLORING, {**COLORING, "kept": np.zeros(5, bool)}])
+    # Two colours for E. With nothing given, all three colours can change places.
+    assert found["right answers"]["2 to 9"].tolist() == [True, False]
+    assert found["right answers"]["10 or more"].tolist() == [False, True]
+    assert found["open"]["5 open"].tolist() == [False, True]
+    assert PATHS.bins([PATH])["right answers"]["one"].tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"problem": ""}, "problem="),
+        ({"problem": "clique"}, "problem=clique"),
+        ({"problem": "coloring,"}, "problem=coloring,"),
+        ({"vertices": "x"}, "vertices=x"),
+        ({"vertices": "10-8"}, "vertices=10-8"),
+        ({"vertices": "3"}, "from 4 to 26"),
+        ({"vertices": "27"}, "from 4 to 26"),
+        ({"vertices": "8-"}, "vertices=8-"),
+        ({"colors": 1}, "colors=1"),
+        ({"colors": 7}, "colors=7"),
+        ({"degree": 9.0}, "degree=9: 8 vertices then have 36 edges, and 1 to 21 are possible"),
+        ({"degree": -1.0}, "degree=-1"),
+        ({"degree": float("nan")}, "degree=nan"),
+        ({"given": "9"}, "given=9"),
+        ({"listed": 3}, "listed=3"),
+        ({"given": "-1"}, "given=-1"),
+        ({"problem": "path", "distance": "1"}, "distance=1"),
+        ({"problem": "path", "distance": "8"}, "distance=8"),
+    ],
+)
+def test_settings_that_cannot_be_used(settings, message):
+    with pytest.raises(TaskError, match=message):
+        GraphsTask(**settings)
+
+
+def test_a_distance_that_no_graph_has(monkeypatch):
+    monkeypatch.setattr("data.tasks.graphs.REDRAWS", 50)
+    train = GraphsTask(problem="path", vertices="6", degree=5.0, distance="4").open(0, None).train
+    with pytest.raises(TaskError, match="distance=4"):
+        train[0]
+
+
+def test_a_picture():
+    task, expected = GraphsTask(), []
+    for part in task.parts(COLORING):
+        expected += ["\n", part.text[1:]] if part.text[0] == "\n" else [part.text]
+    pieces = [[*expected, "x"], ["?"] * 20, [*expected[:-1], " blue", "x"]]
+    replay = Replay(pieces, np.ones((3, 20), bool), np.ones((3, 20), np.float32), expected, 48)
+    assert task.picture(COLORING, replay).startswith(b"\x89PNG")
+    assert task.picture(PATH, replay) is None
+    assert task.picture(COLORING, replay._replace(expected=expected[:-1])) is None
+    assert task.picture(COLORING, replay._replace(accepted=np.ones((3, 9), bool))) is None

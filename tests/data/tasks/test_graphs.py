@@ -118,6 +118,7 @@ def test_no_held_out_graph_is_trained_on(task):
         ("A blue\nB green\nC red\nD green\nE blue", 0, 1, 1),  # proper, but A is red
         ("A red\nB green\nC blue\nD green", 0, 0, 0),  # no E
         ("A red\nB green\nC blue\nD green\nE red\nF red", 0, 0, 0),  # there is no F
+        ("A red\nB green\nC blue\nD green\nF red", 0, 0, 0),
         ("A red\nB green\nC blue\nD green\nD green", 0, 0, 0),  # D twice
         ("A red\nB green\nC blue\nD green\nE red\nE red", 0, 0, 0),
         ("A red\nB green\nC blue\nD green\nE black", 0, 0, 0),  # a fourth colour

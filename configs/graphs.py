@@ -11,7 +11,9 @@ from configs import sudoku
 def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
-    config.data = {"task": "graphs", "prompt_length": 152}
-    config.loss.update(canvas_size=32, noise_power=1.0, self_conditioning=0.5, passes=2)
-    config.loss.update(encoder_weight=0.5, encoder_targets="answer")
+    config.steps = 2_400
+    config.data = {"task": "graphs", "prompt_length": 72}
+    config.loss.update(canvas_size=80, noise_power=1.5, self_conditioning=0.5, passes=2)
+    config.loss.encoder_targets = "answer"
+    config.sampler.update(min_temperature=0.4, max_temperature=0.8)
     return config

@@ -11,27 +11,38 @@ NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLORS = ("red", "green", "blue", "black", "white", "brown")
 
 
-def read_coloring(answer: str, vertices: int, colors: int) -> list[int] | None:
+def read_coloring(
+    answer: str, vertices: int, colors: int, near: Sequence[Sequence[bool]] | None = None
+) -> list[int] | None:
     """Reads a colouring: a line such as "A red" for each vertex, in any order.
 
     Args:
       answer: the text.
       vertices: n.
       colors: k; the first k of COLORS may be used.
+      near: [n, n], whether two vertices are neighbours, if each line holds a row of the adjacency
+        matrix: "B 1 red 0" is vertex B of three, which is a neighbour of A and not of C.
 
     Returns:
-      the n numbers of the colours; None if a line is no such line, or if a vertex is missing, is
-      named twice or does not exist.
+      the n numbers of the colours; None if a line is no such line or has another row of the matrix,
+      or if a vertex is missing, is named twice or does not exist.
     """
     found: dict[int, int] = {}
     for line in answer.strip().split("\n"):
-        match = re.fullmatch(r"\s*([A-Z])\s+([a-z]+)\s*", line)
-        if not match or match[2] not in COLORS[:colors]:
+        name, *row = line.split() or [""]
+        vertex = NAMES.find(name) if len(name) == 1 else -1
+        if vertex < 0 or vertex in found or vertex >= vertices:
             return None
-        vertex = NAMES.index(match[1])
-        if vertex in found or vertex >= vertices:
+        if near is not None:
+            bits = [str(int(bit)) for bit in near[vertex]]
+            if len(row) != vertices or row[:vertex] + row[vertex + 1 :] != (
+                bits[:vertex] + bits[vertex + 1 :]
+            ):
+                return None
+            row = [row[vertex]]
+        if len(row) != 1 or row[0] not in COLORS[:colors]:
             return None
-        found[vertex] = COLORS.index(match[2])
+        found[vertex] = COLORS.index(row[0])
     return [found[vertex] for vertex in range(vertices)] if len(found) == vertices else None
 
 

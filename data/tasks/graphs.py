@@ -1,7 +1,7 @@
 """Graphs: colour the vertices so that no edge joins two of one colour, or find a shortest path.
 
-The prompt lists the edges. To colour, the canvas has a line for each vertex: its name is kept, and
-so are the colours of some vertices. For a path, its two ends are kept and its length is known. Many
+The prompt lists the edges. To colour, the canvas has a line for each vertex. All of it is kept but
+the colours of some vertices. For a path, its two ends are kept and its length is known. Many
 answers may be right, so a checker decides, and not the answer that the graph was drawn with.
 """
 
@@ -37,6 +37,7 @@ from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.parts import Part
 
 PROBLEMS = ("coloring", "path")
+ROWS = ("matrix", "names")
 FEWEST_VERTICES = 4
 # Draws of one item. The split and the demanded distance refuse most of them.
 REDRAWS = 10_000
@@ -71,11 +72,13 @@ class GraphsTask(Task):
 
     Attributes:
       problem: "coloring", "path", or "coloring,path", which take turns.
-      vertices: number of vertices, or a range such as 8-10. All numbers are equally likely.
+      vertices: number of vertices, or a range such as 8-10; all numbers are equally likely.
       degree: mean number of neighbours of a vertex.
       colors: number of colours.
       given: number of vertices that are coloured already, or a range.
       distance: number of edges of a shortest path, or a range.
+      rows: what a line of a colouring holds. "matrix": a vertex and its row of the adjacency
+        matrix, with its colour on the diagonal. "names": a vertex and its colour.
       listed: how often the prompt lists an edge: 2, once from each of its ends, or 1, in a random
         direction.
 
@@ -84,12 +87,13 @@ class GraphsTask(Task):
     """
 
     problem: str = "coloring"
-    vertices: str = "8-10"
+    vertices: str = "8"
     degree: float = 4.5
     colors: int = 3
     given: str = "2"
     distance: str = "3-4"
-    listed: int = 2
+    rows: str = "matrix"
+    listed: int = 1
 
     name: ClassVar[str] = "graphs"
     title: ClassVar[str] = "Graphs"
@@ -116,6 +120,8 @@ class GraphsTask(Task):
         self._range("distance", 2, few - 1)
         if not 2 <= self.colors <= len(COLORS):
             raise TaskError(f"colors={self.colors}: take 2 to {len(COLORS)}")
+        if self.rows not in ROWS:
+            raise TaskError(f"rows={self.rows}: take {' or '.join(ROWS)}")
         if self.listed not in (1, 2):
             raise TaskError(f"listed={self.listed}: an edge is listed 1 or 2 times")
         if not np.isfinite(self.degree):
@@ -168,22 +174,27 @@ class GraphsTask(Task):
         return f"{head}:\n{edges}", "".join(part.text for part in self.parts(item))
 
     def parts(self, item: GraphItem) -> list[Part]:
-        """A part for each name, colour, line end and hyphen; a colour has a space before it."""
-        coloring, parts = item["problem"] == "coloring", []
-        for i, (value, kept) in enumerate(zip(item["answer"], item["kept"], strict=True)):
-            kind = "kept" if kept else "open"
-            if coloring:
-                parts.append(Part(f"{chr(10) if i else ''}{NAMES[i]}", "kept"))
-                parts.append(Part(f" {COLORS[value]}", kind))
-            else:
-                parts += [Part("-", "kept")] if i else []
-                parts.append(Part(NAMES[value], kind))
+        """A part for each name, entry, line end and hyphen; an entry has a space before it."""
+        if item["problem"] == "path":
+            parts = []
+            for vertex, kept in zip(item["answer"], item["kept"], strict=True):
+                parts += [Part("-", "kept")] if parts else []
+                parts.append(Part(NAMES[vertex], "kept" if kept else "open"))
+            return parts
+        parts, near = [], adjacency(item["edges"], item["vertices"])
+        for i, (color, kept) in enumerate(zip(item["answer"], item["kept"], strict=True)):
+            row = [Part(f" {int(bit)}", "kept") for bit in near[i]]
+            row[i] = Part(f" {COLORS[color]}", "kept" if kept else "open")
+            end = "\n" if i else ""
+            parts += [Part(f"{end}{NAMES[i]}", "kept")]
+            parts += row if self.rows == "matrix" else [row[i]]
         return parts
 
     def score(self, item: GraphItem, answer: str) -> dict[str, float]:
         edges, given = item["edges"], np.flatnonzero(item["kept"])
         if item["problem"] == "coloring":
-            found, of = read_coloring(answer, item["vertices"], self.colors), len(edges)
+            near = adjacency(edges, item["vertices"]) if self.rows == "matrix" else None
+            found, of = read_coloring(answer, item["vertices"], self.colors, near), len(edges)
             if found is None:
                 return dict.fromkeys(self.measures, 0.0)
             faults = same_colors(edges, found)

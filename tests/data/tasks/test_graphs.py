@@ -33,8 +33,11 @@ PATH = GraphItem(
 )
 
 
+NAMED = GraphsTask(rows="names")
+
+
 def test_text_and_parts():
-    task = GraphsTask()
+    task = NAMED
     lines = "AB\nCB\nCD\nDA\nCA\nEC"
     answer = "A red\nB green\nC blue\nD green\nE red"
     assert task.text(COLORING) == (f"Color with 3:\n{lines}", answer)
@@ -47,7 +50,46 @@ def test_text_and_parts():
     assert task.columns(PATH)["given"] == "D-?-E"
 
 
-@pytest.mark.parametrize("task", [GraphsTask(), PATHS])
+MATRIX = """A red 1 1 1 0
+B 1 green 1 0 0
+C 1 1 blue 1 1
+D 1 0 1 green 0
+E 0 0 1 0 red"""
+
+
+def test_a_row_of_the_matrix_for_each_vertex():
+    task = GraphsTask()
+    assert task.text(COLORING) == (NAMED.text(COLORING)[0], MATRIX)
+    parts = task.parts(COLORING)
+    assert parts[:3] == [Part("A", "kept"), Part(" red", "kept"), Part(" 1", "kept")]
+    assert [part.text for part in parts if part.kind == "open"] == [" blue", " green", " red"]
+    assert task.columns(COLORING)["given"].endswith("C 1 1? 1 1 D 1 0 1? 0 E 0 0 1 0?")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "exact", "valid", "parts"),
+    [
+        ("", "", 1, 1, 1),
+        ("0 red", "0 green", 1, 1, 1),  # another right answer
+        ("0 red", "0 blue", 0, 1, 5 / 6),
+        ("A red", "A blue", 0, 1, 5 / 6),
+        ("A red 1", "A red 0", 0, 0, 0),  # another graph
+        ("A red 1", "A 1 red", 0, 0, 0),
+        ("0 red", "0 1", 0, 0, 0),
+        ("0 red", "red", 0, 0, 0),
+        ("0 red", "0 red 0", 0, 0, 0),
+        ("\nE 0 0 1 0 red", "", 0, 0, 0),
+        ("E", "F", 0, 0, 0),
+    ],
+)
+def test_scores_of_matrices(old, new, exact, valid, parts):
+    answer = MATRIX.replace(old, new) if old else MATRIX
+    assert list(GraphsTask().score(COLORING, answer).values()) == pytest.approx(
+        [exact, valid, parts]
+    )
+
+
+@pytest.mark.parametrize("task", [GraphsTask(), NAMED, PATHS])
 def test_every_open_part_is_one_token(task):
     tokenizer, test = Tokenizer.load(), task.open(0, None).test
     for i in range(20):
@@ -130,9 +172,7 @@ def test_no_held_out_graph_is_trained_on(task):
     ],
 )
 def test_scores_of_colourings(answer, exact, valid, parts):
-    assert list(GraphsTask().score(COLORING, answer).values()) == pytest.approx(
-        [exact, valid, parts]
-    )
+    assert list(NAMED.score(COLORING, answer).values()) == pytest.approx([exact, valid, parts])
 
 
 @pytest.mark.parametrize(
@@ -180,10 +220,14 @@ def test_bins_count_the_right_answers():
         ({"vertices": "8-"}, "vertices=8-"),
         ({"colors": 1}, "colors=1"),
         ({"colors": 7}, "colors=7"),
-        ({"degree": 9.0}, "degree=9: 8 vertices then have 36 edges, and 1 to 21 are possible"),
+        (
+            {"vertices": "8-10", "degree": 9.0},
+            "8 vertices then have 36 edges, and 1 to 21",
+        ),
         ({"degree": -1.0}, "degree=-1"),
         ({"degree": float("nan")}, "degree=nan"),
         ({"given": "9"}, "given=9"),
+        ({"rows": "edges"}, "rows=edges"),
         ({"listed": 3}, "listed=3"),
         ({"given": "-1"}, "given=-1"),
         ({"problem": "path", "distance": "1"}, "distance=1"),
@@ -203,7 +247,7 @@ def test_a_distance_that_no_graph_has(monkeypatch):
 
 
 def test_a_picture():
-    task, expected = GraphsTask(), []
+    task, expected = NAMED, []
     for part in task.parts(COLORING):
         expected += ["\n", part.text[1:]] if part.text[0] == "\n" else [part.text]
     pieces = [[*expected, "x"], ["?"] * 20, [*expected[:-1], " blue", "x"]]

@@ -88,7 +88,7 @@ class GraphsTask(Task):
 
     problem: str = "coloring"
     vertices: str = "8"
-    degree: float = 4.5
+    degree: float = 4.0
     colors: int = 3
     given: str = "2"
     distance: str = "3-4"

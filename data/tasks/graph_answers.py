@@ -3,60 +3,57 @@
 An edge is a pair of vertices 0..n-1, whose names are the letters of NAMES.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLORS = ("red", "green", "blue", "black", "white", "brown")
+PLACES = tuple("0123456789")
 
 
-def read_coloring(
-    answer: str, vertices: int, colors: int, near: Sequence[Sequence[bool]] | None = None
+def read_diagonal(
+    answer: str, near: Sequence[Sequence[bool]], marks: Sequence[str]
 ) -> list[int] | None:
-    """Reads a colouring: a line such as "A red" for each vertex, in any order.
+    """Reads an adjacency matrix with marks on its diagonal, a line for each vertex in any order.
+
+    The line "B 1 red 0" is vertex B of three, a neighbour of A and not of C, with the mark "red".
 
     Args:
       answer: the text.
-      vertices: n.
-      colors: k; the first k of COLORS may be used.
-      near: [n, n], whether two vertices are neighbours, if each line holds a row of the adjacency
-        matrix: "B 1 red 0" is vertex B of three, which is a neighbour of A and not of C.
+      near: [n, n], whether two vertices are neighbours.
+      marks: texts that may stand on the diagonal.
 
     Returns:
-      the n numbers of the colours; None if a line is no such line or has another row of the matrix,
+      the n numbers of the marks; None if a line is no such line or has another row of the matrix,
       or if a vertex is missing, is named twice or does not exist.
     """
     found: dict[int, int] = {}
     for line in answer.strip().split("\n"):
         name, *row = line.split() or [""]
         vertex = NAMES.find(name) if len(name) == 1 else -1
-        if vertex < 0 or vertex in found or vertex >= vertices:
+        if not 0 <= vertex < len(near) or vertex in found or len(row) != len(near):
             return None
-        if near is not None:
-            bits = [str(int(bit)) for bit in near[vertex]]
-            if len(row) != vertices or row[:vertex] + row[vertex + 1 :] != (
-                bits[:vertex] + bits[vertex + 1 :]
-            ):
-                return None
-            row = [row[vertex]]
-        if len(row) != 1 or row[0] not in COLORS[:colors]:
+        mark, row[vertex] = row[vertex], str(int(near[vertex][vertex]))
+        if mark not in marks or row != [str(int(bit)) for bit in near[vertex]]:
             return None
-        found[vertex] = COLORS.index(row[0])
-    return [found[vertex] for vertex in range(vertices)] if len(found) == vertices else None
+        found[vertex] = marks.index(mark)
+    return [found[vertex] for vertex in range(len(near))] if len(found) == len(near) else None
+
+
+def path_order(places: Sequence[int]) -> list[int] | None:
+    """The vertices of a path in order; None unless they have the places 1, 2, ... once each.
+
+    Args:
+      places: for each vertex its place, or 0 if the path leaves it out.
+    """
+    path = sorted((v for v, place in enumerate(places) if place), key=places.__getitem__)
+    numbered = [places[v] for v in path] == list(range(1, len(path) + 1))
+    return path if numbered and len(path) > 1 else None
 
 
 def same_colors(edges: Iterable[Sequence[int]], colors: Sequence[int]) -> int:
     """The number of edges with two ends of one colour."""
     return sum(colors[a] == colors[b] for a, b in edges)
-
-
-def read_path(answer: str, vertices: int) -> list[int] | None:
-    """Reads a path such as "A-C-F"; None if the text is none, or if a vertex does not exist."""
-    if not re.fullmatch(r"[A-Z](-[A-Z])+", answer.strip()):
-        return None
-    path = [NAMES.index(name) for name in answer.strip().split("-")]
-    return path if max(path) < vertices else None
 
 
 def missing_edges(edges: Iterable[Sequence[int]], path: Sequence[int]) -> int:

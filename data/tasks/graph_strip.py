@@ -1,4 +1,4 @@
-"""Draws the denoising of one colouring as a strip of graphs."""
+"""Draws the denoising of a colouring or a path as a strip of graphs."""
 
 from collections.abc import Sequence
 
@@ -17,34 +17,35 @@ FILLS = {
     "white": "#ffffff",
     "brown": "#b08968",
 }
-NO_COLOR, WRONG, LINE = "#edf0f3", "#c9184a", "#b8c1cc"
+NO_COLOR, WRONG, LINE, ON_PATH = "#edf0f3", "#c9184a", "#b8c1cc", "#f2c14e"
 
 
 def graph_strip(
     edges: np.ndarray,
     names: str,
     kept: np.ndarray,
-    colors: Sequence[Sequence[str]],
+    marks: Sequence[Sequence[str]],
     accepted: np.ndarray,
     limit: int,
 ) -> bytes:
     """Draws the steps as graphs, at most MAX_PANELS of them, spread evenly over all S steps.
 
-    The vertices stand on a circle. An edge with two ends of one colour is drawn thick.
+    The vertices stand on a circle. An edge with two ends of one colour is drawn thick, and so are
+    two places that follow each other on a path: dashed if no edge joins them.
 
     Args:
       edges: [M, 2] int, vertices 0..n-1.
       names: n letters.
-      kept: [n] bool, the vertices that are coloured from the start.
-      colors: S lists of n names of colours: the most probable one of each vertex at each step. A
-        name that is not in FILLS is no colour.
-      accepted: [S, n] bool, the vertices that keep the colour that was drawn at the step.
+      kept: [n] bool, the vertices that are marked from the start.
+      marks: S lists of n texts: the most probable mark of each vertex at each step. A name in FILLS
+        is a colour, a number from 1 on is a place on a path, and all else is no mark.
+      accepted: [S, n] bool, the vertices that keep the mark that was drawn at the step.
       limit: the largest number of steps that the sampler may take.
 
     Returns:
       the bytes of a PNG file.
     """
-    steps = len(colors)
+    steps, path = len(marks), not any(mark in FILLS for mark in marks[-1])
     shown = np.unique(np.linspace(0, steps - 1, min(steps, MAX_PANELS)).round().astype(int))
     rows = -(-len(shown) // 4)
     columns = -(-len(shown) // rows)
@@ -56,14 +57,15 @@ def graph_strip(
             continue
         step = shown[i]
         last = step == steps - 1
-        wrong = _graph(axes, edges, names, kept, colors[step], accepted[step] | kept | last)
+        wrong = _graph(axes, edges, names, kept, marks[step], accepted[step] | kept | last)
         title = f"step {step + 1}" + (", the answer" if last else "")
         axes.set_title(f"{title}\n{wrong} wrong edges", fontsize=9, color=INK)
+    what = "A path among" if path else f"Coloring {np.sum(~kept)} of"
     figure.suptitle(
-        f"Coloring {np.sum(~kept)} of {len(names)} vertices in {steps} steps (of at most {limit})",
-        fontsize=12,
+        f"{what} {len(names)} vertices in {steps} steps (of at most {limit})", fontsize=12
     )
-    note = "square: given    large: accepted    small: still open    thick: two ends of one color"
+    thick = "the path, dashed where no edge is" if path else "two ends of one color"
+    note = f"square: given    large: accepted    small: still open    thick: {thick}"
     figure.supxlabel(note, fontsize=9, color=INK)
     return png(figure)
 
@@ -73,30 +75,40 @@ def _graph(
     edges: np.ndarray,
     names: str,
     kept: np.ndarray,
-    colors: Sequence[str],
+    marks: Sequence[str],
     sure: np.ndarray,
 ) -> int:
-    """Draws the graph of one step, and returns the number of edges with two ends of one colour."""
+    """Draws the graph of one step, and returns the number of its wrong edges."""
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(names)) / len(names)
-    places = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    wrong = 0
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    placed = {mark: v for v, mark in enumerate(marks) if mark.isdecimal() and mark != "0"}
+    steps = [(v, placed.get(str(int(mark) + 1))) for mark, v in placed.items()]
+    known, wrong = {frozenset(edge) for edge in edges.tolist()}, 0
     for a, b in edges:
-        same = colors[a] == colors[b] and colors[a] in FILLS
+        same = marks[a] == marks[b] and marks[a] in FILLS
         wrong += same
         style = {"color": WRONG, "linewidth": 2.2} if same else {"color": LINE, "linewidth": 0.8}
-        axes.plot(*places[[a, b]].T, **style, zorder=1 + same)
+        axes.plot(*points[[a, b]].T, **style, zorder=1 + same)
+    for a, b in steps:
+        if b is None:
+            continue
+        joined = frozenset((a, b)) in known
+        wrong += not joined
+        style = {"color": INK} if joined else {"color": WRONG, "linestyle": "--"}
+        axes.plot(*points[[a, b]].T, **style, linewidth=2.2, zorder=2)
     for vertex, name in enumerate(names):
-        fill = FILLS.get(colors[vertex], NO_COLOR)
+        mark, on_path = marks[vertex], vertex in placed.values()
         axes.scatter(
-            *places[vertex],
+            *points[vertex],
             s=250 if sure[vertex] else 110,
-            c=fill,
+            c=ON_PATH if on_path else FILLS.get(mark, NO_COLOR),
             marker="s" if kept[vertex] else "o",
             edgecolors=INK,
             linewidths=1.4 if kept[vertex] else 0.6,
             zorder=3,
         )
-        ink = "white" if colors[vertex] in ("black", "brown") else INK
-        axes.text(*places[vertex], name, ha="center", va="center", fontsize=8, color=ink, zorder=4)
+        ink = "white" if mark in ("black", "brown") else INK
+        text = f"{name}{mark}" if on_path else name
+        axes.text(*points[vertex], text, ha="center", va="center", fontsize=8, color=ink, zorder=4)
     axes.set(xlim=(-1.25, 1.25), ylim=(-1.25, 1.25), aspect="equal")
     return wrong

@@ -1,8 +1,9 @@
 """Graphs: colour the vertices so that no edge joins two of one colour, or find a shortest path.
 
-The prompt lists the edges. To colour, the canvas has a line for each vertex. All of it is kept but
-the colours of some vertices. For a path, its two ends are kept and its length is known. Many
-answers may be right, so a checker decides, and not the answer that the graph was drawn with.
+The prompt lists the edges. The canvas holds the adjacency matrix, a line for each vertex, with the
+answer on its diagonal: the colour of each vertex, or its place on the path. All else is kept, and
+so are a few colours, or the two ends of the path. Many answers may be right, so a checker decides,
+and not the answer that the graph was drawn with.
 """
 
 import dataclasses
@@ -26,9 +27,10 @@ from data.tasks.drawn_graphs import (
 from data.tasks.graph_answers import (
     COLORS,
     NAMES,
+    PLACES,
     missing_edges,
-    read_coloring,
-    read_path,
+    path_order,
+    read_diagonal,
     same_colors,
     shortest_length,
 )
@@ -37,7 +39,6 @@ from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.parts import Part
 
 PROBLEMS = ("coloring", "path")
-ROWS = ("matrix", "names")
 FEWEST_VERTICES = 4
 # Draws of one item. The split and the demanded distance refuse most of them.
 REDRAWS = 10_000
@@ -50,10 +51,10 @@ class GraphItem(TypedDict):
     Attributes:
       problem: one of PROBLEMS.
       vertices: n, the number of vertices.
-      edges: [L, 2] int64, vertices 0..n-1: the edges as the prompt lists them.
-      answer: a right answer, drawn at random. The colour of each vertex, [n] int64; or the vertices
-        of a shortest path in order, [d + 1] int64.
-      kept: what is given of the answer, bool of the same shape.
+      edges: [M, 2] int64, vertices 0..n-1: the edges as the prompt lists them.
+      answer: a right answer, drawn at random: what stands on the diagonal, [n] int64. The number of
+        the vertex's colour; or its place on the path, from 1 on, and 0 if the path leaves it out.
+      kept: what is given of the answer, [n] bool.
     """
 
     problem: str
@@ -77,10 +78,6 @@ class GraphsTask(Task):
       colors: number of colours.
       given: number of vertices that are coloured already, or a range.
       distance: number of edges of a shortest path, or a range.
-      rows: what a line of a colouring holds. "matrix": a vertex and its row of the adjacency
-        matrix, with its colour on the diagonal. "names": a vertex and its colour.
-      listed: how often the prompt lists an edge: 2, once from each of its ends, or 1, in a random
-        direction.
 
     Raises:
       TaskError: a setting cannot be used.
@@ -92,8 +89,6 @@ class GraphsTask(Task):
     colors: int = 3
     given: str = "2"
     distance: str = "3-4"
-    rows: str = "matrix"
-    listed: int = 1
 
     name: ClassVar[str] = "graphs"
     title: ClassVar[str] = "Graphs"
@@ -107,7 +102,8 @@ class GraphsTask(Task):
         "Right answers: every one that the checker accepts, because a graph may have many. A "
         "colouring has one colour for every vertex, keeps the given colours, and no edge joins two "
         "vertices of one colour. A path goes along edges from one given end to the other, and is "
-        "as short as any.",
+        "as short as any. An answer in the right form holds the matrix of its graph, and numbers "
+        "the places of a path from 1 on.",
         "Edges right: the share of the edges with ends of different colours, or the share of the "
         "steps of a path that go along edges. An answer in another form has none right.",
     )
@@ -117,13 +113,9 @@ class GraphsTask(Task):
             raise TaskError(f"problem={self.problem}: name {' or '.join(PROBLEMS)}, or both")
         few, most = self._range("vertices", FEWEST_VERTICES, len(NAMES))
         self._range("given", 0, few)
-        self._range("distance", 2, few - 1)
+        self._range("distance", 2, min(few, len(PLACES)) - 1)
         if not 2 <= self.colors <= len(COLORS):
             raise TaskError(f"colors={self.colors}: take 2 to {len(COLORS)}")
-        if self.rows not in ROWS:
-            raise TaskError(f"rows={self.rows}: take {' or '.join(ROWS)}")
-        if self.listed not in (1, 2):
-            raise TaskError(f"listed={self.listed}: an edge is listed 1 or 2 times")
         if not np.isfinite(self.degree):
             raise TaskError(f"degree={self.degree:g}: give a number of neighbours")
         for n in (few, most):
@@ -174,40 +166,29 @@ class GraphsTask(Task):
         return f"{head}:\n{edges}", "".join(part.text for part in self.parts(item))
 
     def parts(self, item: GraphItem) -> list[Part]:
-        """A part for each name, entry, line end and hyphen; an entry has a space before it."""
-        if item["problem"] == "path":
-            parts = []
-            for vertex, kept in zip(item["answer"], item["kept"], strict=True):
-                parts += [Part("-", "kept")] if parts else []
-                parts.append(Part(NAMES[vertex], "kept" if kept else "open"))
-            return parts
+        """A part for each name, with the line end before it, and for each entry with its space."""
         parts, near = [], adjacency(item["edges"], item["vertices"])
-        for i, (color, kept) in enumerate(zip(item["answer"], item["kept"], strict=True)):
+        marks = _marks(item["problem"], self.colors)
+        for i, (mark, kept) in enumerate(zip(item["answer"], item["kept"], strict=True)):
             row = [Part(f" {int(bit)}", "kept") for bit in near[i]]
-            row[i] = Part(f" {COLORS[color]}", "kept" if kept else "open")
-            end = "\n" if i else ""
-            parts += [Part(f"{end}{NAMES[i]}", "kept")]
-            parts += row if self.rows == "matrix" else [row[i]]
+            row[i] = Part(f" {marks[mark]}", "kept" if kept else "open")
+            parts += [Part(NAMES[i] if not i else f"\n{NAMES[i]}", "kept"), *row]
         return parts
 
     def score(self, item: GraphItem, answer: str) -> dict[str, float]:
         edges, given = item["edges"], np.flatnonzero(item["kept"])
-        if item["problem"] == "coloring":
-            near = adjacency(edges, item["vertices"]) if self.rows == "matrix" else None
-            found, of = read_coloring(answer, item["vertices"], self.colors, near), len(edges)
-            if found is None:
-                return dict.fromkeys(self.measures, 0.0)
-            faults = same_colors(edges, found)
-            right = not faults and all(found[v] == item["answer"][v] for v in given)
+        marks = _marks(item["problem"], self.colors)
+        found = read_diagonal(answer, adjacency(edges, item["vertices"]), marks)
+        path = path_order(found) if found and item["problem"] == "path" else None
+        if not found or (item["problem"] == "path" and not path):
+            return dict.fromkeys(self.measures, 0.0)
+        right = all(found[v] == item["answer"][v] for v in given)
+        if path:
+            faults, of = missing_edges(edges, path), len(path) - 1
+            right = right and of == shortest_length(edges, path[0], path[-1])
         else:
-            found = read_path(answer, item["vertices"])
-            if found is None:
-                return dict.fromkeys(self.measures, 0.0)
-            of, start, end = len(found) - 1, *item["answer"][[0, -1]].tolist()
-            faults = missing_edges(edges, found)
-            right = not faults and (found[0], found[-1]) == (start, end)
-            right = right and len(found) - 1 == shortest_length(edges, start, end)
-        return {"exact": float(right), "valid": 1.0, "parts": 1 - faults / of}
+            faults, of = same_colors(edges, found), len(edges)
+        return {"exact": float(right and not faults), "valid": 1.0, "parts": 1 - faults / of}
 
     def bins(self, items: Sequence[GraphItem]) -> dict[str, dict[str, np.ndarray]]:
         problems = np.array([item["problem"] for item in items])
@@ -232,8 +213,8 @@ class GraphsTask(Task):
         if item["problem"] == "coloring":
             given = np.where(item["kept"], answer, UNKNOWN)
             return count_colorings(edges, vertices, self.colors, given, COUNTED)
-        walks = count_walks(edges, vertices, int(answer[-1]), len(answer) - 1)
-        return min(int(walks[-1][answer[0]]), COUNTED)
+        walks = count_walks(edges, vertices, int(answer.argmax()), int(answer.max()) - 1)
+        return min(walks[-1][answer == 1].item(), COUNTED)
 
     def columns(self, item: GraphItem) -> dict[str, str]:
         prompt, answer = self.text(item)
@@ -245,21 +226,23 @@ class GraphsTask(Task):
         return answer.replace("\n", " ")
 
     def picture(self, item: GraphItem, replay: Replay) -> bytes | None:
-        """A strip of graphs; None for a path, if the answer takes more than one canvas, or if the
-        tokenizer does not give every colour a token of its own."""
+        """A strip of graphs; None if the answer takes more than one canvas, or if the tokenizer
+        does not give each mark a token of its own."""
         # Training and questions need no picture, and matplotlib takes long to import.
         from data.tasks.graph_strip import graph_strip
 
-        places = [i for i, piece in enumerate(replay.expected) if piece.strip() in COLORS]
-        if item["problem"] != "coloring" or len(places) != item["vertices"]:
+        n, marks = item["vertices"], _marks(item["problem"], self.colors)
+        # A line has a name, n entries, and a line end that the last one lacks.
+        places = [1 + (n + 3) * i for i in range(n)]
+        if len(replay.expected) != n * (n + 2) - 1 or places[-1] >= replay.accepted.shape[1]:
             return None
-        if places[-1] >= replay.accepted.shape[1]:
+        if any(replay.expected[i].strip(" ") not in marks for i in places):
             return None
         return graph_strip(
             item["edges"],
-            NAMES[: item["vertices"]],
+            NAMES[:n],
             item["kept"],
-            [[step[i].strip() for i in places] for step in replay.pieces],
+            [[step[i].strip(" ") for i in places] for step in replay.pieces],
             replay.accepted[:, places],
             replay.limit,
         )
@@ -295,10 +278,8 @@ class GraphSource(SeededSource):
             else:
                 edges = draw_graph(rng, vertices, task.edges(vertices))
                 answer = _draw_path(rng, edges, vertices, task.draw_range(rng, "distance"))
-                kept = np.isin(np.arange(len(answer)), (0, len(answer) - 1))
-            if task.listed == 2:
-                edges = rng.permutation(np.concatenate([edges, edges[:, ::-1]]))
-            if len(answer) and is_held_out(edges, vertices) == self.held_out:
+                kept = (answer == 1) | (answer == answer.max())
+            if answer.any() and is_held_out(edges, vertices) == self.held_out:
                 return GraphItem(
                     problem=problem, vertices=vertices, edges=edges, answer=answer, kept=kept
                 )
@@ -308,20 +289,27 @@ class GraphSource(SeededSource):
         )
 
 
+def _marks(problem: str, colors: int) -> tuple[str, ...]:
+    """What may stand on the diagonal: the text of each number of an answer."""
+    return COLORS[:colors] if problem == "coloring" else PLACES
+
+
 def _draw_path(
     rng: np.random.Generator, edges: np.ndarray, vertices: int, length: int
 ) -> np.ndarray:
     """Draws one of the shortest paths between two vertices that are so many edges apart.
 
     Returns:
-      the vertices of the path, [length + 1]; [0] if no vertices are so far apart.
+      the place of each vertex, [n] int64, as in GraphItem; zeros if no vertices are so far apart.
     """
-    end = int(rng.integers(vertices))
+    end, places = int(rng.integers(vertices)), np.zeros(vertices, int)
     starts = np.flatnonzero(distances(edges, vertices, end) == length)
     if not len(starts):
-        return starts
-    path, near = [int(rng.choice(starts))], adjacency(edges, vertices)
-    for walks in count_walks(edges, vertices, end, length)[-2::-1]:
-        weights = walks * near[path[-1]]
-        path.append(int(rng.choice(vertices, p=weights / weights.sum())))
-    return np.array(path)
+        return places
+    vertex, near = int(rng.choice(starts)), adjacency(edges, vertices)
+    places[vertex] = 1
+    for place, walks in enumerate(count_walks(edges, vertices, end, length)[-2::-1], 2):
+        weights = walks * near[vertex]
+        vertex = int(rng.choice(vertices, p=weights / weights.sum()))
+        places[vertex] = place
+    return places

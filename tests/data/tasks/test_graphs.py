@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from data.tasks.drawn_graphs import graph_key
-from data.tasks.graph_answers import same_colors, shortest_length
+from data.tasks.graph_answers import missing_edges, path_order, same_colors, shortest_length
 from data.tasks.graphs import GraphItem, GraphsTask
 from data.tasks.task import Replay, TaskError
 from data.text.marked_text import MarkedText
 from data.text.parts import Part
 from data.text.tokenizer import Tokenizer
 
-PATHS = GraphsTask(problem="path", vertices="8-12", degree=2.6, distance="3-4")
+PATHS = GraphsTask(problem="path", vertices="8-9", degree=2.6, distance="3-4")
 # A square A-B-C-D with the diagonal A-C, and E at C. A and B are coloured.
 EDGES = np.array([[0, 1], [2, 1], [2, 3], [3, 0], [2, 0], [4, 2]])
 COLORING = GraphItem(
@@ -28,68 +28,37 @@ PATH = GraphItem(
     problem="path",
     vertices=5,
     edges=EDGES,
-    answer=np.array([3, 2, 4]),
-    kept=np.array([True, False, True]),
+    answer=np.array([0, 0, 2, 1, 3]),
+    kept=np.array([False, False, False, True, True]),
 )
-
-
-NAMED = GraphsTask(rows="names")
-
-
-def test_text_and_parts():
-    task = NAMED
-    lines = "AB\nCB\nCD\nDA\nCA\nEC"
-    answer = "A red\nB green\nC blue\nD green\nE red"
-    assert task.text(COLORING) == (f"Color with 3:\n{lines}", answer)
-    assert task.text(PATH) == (f"Path:\n{lines}", "D-C-E")
-    parts = task.parts(COLORING)
-    assert parts[:3] == [Part("A", "kept"), Part(" red", "kept"), Part("\nB", "kept")]
-    assert [part.text for part in parts if part.kind == "open"] == [" blue", " green", " red"]
-    assert [part.kind for part in task.parts(PATH)] == ["kept", "kept", "open", "kept", "kept"]
-    assert task.columns(COLORING)["given"] == "A red B green C? D? E?"
-    assert task.columns(PATH)["given"] == "D-?-E"
-
-
-MATRIX = """A red 1 1 1 0
+COLORED = """A red 1 1 1 0
 B 1 green 1 0 0
 C 1 1 blue 1 1
 D 1 0 1 green 0
 E 0 0 1 0 red"""
+PLACED = """A 0 1 1 1 0
+B 1 0 1 0 0
+C 1 1 2 1 1
+D 1 0 1 1 0
+E 0 0 1 0 3"""
 
 
-def test_a_row_of_the_matrix_for_each_vertex():
-    task = GraphsTask()
-    assert task.text(COLORING) == (NAMED.text(COLORING)[0], MATRIX)
+def test_text_and_parts():
+    task, lines = GraphsTask(), "AB\nCB\nCD\nDA\nCA\nEC"
+    assert task.text(COLORING) == (f"Color with 3:\n{lines}", COLORED)
+    assert task.text(PATH) == (f"Path:\n{lines}", PLACED)
     parts = task.parts(COLORING)
     assert parts[:3] == [Part("A", "kept"), Part(" red", "kept"), Part(" 1", "kept")]
+    assert parts[6:8] == [Part("\nB", "kept"), Part(" 1", "kept")]
     assert [part.text for part in parts if part.kind == "open"] == [" blue", " green", " red"]
+    parts = task.parts(PATH)
+    assert [part.text for part in parts if part.kind == "open"] == [" 0", " 0", " 2"]
+    assert {part.kind for part in parts} == {"kept", "open"}
     assert task.columns(COLORING)["given"].endswith("C 1 1? 1 1 D 1 0 1? 0 E 0 0 1 0?")
+    assert task.columns(PATH)["given"].startswith("A? 1 1 1 0 B 1? 1 0 0 C 1 1? 1 1 D 1 0 1 1 0")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "exact", "valid", "parts"),
-    [
-        ("", "", 1, 1, 1),
-        ("0 red", "0 green", 1, 1, 1),  # another right answer
-        ("0 red", "0 blue", 0, 1, 5 / 6),
-        ("A red", "A blue", 0, 1, 5 / 6),
-        ("A red 1", "A red 0", 0, 0, 0),  # another graph
-        ("A red 1", "A 1 red", 0, 0, 0),
-        ("0 red", "0 1", 0, 0, 0),
-        ("0 red", "red", 0, 0, 0),
-        ("0 red", "0 red 0", 0, 0, 0),
-        ("\nE 0 0 1 0 red", "", 0, 0, 0),
-        ("E", "F", 0, 0, 0),
-    ],
-)
-def test_scores_of_matrices(old, new, exact, valid, parts):
-    answer = MATRIX.replace(old, new) if old else MATRIX
-    assert list(GraphsTask().score(COLORING, answer).values()) == pytest.approx(
-        [exact, valid, parts]
-    )
-
-
-@pytest.mark.parametrize("task", [GraphsTask(), NAMED, PATHS])
+@pytest.mark.parametrize("task", [GraphsTask(), PATHS])
 def test_every_open_part_is_one_token(task):
     tokenizer, test = Tokenizer.load(), task.open(0, None).test
     for i in range(20):
@@ -99,17 +68,14 @@ def test_every_open_part_is_one_token(task):
         assert written and all(len(tokenizer.encode(MarkedText(text))) == 1 for text in written)
 
 
-@pytest.mark.parametrize("listed", [1, 2])
-def test_items_to_colour(listed):
-    task = GraphsTask(vertices="8-10", degree=4.5, given="2-3", listed=listed)
+def test_items_to_colour():
+    task = GraphsTask(vertices="8-10", degree=4.5, given="2-3")
     train, _ = task.open(1, None)
     counts = collections.Counter()
     for i in range(200):
         item = train[i]
         n, edges = item["vertices"], item["edges"]
-        known = collections.Counter(frozenset(edge) for edge in edges.tolist())
-        assert len(known) == round(n * 4.5 / 2) and set(known.values()) == {listed}
-        assert len(set(map(tuple, edges.tolist()))) == len(edges)  # each direction once
+        assert len(edges) == len({frozenset(edge) for edge in edges.tolist()}) == round(n * 2.25)
         assert len(item["answer"]) == n
         assert same_colors(edges, item["answer"]) == 0
         counts[n, int(item["kept"].sum())] += 1
@@ -122,9 +88,10 @@ def test_items_with_a_path():
     train, lengths, taken = PATHS.open(1, None).train, collections.Counter(), set()
     for i in range(200):
         item = train[i]
-        path = item["answer"].tolist()
+        path = path_order(item["answer"].tolist())
         assert shortest_length(item["edges"], path[0], path[-1]) == len(path) - 1
-        assert np.flatnonzero(item["kept"]).tolist() == [0, len(path) - 1]
+        assert missing_edges(item["edges"], path) == 0
+        assert set(np.flatnonzero(item["kept"])) == {path[0], path[-1]}
         assert PATHS.score(item, PATHS.text(item)[1]) == {"exact": 1, "valid": 1, "parts": 1}
         lengths[len(path) - 1] += 1
         taken.add((path[0] < path[-1], path[1] < path[2]))
@@ -149,53 +116,71 @@ def test_no_held_out_graph_is_trained_on(task):
 
 
 @pytest.mark.parametrize(
-    ("answer", "exact", "valid", "parts"),
+    ("old", "new", "exact", "valid", "parts"),
     [
-        ("A red\nB green\nC blue\nD green\nE red", 1, 1, 1),
-        ("A red\nB green\nC blue\nD green\nE green", 1, 1, 1),  # another right answer
-        (" E green\nD green\nC blue\nB green\nA red\n", 1, 1, 1),  # in another order
-        ("A red\nB green\nC blue\nD green\nE blue", 0, 1, 5 / 6),  # C-E
-        ("A red\nB green\nC blue\nD red\nE green", 0, 1, 5 / 6),  # D-A
-        ("A red\nB red\nC red\nD red\nE red", 0, 1, 0),
-        ("A blue\nB green\nC red\nD green\nE blue", 0, 1, 1),  # proper, but A is red
-        ("A red\nB green\nC blue\nD green", 0, 0, 0),  # no E
-        ("A red\nB green\nC blue\nD green\nE red\nF red", 0, 0, 0),  # there is no F
-        ("A red\nB green\nC blue\nD green\nF red", 0, 0, 0),
-        ("A red\nB green\nC blue\nD green\nD green", 0, 0, 0),  # D twice
-        ("A red\nB green\nC blue\nD green\nE red\nE red", 0, 0, 0),
-        ("A red\nB green\nC blue\nD green\nE black", 0, 0, 0),  # a fourth colour
-        ("A red\nB green\nC blue\nD green\nE", 0, 0, 0),
-        ("A red\nB green\nC blue\nD green\nE red green", 0, 0, 0),
-        ("A red B green C blue D green E red", 0, 0, 0),
-        ("the answer:\nA red\nB green\nC blue\nD green\nE red", 0, 0, 0),
-        ("", 0, 0, 0),
+        ("", "", 1, 1, 1),
+        ("0 red", "0 green", 1, 1, 1),  # another right answer
+        ("0 red", "0 blue", 0, 1, 5 / 6),  # C-E
+        ("A red", "A blue", 0, 1, 5 / 6),  # A-C, and A is red
+        ("B 1 green", "B 1 blue", 0, 1, 5 / 6),  # B-C
+        ("A red 1", "A red 0", 0, 0, 0),  # another graph
+        ("A red 1", "A 1 red", 0, 0, 0),
+        ("0 red", "0 1", 0, 0, 0),
+        ("0 red", "0 black", 0, 0, 0),  # a fourth colour
+        ("0 red", "red", 0, 0, 0),
+        ("0 red", "0 red 0", 0, 0, 0),
+        ("\nE 0 0 1 0 red", "", 0, 0, 0),  # no E
+        ("\nE", "\nE 0 0 1 0 red\nE", 0, 0, 0),  # E twice
+        ("E", "F", 0, 0, 0),  # there is no F
+        ("\n", " ", 0, 0, 0),
+        (COLORED, "\n".join(COLORED.split("\n")[::-1]) + "\n", 1, 1, 1),  # in another order
+        (
+            COLORED,
+            COLORED.replace("red", "blue", 1).replace("C 1 1 blue", "C 1 1 red"),
+            0,
+            1,
+            5 / 6,
+        ),
+        (COLORED, COLORED.translate(str.maketrans("ABCDE", "CBADE")), 0, 0, 0),
+        (COLORED, "the answer:\n" + COLORED, 0, 0, 0),
+        (COLORED, "", 0, 0, 0),
     ],
 )
-def test_scores_of_colourings(answer, exact, valid, parts):
-    assert list(NAMED.score(COLORING, answer).values()) == pytest.approx([exact, valid, parts])
+def test_scores_of_colourings(old, new, exact, valid, parts):
+    scores = GraphsTask().score(COLORING, COLORED.replace(old, new) if old else COLORED)
+    assert list(scores.values()) == pytest.approx([exact, valid, parts])
+
+
+def test_a_given_colour_must_stay():
+    swapped = COLORED.replace("red", "x").replace("green", "red").replace("x", "green")
+    assert GraphsTask().score(COLORING, swapped) == {"exact": 0, "valid": 1, "parts": 1}
 
 
 @pytest.mark.parametrize(
-    ("answer", "exact", "valid", "parts"),
+    ("places", "exact", "valid", "parts"),
     [
-        ("D-C-E", 1, 1, 1),
-        (" D-C-E\n", 1, 1, 1),
-        ("D-A-C-E", 0, 1, 1),  # too long
-        ("E-C-D", 0, 1, 1),  # the wrong way
-        ("A-C-E", 0, 1, 1),  # another start
-        ("D-C-B", 0, 1, 1),  # another end
-        ("D-A-E", 0, 1, 1 / 2),  # no edge A-E
-        ("D-E", 0, 1, 0),
-        ("D-D-E", 0, 1, 0),
-        ("D", 0, 0, 0),
-        ("D-C-F", 0, 0, 0),  # there is no F
-        ("D C E", 0, 0, 0),
-        ("D--E", 0, 0, 0),
-        ("", 0, 0, 0),
+        ([0, 0, 2, 1, 3], 1, 1, 1),
+        ([2, 0, 3, 1, 4], 0, 1, 1),  # D-A-C-E is too long
+        ([0, 0, 2, 3, 1], 0, 1, 1),  # the wrong way
+        ([1, 0, 2, 0, 3], 0, 1, 1),  # another start
+        ([0, 3, 2, 1, 0], 0, 1, 1),  # another end
+        ([2, 0, 0, 1, 3], 0, 1, 1 / 2),  # no edge A-E
+        ([0, 0, 0, 1, 2], 0, 1, 0),
+        ([0, 2, 0, 1, 3], 0, 1, 0),
+        ([0, 0, 0, 1, 3], 0, 0, 0),  # no second place
+        ([2, 0, 2, 1, 3], 0, 0, 0),  # two second places
+        ([0, 0, 2, 0, 3], 0, 0, 0),
+        ([0, 0, 0, 1, 0], 0, 0, 0),
+        ([0, 0, 0, 0, 0], 0, 0, 0),
     ],
 )
-def test_scores_of_paths(answer, exact, valid, parts):
+def test_scores_of_paths(places, exact, valid, parts):
+    lines = [line.split() for line in PLACED.split("\n")]
+    for i, place in enumerate(places):
+        lines[i][1 + i] = str(place)
+    answer = "\n".join(" ".join(line) for line in lines)
     assert list(PATHS.score(PATH, answer).values()) == pytest.approx([exact, valid, parts])
+    assert PATHS.score(PATH, answer.replace("\n", " "))["valid"] == 0
 
 
 def test_bins_count_the_right_answers():
@@ -227,8 +212,6 @@ def test_bins_count_the_right_answers():
         ({"degree": -1.0}, "degree=-1"),
         ({"degree": float("nan")}, "degree=nan"),
         ({"given": "9"}, "given=9"),
-        ({"rows": "edges"}, "rows=edges"),
-        ({"listed": 3}, "listed=3"),
         ({"given": "-1"}, "given=-1"),
         ({"problem": "path", "distance": "1"}, "distance=1"),
         ({"problem": "path", "distance": "8"}, "distance=8"),
@@ -246,13 +229,24 @@ def test_a_distance_that_no_graph_has(monkeypatch):
         train[0]
 
 
-def test_a_picture():
-    task, expected = NAMED, []
-    for part in task.parts(COLORING):
+@pytest.mark.parametrize("item", [COLORING, PATH])
+def test_a_picture(item):
+    task, expected = GraphsTask(), []
+    for part in task.parts(item):
         expected += ["\n", part.text[1:]] if part.text[0] == "\n" else [part.text]
-    pieces = [[*expected, "x"], ["?"] * 20, [*expected[:-1], " blue", "x"]]
-    replay = Replay(pieces, np.ones((3, 20), bool), np.ones((3, 20), np.float32), expected, 48)
-    assert task.picture(COLORING, replay).startswith(b"\x89PNG")
-    assert task.picture(PATH, replay) is None
-    assert task.picture(COLORING, replay._replace(expected=expected[:-1])) is None
-    assert task.picture(COLORING, replay._replace(accepted=np.ones((3, 9), bool))) is None
+    size = len(expected)
+    other = [
+        " blue" if item is COLORING else " 3" if piece == " 2" else piece for piece in expected
+    ]
+    replay = Replay(
+        [expected, ["?"] * size, other, expected],
+        np.ones((4, size), bool),
+        np.ones((4, size), np.float32),
+        expected,
+        48,
+    )
+    assert task.picture(item, replay).startswith(b"\x89PNG")
+    assert task.picture(item, replay._replace(expected=expected[:-1])) is None
+    wrong = [piece.replace("red", "r") if item is COLORING else f"{piece}x" for piece in expected]
+    assert task.picture(item, replay._replace(expected=wrong)) is None
+    assert task.picture(item, replay._replace(accepted=np.ones((4, 9), bool))) is None

@@ -18,6 +18,7 @@ TASKS = {
     "sudoku": "data.tasks.sudoku:SudokuTask",
     "sudoku_fill": "data.tasks.sudoku_fill:SudokuFillTask",
     "graphs": "data.tasks.graphs:GraphsTask",
+    "peptides": "data.tasks.peptides:PeptidesTask",
     "base_mixture": "data.tasks.base_mixture:BaseMixtureTask",
     "needle": "data.tasks.needle:NeedleTask",
     "conversations": "data.tasks.conversations:ConversationsTask",

@@ -11,6 +11,7 @@ from data.tasks.base_mixture import BaseMixtureTask
 from data.tasks.conversations import ConversationsTask
 from data.tasks.graphs import GraphsTask
 from data.tasks.needle import NeedleTask
+from data.tasks.peptides import PeptidesTask
 from data.tasks.registry import TASKS, is_setting_of_another, make_task, task_class
 from data.tasks.sudoku import SudokuTask
 from data.tasks.sudoku_fill import SudokuFillTask
@@ -20,6 +21,7 @@ CLASSES = {
     "sudoku": SudokuTask,
     "sudoku_fill": SudokuFillTask,
     "graphs": GraphsTask,
+    "peptides": PeptidesTask,
     "base_mixture": BaseMixtureTask,
     "needle": NeedleTask,
     "conversations": ConversationsTask,
@@ -85,7 +87,7 @@ def test_a_class_that_lies_elsewhere():
     [
         (
             "sudoka",
-            "no task 'sudoka': take one of sudoku, sudoku_fill, graphs, base_mixture, "
+            "no task 'sudoka': take one of sudoku, sudoku_fill, graphs, peptides, base_mixture, "
             "needle, conversations, or name MODULE:CLASS",
         ),
         ("", "no task '': take one of sudoku"),

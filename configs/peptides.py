@@ -1,0 +1,23 @@
+"""Trains the base model to write peptides that meet demands (data/tasks/peptides.py).
+
+python -m train.main --config=configs/peptides.py --workdir=runs/peptides
+"""
+
+import ml_collections
+
+from configs import sudoku
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The fields of the run's RunConfig (train/config.py)."""
+    config = sudoku.get_config()
+    config.steps = 4_000
+    config.batch_size = 4
+    # The sampler writes about one residue a step, so it sees all noise levels equally often.
+    config.loss.update(
+        canvas_size=44, noise_draws=8, noise_power=1.0, self_conditioning=0.5, passes=2
+    )
+    config.loss.encoder_weight = 0.0  # demands are random: nothing can predict them
+    config.data = {"task": "peptides", "prompt_length": 128}
+    config.eval.update(every=1000, num=64)
+    return config

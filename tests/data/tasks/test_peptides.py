@@ -16,7 +16,7 @@ from data.tasks.amino_acids import (
     expression,
     variety,
 )
-from data.tasks.peptides import PeptidesTask, elements
+from data.tasks.peptides import PeptidesTask, elements, is_held_out
 from data.tasks.task import Replay, TaskError
 from data.text.parts import Part
 
@@ -87,6 +87,8 @@ def test_no_demands_are_in_both_parts():
         return {(len(p.residues), p.charge, p.hydrophobic) for p in items}
 
     assert len(demands(test)) > 10
+    every = [is_held_out(20, charge, count) for charge in range(-5, 6) for count in range(20)]
+    assert 0.05 < np.mean(every) < 0.15
     assert not demands(train) & demands(test)
     assert not {task.text(p)[0] for p in train} & {task.text(p)[0] for p in test}
     assert not {p.residues for p in train} & {p.residues for p in test}

@@ -49,7 +49,9 @@ def peptide_lines(
             axes.text(place + 0.5, line + 0.55, letter, ha="center", va="center", color=ink)
         met = demands_met(item, "".join(letters[step]))
         missed = [name for name, good in met.items() if not good]
-        verdict = "all demands met" if not missed else "not yet: " + ", ".join(missed)
+        verdict = "not yet: " + ", ".join(missed) if missed else "all demands met"
+        if len(missed) == len(met):
+            verdict = "no peptide yet"
         axes.text(n + 0.5, line + 0.55, verdict, va="center", fontsize=8)
     figure.suptitle(f"Writing {item.given.count(OPEN)} of {n} residues in {steps} steps")
     fills = {

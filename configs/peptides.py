@@ -12,12 +12,12 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
     config.steps = 4_000
-    config.batch_size = 4
+    config.batch_size = 6
     # The sampler writes about one residue a step, so it sees all noise levels equally often.
     config.loss.update(
-        canvas_size=44, noise_draws=8, noise_power=1.0, self_conditioning=0.5, passes=2
+        canvas_size=64, noise_draws=4, noise_power=1.0, self_conditioning=0.5, passes=2
     )
     config.loss.encoder_weight = 0.0  # demands are random: nothing can predict them
-    config.data = {"task": "peptides", "prompt_length": 128}
+    config.data = {"task": "peptides", "prompt_length": 92}
     config.eval.update(every=1000, num=64)
     return config

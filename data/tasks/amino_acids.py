@@ -67,6 +67,11 @@ def expression(pattern: str) -> re.Pattern[str]:
     return re.compile(text.replace("(", "{").replace(")", "}"))
 
 
+def without_budgets(answer: str) -> str:
+    """The residues of an answer, without white space and the budgets of its lines."""
+    return re.sub(r"[0-9][+-][0-9]|\s", "", answer)
+
+
 def demands_met(item: Peptide, answer: str) -> dict[str, bool]:
     """Which demands an answer meets. It shares no code with what draws peptides.
 
@@ -78,7 +83,7 @@ def demands_met(item: Peptide, answer: str) -> dict[str, bool]:
       "length", "charge", "hydrophobic", "motif" and "kept" -> whether it is met. An answer with
       anything but the twenty letters meets none.
     """
-    text = answer.strip()
+    text = without_budgets(answer)
     if not re.fullmatch("[ACDEFGHIKLMNPQRSTVWY]+", text):
         return dict.fromkeys(("length", "charge", "hydrophobic", "motif", "kept"), False)
     charge = len(re.findall("[KR]", text)) - len(re.findall("[DE]", text))

@@ -6,8 +6,10 @@ are kept tokens; the first residue of the motif that the pattern names is always
 demands are exact. Many peptides meet them, and any of them is a right answer.
 
 A peptide is drawn residue by residue, a motif is planted in it, and its own properties are then
-demanded. In the prompt a tally follows each count, so that it can be compared mark by mark: # for
-each hydrophobic residue, and + or _ for each unit of positive or negative charge.
+demanded. An answer is written in lines of BLOCK residues. Each line begins with its own budget: the
+number of hydrophobic residues and the net charge of the residues that were drawn for it. The
+budgets are kept tokens. They tell the model how to share out what is demanded of the whole; only
+the demands on the whole count.
 """
 
 import dataclasses
@@ -25,11 +27,13 @@ from data.tasks.amino_acids import (
     OPEN,
     Peptide,
     demands_met,
+    without_budgets,
 )
 from data.tasks.seeded import SeededSource
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.parts import Part
 
+BLOCK = 8  # residues of a line
 HELD_OUT = 10  # one of so many combinations of length, charge and hydrophobic residues
 
 _WEIGHTS = np.array(list(FREQUENCIES.values())) / sum(FREQUENCIES.values())
@@ -179,23 +183,27 @@ class PeptidesTask(Task):
         return Splits(train, PeptideSource(2 * seed + 1, UNBOUNDED, self, True) if test else None)
 
     def text(self, item: Peptide) -> tuple[str, str]:
-        marks = ("+" if item.charge > 0 else "_") * abs(item.charge)
         prompt = (
-            f"Write a peptide of {len(item.given):02}, hydrophobic {item.hydrophobic:02} "
-            f"{'#' * item.hydrophobic}, charge {item.charge:+} {marks}, "
-            f"motif {MOTIFS[item.motif]} {item.motif}"
+            f"Write a peptide of {len(item.given):02}, hydrophobic {item.hydrophobic:02}, "
+            f"charge {item.charge:+}, motif {MOTIFS[item.motif]} {item.motif}"
         )
-        return prompt, item.residues
+        return prompt, "".join(part.text for part in self.parts(item))
 
     def parts(self, item: Peptide) -> list[Part]:
-        """A part for each residue."""
-        pairs = zip(item.residues, item.given, strict=True)
-        return [Part(right, "open" if shown == OPEN else "kept") for right, shown in pairs]
+        """A part for each budget, each residue and each line end."""
+        parts: list[Part] = []
+        for at, (right, shown) in enumerate(zip(item.residues, item.given, strict=True)):
+            if at % BLOCK == 0:
+                line = [LETTERS.index(residue) for residue in item.residues[at : at + BLOCK]]
+                budget = f"{_HYDROPHOBIC[line].sum()}{_CHARGES[line].sum():+}"
+                parts.append(Part(budget if not at else f"\n{budget}", "kept"))
+            parts.append(Part(right, "open" if shown == OPEN else "kept"))
+        return parts
 
     def score(self, item: Peptide, answer: str) -> dict[str, float]:
         met = demands_met(item, answer)
         scores = {name: float(value) for name, value in met.items()}
-        text = answer.strip()
+        text = without_budgets(answer)
         return {
             "exact": float(all(met.values())),
             "valid": float(bool(text) and not set(text) - set(LETTERS)),
@@ -214,18 +222,19 @@ class PeptidesTask(Task):
         return {"drawn": item.residues, "given": item.given, "prompt": self.text(item)[0]}
 
     def shown(self, answer: str) -> str:
-        return answer.strip()
+        return without_budgets(answer)
 
     def picture(self, item: Peptide, replay: Replay) -> bytes | None:
         """Draws the steps as lines of letters; None if residues are not tokens of the canvas."""
         # Training and questions need no picture, and matplotlib takes long to import.
         from data.tasks.peptide_lines import peptide_lines
 
-        n = len(item.given)
-        if replay.expected[:n] != list(item.residues) or n > replay.accepted.shape[1]:
+        places = [i for i, piece in enumerate(replay.expected) if piece in LETTERS and piece]
+        if len(places) != len(item.given) or places[-1] >= replay.accepted.shape[1]:
             return None
-        letters = [step[:n] for step in replay.pieces]
-        return peptide_lines(item, letters, replay.accepted[:, :n], replay.entropy[:, :n])
+        letters = [[step[i] for i in places] for step in replay.pieces]
+        accepted, entropy = replay.accepted[:, places], replay.entropy[:, places]
+        return peptide_lines(item, letters, accepted, entropy)
 
 
 def _in_groups(counts: Sequence[int], first: int, width: int, what: str) -> dict[str, np.ndarray]:

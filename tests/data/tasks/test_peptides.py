@@ -98,14 +98,28 @@ def test_prompt_and_parts():
     task = PeptidesTask(lengths="12")
     prompt, answer = task.text(ITEM)
     assert prompt == (
-        "Write a peptide of 12, hydrophobic 06 ######, charge +1 +, motif N-{P}-[ST]-{P} PS00001"
+        "Write a peptide of 12, hydrophobic 06, charge +1, motif N-{P}-[ST]-{P} PS00001"
     )
-    assert "charge -3 ___," in task.text(ITEM._replace(charge=-3))[0]
-    assert "charge +0 ," in task.text(ITEM._replace(charge=0))[0]
+    assert "charge -3," in task.text(ITEM._replace(charge=-3))[0]
+    # A and V and L are hydrophobic, K is +1 and E is -1; then I, M and F, and R.
+    assert answer == "3+0ALKGNVTE\n3+1IRMF"
     parts = task.parts(ITEM)
-    assert "".join(part.text for part in parts) == answer == ITEM.residues
-    assert parts[:2] == [Part("A", "kept"), Part("L", "open")]
-    assert [part.kind == "kept" for part in parts] == [shown != "-" for shown in ITEM.given]
+    assert "".join(part.text for part in parts) == answer
+    assert parts[:3] == [Part("3+0", "kept"), Part("A", "kept"), Part("L", "open")]
+    assert parts[9] == Part("\n3+1", "kept")
+    residues = [part for part in parts if part.text in LETTERS]
+    assert [part.kind == "kept" for part in residues] == [shown != "-" for shown in ITEM.given]
+    assert task.shown(answer) == ITEM.residues
+
+
+def test_the_budgets_of_all_lines_add_up_to_the_demands():
+    task = PeptidesTask()
+    for i in range(50):
+        item = task.open(0, None).train[i]
+        lines = task.text(item)[1].split("\n")
+        assert sum(int(line[0]) for line in lines) == item.hydrophobic
+        assert sum(int(line[1:3]) for line in lines) == item.charge
+        assert "".join(line[3:] for line in lines) == item.residues
 
 
 @pytest.mark.parametrize(
@@ -113,6 +127,9 @@ def test_prompt_and_parts():
     [
         ("ALKGNVTEIRMF", ()),
         (" ALKGNVTEIRMF\n", ()),
+        ("3+0ALKGNVTE\n3+1IRMF", ()),
+        ("5-1ALKGNVTE\n3+1IRMF", ()),  # budgets are no demands
+        ("3+ALKGNVTE\n3+1IRMF", ("length", "charge", "hydrophobic", "motif", "kept")),
         ("AVKGNCTDIRLM", ()),  # another peptide that meets all
         ("ALKGNVTEIRM", ("length", "hydrophobic")),
         ("ALKGNVTEIRMFG", ("length",)),
@@ -125,7 +142,7 @@ def test_prompt_and_parts():
         ("ALKGNVTEIRMFALKG", ("length", "charge", "hydrophobic")),
         ("ALKGNVTEIRMX", ("length", "charge", "hydrophobic", "motif", "kept")),
         ("alkgnvteirmf", ("length", "charge", "hydrophobic", "motif", "kept")),
-        ("ALKGNV TEIRMF", ("length", "charge", "hydrophobic", "motif", "kept")),
+        ("ALKGNV-TEIRMF", ("length", "charge", "hydrophobic", "motif", "kept")),
         ("", ("length", "charge", "hydrophobic", "motif", "kept")),
     ],
 )
@@ -180,10 +197,12 @@ def test_variety():
 
 
 def test_picture():
-    task, n = PeptidesTask(lengths="12"), 12
-    pieces = [[*"AGKGNVTEIRMF", "<eos>"], [*"ALKGNVTEIRMF", "<eos>"]]
-    replay = Replay(pieces, np.ones((2, 13), bool), np.zeros((2, 13)), [*ITEM.residues, "\n"], 48)
+    task = PeptidesTask(lengths="12")
+    expected = [*"3+0ALKGNVTE", "\n", *"3+1IRMF", "<turn|>"]
+    pieces = [["?" if i == 4 else piece for i, piece in enumerate(expected)], expected]
+    replay = Replay(pieces, np.ones((2, 20), bool), np.zeros((2, 20)), expected, 48)
     assert Image.open(io.BytesIO(task.picture(ITEM, replay))).format == "PNG"
-    assert task.picture(ITEM, replay._replace(expected=["AL", *ITEM.residues[2:]])) is None
-    short = replay._replace(accepted=replay.accepted[:, : n - 1])
+    merged = [*expected[:3], "AL", *expected[5:]]
+    assert task.picture(ITEM, replay._replace(expected=merged)) is None
+    short = replay._replace(accepted=replay.accepted[:, :18])
     assert task.picture(ITEM, short) is None

@@ -1,4 +1,4 @@
-"""Trains the base model to write peptides that meet demands (data/tasks/peptides.py).
+"""Trains checkpoints/base_canvas to write peptides that meet demands (data/tasks/peptides.py).
 
 python -m train.main --config=configs/peptides.py --workdir=runs/peptides
 """
@@ -11,6 +11,7 @@ from configs import sudoku
 def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
+    config.init = "checkpoints/base_canvas"
     config.steps = 4_000
     config.batch_size = 6
     # The sampler writes about one residue a step, so it sees all noise levels equally often.

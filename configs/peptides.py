@@ -12,13 +12,13 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
     config.init = "checkpoints/base_canvas"
-    config.steps = 4_000
-    config.batch_size = 6
+    config.steps = 5_600
     # The sampler writes about one residue a step, so it sees all noise levels equally often.
     config.loss.update(
         canvas_size=64, noise_draws=4, noise_power=1.0, self_conditioning=0.5, passes=2
     )
     config.loss.encoder_weight = 0.0  # demands are random: nothing can predict them
     config.data = {"task": "peptides", "prompt_length": 92}
+    config.sampler.update(max_steps=48, min_temperature=0.4, max_temperature=0.8)
     config.eval.update(every=1000, num=64)
     return config

@@ -5,11 +5,11 @@ motif of PROSITE that must occur somewhere (data/tasks/amino_acids.py defines th
 are kept tokens; the first residue of the motif that the pattern names is always one of them. All
 demands are exact. Many peptides meet them, and any of them is a right answer.
 
-A peptide is drawn residue by residue, a motif is planted in it, and its own properties are then
-demanded. An answer is written in lines of BLOCK residues. Each line begins with its own budget: the
-number of hydrophobic residues and the net charge of the residues that were drawn for it. The
-budgets are kept tokens. They tell the model how to share out what is demanded of the whole; only
-the demands on the whole count.
+A peptide is drawn residue by residue, a motif is planted in one of its lines, and its own
+properties are then demanded. An answer is written in lines of BLOCK residues. Each line begins with
+its own budget: the number of hydrophobic residues and the net charge of the residues that were
+drawn for it. The budgets are kept tokens. They tell the model how to share out what is demanded of
+the whole; only the demands on the whole count.
 """
 
 import dataclasses
@@ -85,7 +85,9 @@ class PeptideSource(SeededSource):
             length = int(rng.integers(self.lengths[0], self.lengths[1] + 1))
             residues = rng.choice(len(LETTERS), length, p=_WEIGHTS)
             name, places = self.motifs[rng.integers(len(self.motifs))]
-            start = rng.integers(length - len(places) + 1)
+            # In one line, because the budget of a next one would stand in its midst.
+            starts = np.arange(length - len(places) + 1)
+            start = rng.choice(starts[starts % BLOCK + len(places) <= BLOCK])
             for at, allowed in enumerate(places, start):
                 weights = _WEIGHTS * allowed
                 residues[at] = rng.choice(len(LETTERS), p=weights / weights.sum())

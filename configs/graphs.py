@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
     config.init = "checkpoints/base_canvas"
-    config.steps = 4_800
+    config.steps = 4_000
     config.data = {"task": "graphs", "prompt_length": 72}
     # Most answers settle one colour at a step, so the sampler sees all levels of noise.
     config.loss.update(canvas_size=80, noise_power=1.5, self_conditioning=0.5, passes=2)

@@ -234,7 +234,7 @@ class GraphsTask(Task):
         n, marks = item["vertices"], _marks(item["problem"], self.colors)
         # A line has a name, n entries, and a line end that the last one lacks.
         places = [1 + (n + 3) * i for i in range(n)]
-        if len(replay.expected) != n * (n + 2) - 1 or places[-1] >= replay.accepted.shape[1]:
+        if len(replay.expected) <= places[-1] or places[-1] >= replay.accepted.shape[1]:
             return None
         if any(replay.expected[i].strip(" ") not in marks for i in places):
             return None

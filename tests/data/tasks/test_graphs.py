@@ -234,7 +234,7 @@ def test_a_picture(item):
     task, expected = GraphsTask(), []
     for part in task.parts(item):
         expected += ["\n", part.text[1:]] if part.text[0] == "\n" else [part.text]
-    size = len(expected)
+    expected, size = [*expected, ""], len(expected) + 1  # the token that ends the answer
     other = [
         " blue" if item is COLORING else " 3" if piece == " 2" else piece for piece in expected
     ]
@@ -246,7 +246,7 @@ def test_a_picture(item):
         48,
     )
     assert task.picture(item, replay).startswith(b"\x89PNG")
-    assert task.picture(item, replay._replace(expected=expected[:-1])) is None
+    assert task.picture(item, replay._replace(expected=expected[:-2])) is None
     wrong = [piece.replace("red", "r") if item is COLORING else f"{piece}x" for piece in expected]
     assert task.picture(item, replay._replace(expected=wrong)) is None
     assert task.picture(item, replay._replace(accepted=np.ones((4, 9), bool))) is None

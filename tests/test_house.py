@@ -27,8 +27,9 @@ ROOMS = {
 }
 BELOW_SAMPLE = set(ROOMS) - {"configs"}
 ROOMS["sample"] = BELOW_SAMPLE | {"sample"}
-ROOMS["sample.command"] = ROOMS["sample"] | {"sample.command"}
-ROOMS["train"] = ROOMS["sample"] | {"train"}
+ROOMS["sample.page"] = ROOMS["sample"] | {"sample.page"}
+ROOMS["sample.command"] = ROOMS["sample.page"] | {"sample.command"}
+ROOMS["train"] = ROOMS["sample.page"] | {"train"}
 ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
 for part in ("scripts.benchmark", "scripts.compare_checkouts"):
     ROOMS[part] = ROOMS["scripts"] | {part}

@@ -145,8 +145,10 @@ class Session:
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
         settings = dataclasses.asdict(self.config)
-        if settings.get("starts") == 1:  # answers of older versions, which had no such field, count
-            del settings["starts"]
+        # Answers of older versions, which had no such fields, count.
+        for name, old in (("starts", 1), ("candidates", 0)):
+            if settings.get(name) == old:
+                del settings[name]
         asked += [self.checkpoint.fingerprint, settings]
         if form:
             asked.append(row.pieces)

@@ -130,7 +130,7 @@ def test_positions_are_read_in_chunks_with_the_same_result(monkeypatch):
     logits = np.random.default_rng(3).normal(size=(3, 6, V)).astype(np.float32)
     automaton = automaton_of("(?:a|bb)+")
     whole = obeyed(automaton, logits, 6)
-    monkeypatch.setattr("sample.accepted.CHUNK_BYTES", 4 * 3 * V * 2)
+    monkeypatch.setattr("sample.candidates.CHUNK_BYTES", 4 * 3 * V * 2)
     propose_obeyed.clear_cache()  # a program reads the limit when it is made
     for array, expected in zip(obeyed(automaton, logits, 6), whole, strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-6)

@@ -213,7 +213,8 @@ def _record(
     if left_to_right is not None:
         ids = packed_ids(tokens.places(left_to_right.tokens), wide)
         record["left_to_right"] = {"ids": ids, "seconds": left_to_right.seconds}
-    if about.view is not None:
+    # An answer that has ended too early has no positions for all cells.
+    if about.view is not None and max(about.view["cells"]) < size * len(steps):
         record["view"] = about.view
     return record
 

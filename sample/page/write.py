@@ -82,6 +82,19 @@ def write_page(path: Path, records: Sequence[Record]) -> int:
     return count
 
 
+def written(path: Path, records: Sequence[Record]) -> str:
+    """Writes a page; returns a line that says what is on it.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    count = write_page(path, records)
+    left = len(records) - count
+    answers = f"{count} answer{'s' * (count != 1)}"
+    full = f"; the page is full, and {left} more {'is' if left == 1 else 'are'} not on it"
+    return f"wrote {path} with {answers}{full if left else ''}"
+
+
 def _escape(found: re.Match) -> str:
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

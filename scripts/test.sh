@@ -4,6 +4,9 @@
 #   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 9 minutes
 #   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
 #
+# Pages are tested in a browser: Debian's package chromium. In CI it is installed if it is missing.
+# Elsewhere these tests are left out without it, and a line says so.
+#
 # With --many, tests of kept tokens and constraints try 1,000 random cases and more. Without it they
 # try a part of them.
 #
@@ -33,6 +36,14 @@ if [[ ${1:-} == --quick ]]; then
 fi
 source "$(dirname "$0")/setup.sh"
 
+if ! command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then
+  if [[ ${CI:-} == true ]]; then
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium
+  else
+    echo "note: no Chromium, so no page is tested in a browser: apt-get install chromium" >&2
+  fi
+fi
 ruff check .
 ruff format --check .
 python -m pytest "${selected[@]}" "$@"

@@ -69,8 +69,8 @@ function readCanvas(part, rec) {
 }
 
 // ---- What is shown
-let records = [], rec, canvases, frames, ticks, tick = 0, timer = 0, chosen = -1;
-let holders = [], others = [], decoded = null, cursors = [], state = { grid: true, other: false };
+let records = [], rec, canvases, frames, ticks, tick = 0, timer = 0, chosen = -1, decoded = null;
+let holders = [], others = [], cursors = [], state = { grid: true, other: false };
 const pressed = (id, on) => $(id).setAttribute("aria-pressed", String(on));
 const seconds = () => $("unit").value === "seconds" && !$("clock").hidden;
 
@@ -153,7 +153,7 @@ function fill(host, sizes) {
   return made;
 }
 function clock() {
-  const last = frames[frames.length - 1].passes, inSeconds = seconds();
+  const inSeconds = seconds(), last = frames[frames.length - 1].passes;
   const scale = inSeconds ? rec.figures.seconds / last : 1;
   ticks = frames.map((frame, i) => ({ time: frame.passes * scale, frame: i, written: 0 }));
   if (!state.other) return;
@@ -402,10 +402,10 @@ document.addEventListener("keydown", (event) => {
 });
 addEventListener("resize", () => { if (rec) { drawCurves(); show(); } });
 addEventListener("beforeprint", () => { $("asked").open = true; });
-
 function load(given) {
   records = given;
-  $("record").replaceChildren(...records.map((r) => make("option", "", visible(r.title))));
+  const names = records.map((r) => r.model ? `${r.title} · ${r.model}` : r.title);
+  $("record").replaceChildren(...names.map((name) => make("option", "", visible(name))));
   $("chooser").hidden = records.length < 2;
   document.querySelector("main").hidden = !records.length;
   if (records.length) open(0);

@@ -7,6 +7,7 @@
     python -m sample.main --checkpoint=DIR --fill="The sky is<fill:4> by day."
     python -m sample.main --checkpoint=DIR --edit="The sky is green." --spans=green
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
+    python -m sample.main --checkpoint=DIR --prompt=Hi --page=FILE.html       # shows every step
     python -m sample.main --checkpoint=DIR --prompt=Hi --max-steps=2 --nojit  # for debugging
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
@@ -34,6 +35,7 @@ from sample.command.output import Output
 from sample.command.prompt_rows import PromptRow, left_to_right
 from sample.command.session import Session
 from sample.command.typed import read_line
+from sample.page.write import check_page, written
 from sample.statistics import comparison, summary
 
 
@@ -51,8 +53,12 @@ def _run(values: flags.FlagValues) -> int:
     rows = asked_rows(values.prompt, values.prompts, pieces)
     if rows and values.mode != "diffusion":
         rows = list(map(left_to_right, rows))
-    if rows is None and (values.out or values.mode == "both" or values.num_samples > 1):
-        raise ValueError("--out, --mode=both and --num-samples need --prompt or --prompts")
+    if rows is None and (
+        values.out or values.page or values.mode == "both" or values.num_samples > 1
+    ):
+        raise ValueError("--out, --page, --mode=both and --num-samples need --prompt or --prompts")
+    if values.page:
+        check_page(Path(values.page))
     file = AnswerFile(Path(values.out)) if values.out else None
     output = Output(file, values.show_thoughts, values.num_samples)
     with Interrupts(output.say) as interrupts:
@@ -71,7 +77,9 @@ def _answer(
     batch_size, samples = rows_together(values), values.num_samples
     if values.mode == "both":
         with interrupts.held():
-            return _compare(session, rows, batch_size, samples)
+            status = _compare(session, rows, batch_size, samples)
+        _write_page(values, session)
+        return status
     output.draft = open_draft(values, session)
     if session.watch:
         session.watch = interrupts.watching(session.watch)
@@ -85,7 +93,18 @@ def _answer(
             )
     finally:
         output.close()
+        _write_page(values, session)
     return _finish(session, refused, rows)
+
+
+def _write_page(values: flags.FlagValues, session: Session) -> None:
+    """Writes the page of --page with the answers that there are."""
+    if session.recorder is None:
+        return
+    if records := session.recorder.records():
+        complain(written(Path(values.page), records))
+    else:
+        complain(f"{values.page} is not written: nothing was answered")
 
 
 def _compare(session: Session, rows: list[PromptRow], batch_size: int, samples: int) -> int:

@@ -28,12 +28,15 @@ from data.tasks.task import Check, Task
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.config_flags import define_fields, given_fields
+from sample.page.recorder import Recorder
+from sample.page.write import check_page, written
 from sample.step import SamplerConfig
 from train.config import read_data
 from train.evaluation import Evaluation
 from train.report import HELD_OUT, headline, write_report
 from train.results import EvaluationPlan, measure
 
+PAGE_ITEMS = 3  # that a page shows
 SAMPLER_FLAGS = (
     "max_steps",
     "entropy_bound",
@@ -196,6 +199,11 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     flags.DEFINE_bool("full_steps", True, help, flag_values=values)
     help = "Whether the same weights answer all items also left to right, token by token."
     flags.DEFINE_bool("left_to_right", False, help, flag_values=values)
+    help = (
+        "FILE.html that shows every denoising step of a few items, for a browser: the item of "
+        "--replay, or a typical one, and the first ones. With --left_to_right it shows both modes."
+    )
+    text("page", None, help)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     cli.define_jit(values)
     return values
@@ -220,6 +228,12 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         values.full_steps, budgets, values.budget_items, values.replay, values.left_to_right
     )
     cli.check_out(out)
+    if values.page is not None:
+        if not values.page:
+            raise ValueError("--page= is empty: give the name of a file")
+        # The folder of the report is made at the end, and a page may lie in it.
+        if Path(values.page).absolute().parent != out.absolute():
+            check_page(Path(values.page))
     compile_cache.enable()
     # The checkpoint is opened when a line of a file must be checked. Until then, wrong flags are
     # reported before anything is read.
@@ -252,6 +266,13 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     }
     write_report(out, results, files)
     print(f"{headline(results)}\nwrote {out / 'REPORT.md'}")
+    if values.page:
+        first, count = results["replay"]["item"], min(PAGE_ITEMS, len(items))
+        rows = list(dict.fromkeys([first, *range(count)]))[:count]
+        recorder = Recorder(checkpoint.tokenizer, model=str(checkpoint.folder))
+        for row in rows:
+            evaluation.record(recorder, row, sampler, values.left_to_right)
+        print(written(Path(values.page), recorder.records()))
 
 
 def _budgets(text: str) -> tuple[int, ...]:

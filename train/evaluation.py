@@ -16,6 +16,8 @@ from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.checkpoint import check_vocabulary
 from sample.generation import Generation
 from sample.given import Given
+from sample.page.record import About
+from sample.page.recorder import Recorder
 from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.starts import Starts
@@ -230,8 +232,46 @@ class Evaluation:
             sampler, canvas_size=size, max_new_tokens=self.canvases * size, trajectory=False
         )
 
+    def record(self, recorder: Recorder, row: int, sampler: SamplerConfig, both: bool) -> None:
+        """Answers one item for a page, and adds it to the records.
+
+        It is answered three times: the first run warms up, the second one is measured, and the
+        third one is recorded.
+
+        Args:
+          recorder: gets the answer.
+          row: the number of the item.
+          sampler: the sampler's settings.
+          both: whether the same weights answer also left to right.
+
+        Raises:
+          ValueError: as `run`.
+        """
+        rows, sampler = np.array([row]), self._for_items(sampler)
+        tokenizer = self.template.tokenizer
+        pieces = [tokenizer.decode([token]) for token in self._asked.answers[row]]
+        about = About(
+            f"{self.task.title}: {self.task.noun} {row}",
+            tokenizer.decode(self.tokens[row, self.mask[row]].tolist(), skip_special=False),
+            view=self.task.view(self.items[row], pieces),
+        )
+        self._generate(rows, sampler)
+        with Clock() as clock:
+            self._generate(rows, sampler, clock)
+        out, given = self._generate(rows, recorder.settings(sampler))
+        kept = None if given is None else given.keep[0]
+        seconds = clock.seconds["denoise"] + clock.seconds["commit"]
+        recorder.add(row, out, 0, sampler, about, kept, seconds)
+        if both:
+            self._left_to_right(rows, sampler)
+            with Clock() as clock:
+                out, _ = self._left_to_right(rows, sampler, clock)
+            taken = int(out.valid_tokens.sum())
+            seconds = clock.seconds["decode"]
+            recorder.add_left_to_right(row, out.tokens[0, :taken], taken, seconds)
+
     def _generate(
-        self, rows: np.ndarray, sampler: SamplerConfig
+        self, rows: np.ndarray, sampler: SamplerConfig, clock: Clock | None = None
     ) -> tuple[Generation, Given | None]:
         """Generates the answers to the items with these numbers, in one batch.
 
@@ -241,10 +281,10 @@ class Evaluation:
         given = self._asked.given(rows, sampler.canvas_size, self.canvases)
         key = self._asked.keys(self.seed, rows, given)
         prompts = self.tokens[rows], self.mask[rows]
-        return generate(self._model, *prompts, key, sampler, given=given), given
+        return generate(self._model, *prompts, key, sampler, given=given, clock=clock), given
 
     def _left_to_right(
-        self, rows: np.ndarray, sampler: SamplerConfig
+        self, rows: np.ndarray, sampler: SamplerConfig, clock: Clock | None = None
     ) -> tuple[Generation, Given | None]:
         """Decodes the answers token by token, as _generate. Each token is a step of one canvas."""
         given = self._asked.given(rows, sampler.canvas_size, self.canvases, fill=False)
@@ -261,7 +301,8 @@ class Evaluation:
         )
         key = self._asked.keys(self.seed, rows, given)
         prompts = self.tokens[rows], self.mask[rows]
-        out = generate_autoregressive(self._model, *prompts, key, config, given=given)
+        asked = self._model, *prompts, key, config
+        out = generate_autoregressive(*asked, given=given, clock=clock)
         valid = out.valid_tokens[:, None]
         return Generation(out.tokens, valid, valid), given
 

@@ -25,6 +25,8 @@ from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
 from sample.given import Given, check_given
 from sample.obey import Constraint, find_completions
+from sample.page.record import About
+from sample.page.recorder import Recorder
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel, split
@@ -66,6 +68,8 @@ class Session:
         KeyboardInterrupt.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
+      recorder: gets every answer, for a page. Answers are generated a second time then, and
+        recorded, so that times are those of a run that records nothing.
       statistics: sums over all answers of each mode.
     """
 
@@ -85,6 +89,7 @@ class Session:
     watch: Callable[[Snapshot], bool | None] | None = None
     interrupted: Callable[[], bool] | None = None
     warm_up: bool = False
+    recorder: Recorder | None = None
     statistics: dict[Mode, Statistics] = dataclasses.field(
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
@@ -178,6 +183,10 @@ class Session:
             self._warm.add(program)
         with Clock() as clock:
             out, plan = self._ask(filled, tokens, mask, clock)
+        if self.recorder is not None:
+            if self.mode == "diffusion":
+                out, plan = self._ask(filled, tokens, mask, None, record=True)
+            self._record(requests, out, plan, clock)
         if isinstance(out, Generation):
             steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
         else:
@@ -241,13 +250,42 @@ class Session:
         limit = self.sampler.max_new_tokens
         return outline(row.pieces, self.tokenizer, self.stop_ids, self.canvas_size, limit)
 
+    def _record(
+        self,
+        requests: list[Request],
+        out: Generation | Continuation,
+        plan: Plan | None,
+        clock: Clock,
+    ) -> None:
+        """Gives the answers to the recorder."""
+        seconds = sum(clock.seconds[name] for name in ("denoise", "commit", "decode"))
+        for i, request in enumerate(requests):
+            key = request.number, request.sample
+            if isinstance(out, Continuation):
+                valid = out.valid_tokens
+                tokens = out.tokens[i, : valid[i]]
+                self.recorder.add_left_to_right(key, tokens, int(valid.max()), seconds)
+                continue
+            title = request.place or "The answer"
+            if request.sample:
+                title += f", sample {request.sample}"
+            about = About(title, self._text(request.tokens), request.checkpoint.folder)
+            kept = None if plan is None else plan.given.keep[i]
+            self.recorder.add(key, out, i, self.sampler, about, kept, seconds)
+
     def _ask(
-        self, requests: list[Request], tokens: np.ndarray, mask: np.ndarray, clock: Clock | None
+        self,
+        requests: list[Request],
+        tokens: np.ndarray,
+        mask: np.ndarray,
+        clock: Clock | None,
+        record: bool = False,
     ) -> tuple[Generation | Continuation, Plan | None]:
         """Generates, after the lengths of holes are chosen."""
         keys = self._keys(tokens, mask, [request.sample for request in requests])
         if requests[0].outline is None:
-            return self._generate(tokens, mask, keys, clock, requests[0].demand), None
+            demand = requests[0].demand
+            return self._generate(tokens, mask, keys, clock, demand, record=record), None
         chosen = {}
         for i, request in enumerate(requests):
             if id(request) in chosen:  # one that only fills up the batch
@@ -265,7 +303,8 @@ class Session:
             chosen[id(request)] = choose_sizes(request.outline, first_step)
         rows = [(request.outline, chosen[id(request)]) for request in requests]
         plan = plan_of(rows, filled=self.mode == "diffusion")
-        return self._generate(tokens, mask, keys, clock, requests[0].demand, plan.given), plan
+        asked = tokens, mask, keys, clock, requests[0].demand, plan.given
+        return self._generate(*asked, record=record), plan
 
     def _generate(
         self,
@@ -276,6 +315,7 @@ class Session:
         demand: str | None,
         given: Given | None = None,
         first_step: bool = False,
+        record: bool = False,
     ) -> Generation | Continuation:
         self._go_on()
         kept = self.kept if len(tokens) == 1 else None
@@ -286,6 +326,8 @@ class Session:
         if first_step:
             config = dataclasses.replace(config, max_steps=1, starts=1, trajectory=True)
             watch = None
+        elif record:
+            config = self.recorder.settings(config)
         asked = self.model, tokens, mask, keys, config
         shared = {
             "given": given,
@@ -357,7 +399,8 @@ class Session:
         return self.tokenizer.decode(tokens, skip_special=False)
 
     def _drafts(self, out: Generation, row: int) -> list[list[dict[str, Any]]] | None:
-        if out.best is None:
+        recorded_for_page = self.recorder is not None and not self.sampler.trajectory
+        if out.best is None or recorded_for_page:
             return None
         return [
             [

@@ -153,8 +153,8 @@ function fill(host, sizes) {
   return made;
 }
 function clock() {
-  const inSeconds = seconds(), last = frames[frames.length - 1].passes;
-  const scale = inSeconds ? rec.figures.seconds / last : 1;
+  const inSeconds = seconds();
+  const scale = inSeconds ? rec.figures.seconds / frames[frames.length - 1].passes : 1;
   ticks = frames.map((frame, i) => ({ time: frame.passes * scale, frame: i, written: 0 }));
   if (!state.other) return;
   const each = inSeconds ? rec.left_to_right.seconds / decoded.length : 1;
@@ -306,7 +306,8 @@ function curve(svg, title, parts, limit) {
     svg.append(el);
     return el;
   };
-  const number = (v) => v >= 10 || v === Math.round(v) ? String(Math.round(v)) : v.toPrecision(2);
+  const number = (v) => v >= 10 || v === Math.round(v) ? String(Math.round(v))
+    : v < 0.001 ? v.toExponential(1) : v.toPrecision(2);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${title}: from ${number(all[0])} to ${number(all[all.length - 1])} ` +
@@ -338,8 +339,7 @@ function curve(svg, title, parts, limit) {
 // ---- Moving
 const go = (to) => { tick = to; show(); };
 function pause() {
-  clearTimeout(timer);
-  timer = 0;
+  timer = void clearTimeout(timer);
   $("play").textContent = "Play";
   pressed("play", false);
   $("status").setAttribute("aria-live", "polite"); // not while it plays
@@ -373,8 +373,7 @@ const moves = { first: () => go(0), back: () => go(tick - 1), next: () => go(tic
   last: () => go(ticks.length - 1) };
 for (const id in moves) $(id).addEventListener("click", () => { if (id !== "play") pause(); moves[id](); });
 $("slider").addEventListener("input", () => { pause(); go(Number($("slider").value)); });
-$("shown").addEventListener("change", show);
-$("unit").addEventListener("change", layout);
+for (const [id, then] of [["shown", show], ["unit", layout]]) $(id).addEventListener("change", then);
 $("grid").addEventListener("click", () => { state.grid = !state.grid; layout(); });
 $("other").addEventListener("click", () => { state.other = !state.other; layout(); });
 $("record").addEventListener("change", () => open($("record").selectedIndex));

@@ -97,6 +97,12 @@ def test_draws_and_marginals_are_those_of_the_accepted_strings(expression):
     for answer, share in zip(answers, p, strict=True):
         marginal[np.arange(size), answer] += share
     np.testing.assert_allclose(found.soft[0], marginal, atol=1e-5)
+    top = np.sort(marginal, axis=1)[:, ::-1][:, :2]  # the two candidates
+    np.testing.assert_allclose(found.probabilities[0], top, atol=1e-5)
+    ids = found.ids[0]
+    assert ((ids < 0) == (top < 1e-9)).all()
+    own = np.take_along_axis(marginal, np.maximum(ids, 0), axis=1)
+    np.testing.assert_allclose(np.where(ids < 0, 0, own), top, atol=1e-5)
     entropy = -(marginal * np.log(np.maximum(marginal, 1e-30))).sum(axis=1)
     np.testing.assert_allclose(found.entropy[0], entropy, atol=1e-4)
 

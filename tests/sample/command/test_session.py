@@ -33,9 +33,9 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
 
     clocks, generate_once = [], Session._generate
 
-    def watched(session, tokens, mask, keys, clock, demand):
+    def watched(session, tokens, mask, keys, clock, demand, **others):
         clocks.append((session.mode, clock is not None))
-        return generate_once(session, tokens, mask, keys, clock, demand)
+        return generate_once(session, tokens, mask, keys, clock, demand, **others)
 
     monkeypatch.setattr(Session, "_generate", watched)
     arguments += [f"--prompt={PROMPTS[0]}", "--mode=both", "--max_steps=3"]

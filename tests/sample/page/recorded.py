@@ -1,11 +1,14 @@
 """Generations of no model, and their records."""
 
+from pathlib import Path
+
 import numpy as np
 
 from sample.generation import Generation
 from sample.page.record import About, LeftToRight, Record, make_record
 from sample.step import Candidates, SamplerConfig
 
+COMMITTED = sorted((Path(__file__).parents[3] / "docs").rglob("*.html"))  # pages
 CONFIG = SamplerConfig(trajectory=True, candidates=5)
 ABOUT = About("A title", "<|turn>user\nWhy?<turn|>", "a model")
 VIEW = {"kind": "grid", "columns": 2, "cells": [0, 2, 4, 6], "clues": [1], "box": 1}

@@ -9,9 +9,10 @@ from html.parser import HTMLParser
 import pytest
 
 from sample.page.check import check_record
+from sample.page.read import read_records
 from sample.page.write import FOLDER, LIMIT, check_page, escaped, page, write_page
 from tests.sample.page.hostile import HOSTILE
-from tests.sample.page.recorded import random_record
+from tests.sample.page.recorded import COMMITTED, random_record
 
 
 class Tags(HTMLParser):
@@ -105,6 +106,15 @@ def test_a_page_takes_what_fits_and_at_least_one_record(tmp_path):
     assert write_page(path, [record, big, big]) == 2
     assert path.stat().st_size <= LIMIT
     assert write_page(path, [{**big, "prompt": "x" * LIMIT}, record]) == 1
+
+
+def test_the_committed_pages_are_what_is_written_today():
+    for path in COMMITTED:
+        assert path.read_text() == page(read_records(path)), (
+            f"{path} has an older script: python -m sample.page --from={path} --page={path}"
+        )
+        assert path.stat().st_size <= LIMIT
+    assert COMMITTED
 
 
 def test_where_no_page_can_be_written_is_said(tmp_path):

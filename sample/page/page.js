@@ -12,10 +12,10 @@ const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\
 const code = (c) => `‹U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`;
 const SIGNS = { "\n": "↵", "\t": "⇥", "\x7f": "␡" };
 const sign = (c) => SIGNS[c] || (c < " " ? String.fromCodePoint(0x2400 + c.codePointAt(0)) : code(c));
-function visible(text) {
+function visible(text, most = LONGEST) {
   if (text === "") return "∅";
   if (/^[\u200c\u200d]+$/.test(text)) return [...text].map(code).join("");
-  const cut = text.length > LONGEST ? Array.from(text.slice(0, 2 * LONGEST)).slice(0, LONGEST) : null;
+  const cut = text.length > most ? Array.from(text.slice(0, 2 * most)).slice(0, most) : null;
   const shown = (cut ? cut.join("") : text).replace(HIDDEN, sign);
   return cut ? `${shown}… (${text.length.toLocaleString("en")} characters)` : shown;
 }
@@ -170,13 +170,12 @@ function clock() {
 
 // ---- Drawing a step
 const place = (at) => [Math.floor(at / canvases[0].size), at % canvases[0].size];
-function put(holder, text, name, shade) {
+function put(holder, text, name, shade, most = LONGEST) {
   const { el } = holder, whole = `token ${name}${holder.fixed || ""}`;
   if (holder.text !== text) {
     holder.text = text;
-    const shown = visible(text), cell = holder.fixed !== undefined;
-    el.textContent = cell ? visible(text.trim()).slice(0, 12) : shown;
-    if (!cell && text.includes("\n") && text.length <= LONGEST) el.append("\n");
+    const cell = holder.fixed !== undefined;
+    el.textContent = cell ? visible(text.trim()).slice(0, 12) : visible(text, most).replace(/↵/g, "↵\n");
     holder.wide = cell && el.textContent.length > 2 ? " long" : "";
   }
   if (holder.name !== whole + holder.wide) {
@@ -196,7 +195,7 @@ function drawn(holder, frame) {
   holder.el.hidden = k > frame.k;
   if (k > frame.k) return;
   const done = k < frame.k || frame.answer, n = done ? c.steps - 1 : frame.n, i = n * c.size + at;
-  if (c.texts) return put(holder, c.texts[n], "", 0);
+  if (c.texts) return put(holder, c.texts[n], "", 0, Infinity);
   const best = done || $("shown").value === "best";
   const text = rec.tokens[(best ? c.best : c.saw)[i]];
   let name = done ? (c.kept && bit(c.kept, at) ? "kept" : "") : marks(c, n, at, i);
@@ -218,7 +217,7 @@ function show() {
   const amount = (time) => seconds() ? `${time.toFixed(3)} s` : `${time} forward passes`;
   const text = frame.answer
     ? `The answer, after ${frames.length - 1} steps`
-    : `Step ${frame.n + 1} of ${c.steps} (at most ${rec.max_steps}): mean entropy ` +
+    : `Step ${frame.n + 1} of ${c.steps}${c.texts ? "" : ` (at most ${rec.max_steps})`}: mean entropy ` +
       `${c.mean[frame.n].toPrecision(3)} nats, ${c.accepts[frame.n]} accepted` +
       (c.changes ? `, ${c.changes[frame.n]} changed` : "");
   const which = canvases.length > 1 ? `Canvas ${frame.k + 1} of ${canvases.length}. ` : "";

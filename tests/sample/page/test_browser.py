@@ -12,11 +12,12 @@ import pytest
 
 from sample.page.check import unpack
 from sample.page.columns import packed_ids, unpacked_ids
-from sample.page.read import read_records
+from sample.page.read import from_answer, read_records
 from sample.page.write import write_page
 from tests.sample.page.browser import HOW, Browser, find_browser
 from tests.sample.page.hostile import HOSTILE
 from tests.sample.page.recorded import COMMITTED, random_record
+from tests.sample.page.test_read import ANSWER
 
 # What stands for a character that is not shown: U+202E and the like, and Unicode's own signs.
 SIGNS = re.compile("U[+][0-9A-F]{4}|[\u2400-\u2421\u21b5\u21e5]")
@@ -140,6 +141,8 @@ def test_a_grid_and_its_tokens_without_a_mouse(browser, fresh, width):
     cells = record["view"]["cells"]
     assert shown(browser) == [drawn(record, 0)[i] for i in cells]
     assert browser.run("document.querySelectorAll('#canvas .clue').length") == 1
+    heights = "[...document.querySelectorAll('#canvas .token')].map(e => e.offsetHeight)"
+    assert np.ptp(browser.run(heights)) <= 1
     browser.run("document.querySelector('#canvas').focus()")
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         browser.press(key)
@@ -154,6 +157,18 @@ def test_a_grid_and_its_tokens_without_a_mouse(browser, fresh, width):
     paper = browser.run("getComputedStyle(document.body).backgroundColor")
     assert paper == "rgb(18, 22, 28)"
     assert browser.run("document.documentElement.scrollWidth") <= width
+    clean(browser)
+
+
+def test_answers_with_drafts_show_whole_texts(browser, tmp_path):
+    answer = {**ANSWER, "drafts": [[dict(draft) for draft in ANSWER["drafts"][0]]]}
+    answer["drafts"][0][1]["text"] = "A line.\n" * 100
+    write_page(tmp_path / "page.html", [from_answer(answer, "here")])
+    browser.open(tmp_path / "page.html", 360)
+    assert shown(browser) == ["<b>a"]
+    assert status(browser) == "Step 1 of 2: mean entropy 1.50 nats, 1 accepted."
+    browser.press("End")
+    assert len(shown(browser)[0].splitlines()) == 100
     clean(browser)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job: evaluates the base model, fine-tunes it on Sudoku, evaluates the result, and writes
-# a report.
+# a report, and a page that replays the denoising of some puzzles before and after.
 #
 #   bash scripts/sudoku.sh [--quick] [--seed=N] [--out=DIR]
 #

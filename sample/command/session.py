@@ -20,12 +20,12 @@ from sample.batch import bucket, pad_prompts, row_keys
 from sample.command.answer import Answer, Request
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
+from sample.command.page_records import record_answers
 from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
 from sample.given import Given, check_given
 from sample.obey import Constraint, find_completions
-from sample.page.record import About
 from sample.page.recorder import Recorder
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
@@ -186,7 +186,9 @@ class Session:
         if self.recorder is not None:
             if self.mode == "diffusion":
                 out, plan = self._ask(filled, tokens, mask, None, record=True)
-            self._record(requests, out, plan, clock)
+            prompts = [self._text(request.tokens) for request in requests]
+            asked = self.recorder, requests, prompts
+            record_answers(*asked, out, self.sampler, plan, clock)
         if isinstance(out, Generation):
             steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
         else:
@@ -249,29 +251,6 @@ class Session:
             )
         limit = self.sampler.max_new_tokens
         return outline(row.pieces, self.tokenizer, self.stop_ids, self.canvas_size, limit)
-
-    def _record(
-        self,
-        requests: list[Request],
-        out: Generation | Continuation,
-        plan: Plan | None,
-        clock: Clock,
-    ) -> None:
-        """Gives the answers to the recorder."""
-        seconds = sum(clock.seconds[name] for name in ("denoise", "commit", "decode"))
-        for i, request in enumerate(requests):
-            key = request.number, request.sample
-            if isinstance(out, Continuation):
-                valid = out.valid_tokens
-                tokens = out.tokens[i, : valid[i]]
-                self.recorder.add_left_to_right(key, tokens, int(valid.max()), seconds)
-                continue
-            title = request.place or "The answer"
-            if request.sample:
-                title += f", sample {request.sample}"
-            about = About(title, self._text(request.tokens), request.checkpoint.folder)
-            kept = None if plan is None else plan.given.keep[i]
-            self.recorder.add(key, out, i, self.sampler, about, kept, seconds)
 
     def _ask(
         self,

@@ -10,9 +10,10 @@ from flax import nnx
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.head import Prediction
-from sample import SamplerConfig, Snapshot, generate
+from sample import SamplerConfig, Snapshot, SplitModel, generate
 from sample.candidates import by_chunks, most_probable
 from sample.given import CanvasGiven, keep_proposed
+from sample.sampler import denoise_canvas
 from sample.step import Candidates, Proposal
 from tests.sample.test_generate import SCRIPT, Scripted, prompts
 
@@ -116,3 +117,19 @@ def test_by_chunks_equals_a_whole_read(monkeypatch):
     got = by_chunks(lambda states: (states * 2, states.sum(-1)), x, 10)
     np.testing.assert_array_equal(got[0], x * 2)
     np.testing.assert_array_equal(got[1], x.sum(-1))
+
+
+def test_the_program_of_a_run_that_nobody_watches_records_nothing():
+    model, keys = SplitModel(Told()), jax.random.split(KEY, 1)
+    cache = {"rows": jnp.zeros(1)}
+
+    def program(**settings):
+        config = SamplerConfig(max_steps=5, canvas_size=4, stop_ids=(), **settings)
+        asked = np.zeros(1, bool), 0, 4, config
+        made = jax.make_jaxpr(lambda: denoise_canvas(model, cache, keys, *asked))()
+        return str(made)
+
+    plain = program()
+    assert "top_k" not in plain and "[1,5,4]" not in plain  # no record of five steps
+    assert "[1,5,4]" in program(trajectory=True)
+    assert "top_k" in program(trajectory=True, candidates=2)

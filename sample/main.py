@@ -32,10 +32,11 @@ from sample.command.flags import check_flags, define_flags, rows_together
 from sample.command.interrupts import Interrupts
 from sample.command.open_session import open_draft, open_session
 from sample.command.output import Output
+from sample.command.page_records import write_answers
 from sample.command.prompt_rows import PromptRow, left_to_right
 from sample.command.session import Session
 from sample.command.typed import read_line
-from sample.page.write import check_page, written
+from sample.page.write import check_page
 from sample.statistics import comparison, summary
 
 
@@ -75,11 +76,6 @@ def _answer(
         session = open_session(values)
     session.interrupted = interrupts.pressed
     batch_size, samples = rows_together(values), values.num_samples
-    if values.mode == "both":
-        with interrupts.held():
-            status = _compare(session, rows, batch_size, samples)
-        _write_page(values, session)
-        return status
     output.draft = open_draft(values, session)
     if session.watch:
         session.watch = interrupts.watching(session.watch)
@@ -88,23 +84,16 @@ def _answer(
         return _finish(session, 0, rows)
     try:
         with interrupts.held():
+            if values.mode == "both":
+                return _compare(session, rows, batch_size, samples)
             refused = answer_all(
                 session, rows, batch_size, output.has, output.answer, output.say, samples
             )
     finally:
         output.close()
-        _write_page(values, session)
+        if session.recorder is not None:
+            complain(write_answers(Path(values.page), session.recorder))
     return _finish(session, refused, rows)
-
-
-def _write_page(values: flags.FlagValues, session: Session) -> None:
-    """Writes the page of --page with the answers that there are."""
-    if session.recorder is None:
-        return
-    if records := session.recorder.records():
-        complain(written(Path(values.page), records))
-    else:
-        complain(f"{values.page} is not written: nothing was answered")
 
 
 def _compare(session: Session, rows: list[PromptRow], batch_size: int, samples: int) -> int:

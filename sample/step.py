@@ -43,7 +43,8 @@ class SamplerConfig:
       trajectory: record every step: the canvas that the model saw, the best tokens, the accepted
         positions and the entropies.
       candidates: number of most probable tokens of every position to record at every step, with
-        their probabilities. It needs trajectory. With 0, nothing is computed for them.
+        their probabilities. They need trajectory. With 0, nothing is computed for them. A page of
+        sample.main has 5 unless the flag is given.
       prefill_chunk: largest number of prompt tokens that are read at a time. None: all at once.
       starts: number of times that each canvas is denoised, each from noise of its own (S). The one
         with the lowest mean entropy is taken. The steps of all of them count.

@@ -42,6 +42,8 @@ class Evaluation:
       seed: random seed of the sampler's noise.
       batch_size: number of items that are denoised together. The last batch is filled up with
         repeated items, whose answers are dropped.
+      candidates: number of candidates of each position that `record` keeps. `replay` keeps them
+        too, so that both run one program.
 
     Raises:
       ValueError: there are no items, or the model's vocabulary is too small.
@@ -57,12 +59,14 @@ class Evaluation:
         canvases: int = 1,
         seed: int = 0,
         batch_size: int = 64,
+        candidates: int = 0,
     ) -> None:
         if not items:
             raise ValueError(f"no {task.noun}s to evaluate")
         check_vocabulary(model, template.tokenizer)
         self.template, self.task, self.items, self.seed = template, task, items, seed
         self.canvases, self.batch_size = canvases, min(batch_size, len(items))
+        self._candidates = candidates
         self.config, self._model = model.config, SplitModel(model)
         self._asked = AskedItems(template, task, items)
         self.tokens, self.mask = self._asked.tokens, self._asked.mask
@@ -154,8 +158,8 @@ class Evaluation:
         Raises:
           ValueError: as `run`.
         """
-        sampler = dataclasses.replace(self._for_items(sampler), trajectory=True)
-        out, _ = self._generate(np.array([row]), sampler)
+        sampler = self._for_items(sampler)
+        out, _ = self._generate(np.array([row]), self._recording(sampler))
         taken, tokenizer = out.recorded_steps[0, 0], self.template.tokenizer
         best = out.best[0, 0, :taken]
         expected = self._asked.answers[row]
@@ -166,20 +170,6 @@ class Evaluation:
             entropy=out.entropy[0, 0, :taken],
             expected=[pieces[id] for id in expected],
             limit=sampler.max_steps,
-        )
-
-    def _for_items(self, sampler: SamplerConfig) -> SamplerConfig:
-        """The sampler's settings with the length of the answers; raises ValueError if too small."""
-        size = sampler.canvas_size or self.config.canvas_size
-        longest = max(map(len, self._asked.answers))
-        if longest > self.canvases * size:
-            room = f"{self.canvases} canvases" if self.canvases > 1 else "the canvas"
-            raise ValueError(
-                f"an answer takes {longest} tokens, more than {room} of {size}: give more "
-                "--canvases or a larger --canvas_size"
-            )
-        return dataclasses.replace(
-            sampler, canvas_size=size, max_new_tokens=self.canvases * size, trajectory=False
         )
 
     def record(self, recorder: Recorder, row: int, sampler: SamplerConfig, both: bool) -> None:
@@ -208,7 +198,7 @@ class Evaluation:
         self._generate(rows, sampler)
         with Clock() as clock:
             self._generate(rows, sampler, clock)
-        out, given = self._generate(rows, recorder.settings(sampler))
+        out, given = self._generate(rows, self._recording(sampler))
         kept = None if given is None else given.keep[0]
         seconds = clock.seconds["denoise"] + clock.seconds["commit"]
         recorder.add(row, out, 0, sampler, about, kept, seconds)
@@ -219,6 +209,23 @@ class Evaluation:
             taken = int(out.valid_tokens.sum())
             seconds = clock.seconds["decode"]
             recorder.add_left_to_right(row, out.tokens[0, :taken], taken, seconds)
+
+    def _for_items(self, sampler: SamplerConfig) -> SamplerConfig:
+        """The sampler's settings with the length of the answers; raises ValueError if too small."""
+        size = sampler.canvas_size or self.config.canvas_size
+        longest = max(map(len, self._asked.answers))
+        if longest > self.canvases * size:
+            room = f"{self.canvases} canvases" if self.canvases > 1 else "the canvas"
+            raise ValueError(
+                f"an answer takes {longest} tokens, more than {room} of {size}: give more "
+                "--canvases or a larger --canvas_size"
+            )
+        return dataclasses.replace(
+            sampler, canvas_size=size, max_new_tokens=self.canvases * size, trajectory=False
+        )
+
+    def _recording(self, sampler: SamplerConfig) -> SamplerConfig:
+        return dataclasses.replace(sampler, trajectory=True, candidates=self._candidates)
 
     def _generate(
         self, rows: np.ndarray, sampler: SamplerConfig, clock: Clock | None = None

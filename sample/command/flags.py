@@ -70,8 +70,9 @@ def define_flags() -> flags.FlagValues:
     )
     text(
         "page",
-        "FILE.html that shows every denoising step of the answers, for a browser. With --mode=both "
-        "it shows the answers left to right beside them. Answers take twice as long and longer.",
+        "FILE.html that shows every denoising step of the first answers, for a browser. With "
+        "--mode=both it shows the answers left to right beside them. Each of these answers is "
+        "generated several times, so that its time is measured without the recording.",
     )
     text("regex", "Regular expression that every answer matches as a whole.")
     text("schema", "FILE of a JSON schema. Every answer is JSON that it accepts.")

@@ -1,4 +1,6 @@
-"""What a session gives to the recorder of a page."""
+"""The answers of a session on a page."""
+
+from pathlib import Path
 
 from sample.autoregressive import Continuation
 from sample.command.answer import Request
@@ -6,6 +8,7 @@ from sample.command.fill import Plan
 from sample.generation import Generation
 from sample.page.record import About
 from sample.page.recorder import Recorder
+from sample.page.write import write_and_say
 from sample.step import SamplerConfig
 from sample.timing import Clock
 
@@ -22,10 +25,10 @@ def record_answers(
     """Adds the answers to a batch.
 
     Args:
-      recorder: gets them.
-      requests: the first rows of the batch.
-      prompts: the texts of their prompts.
-      out: what was generated; of a batch that was denoised, with a trajectory.
+      recorder: gets the answers.
+      requests: what was asked. The batch begins with its rows.
+      prompts: the texts of the prompts.
+      out: what was generated. A batch that was denoised has a trajectory.
       config: the sampler's settings.
       plan: what was filled in; None for answers of the model's own.
       clock: has the laps of a run that recorded nothing.
@@ -44,3 +47,15 @@ def record_answers(
         about = About(title, prompts[i], request.checkpoint.folder)
         kept = None if plan is None else plan.given.keep[i]
         recorder.add(key, out, i, config, about, kept, seconds)
+
+
+def write_answers(path: Path, recorder: Recorder) -> str:
+    """Writes a page with the answers that there are; returns a line that says so.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    records = recorder.records()
+    if not records:
+        return f"{path} is not written: nothing was answered"
+    return write_and_say(path, records, recorder.left_out)

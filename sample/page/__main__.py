@@ -15,7 +15,7 @@ from absl import flags
 
 from sample import cli
 from sample.page.read import read_records
-from sample.page.write import check_page, written
+from sample.page.write import check_page, write_and_say
 
 
 def define_flags() -> flags.FlagValues:
@@ -40,7 +40,7 @@ def _run(values: flags.FlagValues) -> None:
     path = Path(values.page)
     check_page(path)
     records = [record for file in files for record in read_records(Path(file))]
-    print(written(path, records), file=sys.stderr)
+    print(write_and_say(path, records), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reads records, and says in one line what is wrong with one (docs/FORMATS.md)."""
+"""Checks and unpacks records (docs/FORMATS.md). What is wrong with one is said in one line."""
 
 import math
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def check_record(value: Any, place: str) -> Record:
     """Checks a record.
 
     Args:
-      value: what JSON gave.
+      value: a value of JSON.
       place: where it stands, in words that the error begins with.
 
     Returns:
@@ -95,12 +95,15 @@ def _whole(value: Any, place: str) -> list[CanvasSteps]:
         found = _canvas(part, size, id_bytes, len(tokens), most, scale)
         if found is not None:
             steps.append(found)
+    if steps and len(steps) < len(canvases):
+        top.fail("canvases", "expected texts on all of them or on none")
     figures = _Fields(top.value["figures"] if "figures" in value else {}, f"{place}: figures", ".")
     for name in figures.value:
         figures.amount(name, optional=True)
     if "left_to_right" in value:
         other = _Fields(value["left_to_right"], f"{place}: left_to_right", ".")
-        other.column("ids", lambda ids: unpacked_ids(ids, id_bytes, len(tokens)))
+        if not len(other.column("ids", lambda ids: unpacked_ids(ids, id_bytes, len(tokens)))):
+            other.fail("ids", "expected at least one token")
         other.amount("seconds", optional=True)
     if "view" in value:
         _view(_Fields(value["view"], f"{place}: view", "."), size * len(canvases))
@@ -130,8 +133,10 @@ def _canvas(
     entropy = part.column("entropy", lambda text: unpacked(text, count * size))
     candidates = None
     if "candidates" in part.value:
-        read = lambda column: unpack_candidates(column, shape, most, id_bytes, tokens)  # noqa: E731
-        candidates = part.column("candidates", read)
+        candidates = part.column(
+            "candidates",
+            lambda column: unpack_candidates(column, shape, most, id_bytes, tokens),
+        )
     kept = np.zeros(size, bool)
     if "kept" in part.value:
         kept = part.column("kept", lambda text: unpacked_bits(text, size))

@@ -6,9 +6,11 @@ const make = (tag, className = "", textContent = "") =>
   Object.assign(document.createElement(tag), { className, textContent });
 const SVG = "http://www.w3.org/2000/svg";
 const LONGEST = 120; // characters of a token that are shown
+const STEP = 600, RACE = 15000; // milliseconds of a step, and of both modes together, at speed 1
 // Control characters, what changes the direction of text, and lone surrogates.
 const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f" +
   "\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\u{e0000}-\\u{e007f}]", "gu");
+const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/g; // letters of right-to-left scripts
 const code = (c) => `‹U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`;
 const SIGNS = { "\n": "↵", "\t": "⇥", "\x7f": "␡" };
 const sign = (c) => SIGNS[c] || (c < " " ? String.fromCodePoint(0x2400 + c.codePointAt(0)) : code(c));
@@ -24,6 +26,10 @@ const inLine = (text) => visible(text).replace(/ /g, "␣");
 // ---- Reading a record
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const bit = (data, i) => (data[i >> 3] >> (i & 7)) & 1;
+function bits(text, count) {
+  const data = bytes(text);
+  return Uint8Array.from({ length: count }, (_, i) => bit(data, i));
+}
 function readIds(text, width) {
   const data = bytes(text), ids = new Uint32Array(data.length / width);
   data.forEach((byte, i) => { ids[Math.floor(i / width)] |= byte << (8 * (i % width)); });
@@ -51,26 +57,23 @@ function readCandidates(column, count, size, width) {
 }
 function readCanvas(part, rec) {
   const { steps, valid, mean_entropy: mean } = part;
-  const whole = { steps, valid: 1, mean, texts: part.texts, accepts: part.accepted_counts, size: 1 };
-  if (part.texts) return whole;
+  if (part.texts) return { steps, mean, texts: part.texts, accepts: part.accepted_counts, size: 1 };
   const size = rec.canvas_size, width = rec.id_bytes, cells = steps * size;
   const canvas = { steps, valid, mean, size, saw: readSteps(part.canvas, steps, size, width),
     best: readSteps(part.best, steps, size, width), entropy: bytes(part.entropy),
-    kept: part.kept ? bytes(part.kept) : null,
+    accepted: bits(part.accepted, cells), kept: part.kept ? bits(part.kept, size) : null,
     tops: part.candidates ? readCandidates(part.candidates, steps, size, width) : null };
-  const accepted = bytes(part.accepted);
-  canvas.accepted = Uint8Array.from({ length: cells }, (_, i) => bit(accepted, i));
   const { best } = canvas, changed = best.map((id, i) => Number(i >= size && id !== best[i - size]));
-  const sums = (flags) => canvas.mean.map((_, n) =>
+  const sums = (flags) => mean.map((_, n) =>
     flags.subarray(n * size, (n + 1) * size).reduce((sum, flag) => sum + flag, 0));
-  canvas.accepts = sums(canvas.accepted);
-  canvas.changes = sums(changed);
-  return canvas;
+  return Object.assign(canvas, { accepts: sums(canvas.accepted), changes: sums(changed) });
 }
 
 // ---- What is shown
 let records = [], rec, canvases, frames, ticks, tick = 0, timer = 0, chosen = -1, decoded = null;
 let holders = [], others = [], cursors = [], state = { grid: true, other: false };
+const number = (v) => v >= 10 || v === Math.round(v) ? String(Math.round(v))
+  : v < 0.001 ? v.toExponential(1) : v.toPrecision(2);
 const pressed = (id, on) => $(id).setAttribute("aria-pressed", String(on));
 const seconds = () => $("unit").value === "seconds" && !$("clock").hidden;
 
@@ -87,10 +90,10 @@ function open(index) {
   $("unit").value = timed ? "seconds" : "passes";
   $("unit").options[0].disabled = !timed;
   $("title").textContent = visible(rec.title);
-  $("model").textContent = rec.model ? `Model: ${visible(rec.model)}` : "";
+  $("model").textContent = visible(rec.model || " ");
   $("asked").hidden = !rec.prompt;
   $("prompt").textContent = rec.prompt.replace(/[^\n]+/g, (line) => line.replace(HIDDEN, sign));
-  $("grid").hidden = !rec.view;
+  $("grid").hidden = $("digits").hidden = !rec.view;
   $("other").hidden = !decoded;
   state.other = state.other && Boolean(decoded);
   $("shown").parentElement.hidden = $("detail").hidden = $("legend").hidden = whole;
@@ -111,18 +114,17 @@ function layout() {
   clock();
   if (at) tick = Math.max(0, ticks.findIndex((t) => t.frame >= at.frame));
   $("slider").max = ticks.length - 1;
+  pace();
   figures();
   drawCurves();
   show();
 }
 function fill(host, sizes) {
   host.replaceChildren();
-  const rtl = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/g;
   const grid = state.grid && rec.view, made = [];
   const add = (box, at) => {
     const el = make("span", "token");
-    el.setAttribute("role", "button");
-    el.tabIndex = -1;
+    if (host.id === "canvas") Object.assign(el, { role: "button", tabIndex: -1 });
     box.append(el);
     made.push({ el, at, text: null, name: null, shade: null, wide: "" });
   };
@@ -141,15 +143,14 @@ function fill(host, sizes) {
     host.append(square);
     return made;
   }
-  let start = 0;
-  sizes.forEach((size) => {
-    const flow = make("div", "flow");
-    const words = rec.tokens.length && canvases[0].best
-      ? Array.from(canvases[0].best.slice(-canvases[0].size), (id) => rec.tokens[id]).join("") : "";
-    if ((words.match(rtl) || []).length > words.length / 3) flow.dir = "rtl";
-    for (let c = 0; c < size; c++) add(flow, start++);
+  const { best, size } = canvases[0];
+  const words = best ? Array.from(best.slice(-size), (id) => rec.tokens[id]).join("") : "";
+  const dir = (words.match(RTL) || []).length > words.length / 3 ? "rtl" : "ltr";
+  for (const count of sizes) {
+    const flow = Object.assign(make("div", "flow"), { dir });
+    for (let c = 0; c < count; c++) { add(flow, made.length); flow.append(make("wbr")); }
     host.append(flow);
-  });
+  }
   return made;
 }
 function clock() {
@@ -167,6 +168,11 @@ function clock() {
     t.written = Math.min(decoded.length, Math.floor(t.time / each + 1e-6));
   }
 }
+function pace() {
+  const ratio = RACE / 1000 / Number($("speed").value) / ticks[ticks.length - 1].time;
+  const words = ratio < 1 ? `${number(1 / ratio)} times faster` : `${number(ratio)} times slower`;
+  $("pace").textContent = seconds() ? `played ${words}` : "";
+}
 
 // ---- Drawing a step
 const place = (at) => [Math.floor(at / canvases[0].size), at % canvases[0].size];
@@ -174,9 +180,10 @@ function put(holder, text, name, shade, most = LONGEST) {
   const { el } = holder, whole = `token ${name}${holder.fixed || ""}`;
   if (holder.text !== text) {
     holder.text = text;
-    const cell = holder.fixed !== undefined;
-    el.textContent = cell ? visible(text.trim()).slice(0, 12) : visible(text, most).replace(/↵/g, "↵\n");
-    holder.wide = cell && el.textContent.length > 2 ? " long" : "";
+    const cell = holder.fixed !== undefined, word = text.trim();
+    const shown = !cell ? visible(text, most) : word ? visible(word) : inLine(text);
+    el.textContent = cell ? [...shown].slice(0, 12).join("") : shown.replace(/↵/g, "↵\n");
+    holder.wide = cell && shown.length > 2 ? " long" : "";
   }
   if (holder.name !== whole + holder.wide) {
     holder.name = whole + holder.wide;
@@ -185,7 +192,7 @@ function put(holder, text, name, shade, most = LONGEST) {
   if (holder.shade !== shade) el.style.setProperty("--e", holder.shade = shade);
 }
 function marks(c, n, at, i) {
-  if (c.kept && bit(c.kept, at)) return "kept";
+  if (c.kept && c.kept[at]) return "kept";
   // The step that stops early accepts nothing and makes no noise.
   return (c.accepted[i] ? "accepted " : c.accepts[n] ? "renoised " : "") +
     (n && c.best[i] !== c.best[i - c.size] ? "changed" : "");
@@ -198,7 +205,7 @@ function drawn(holder, frame) {
   if (c.texts) return put(holder, c.texts[n], "", 0, Infinity);
   const best = done || $("shown").value === "best";
   const text = rec.tokens[(best ? c.best : c.saw)[i]];
-  let name = done ? (c.kept && bit(c.kept, at) ? "kept" : "") : marks(c, n, at, i);
+  let name = done ? (c.kept && c.kept[at] ? "kept" : "") : marks(c, n, at, i);
   if (done && at >= c.valid) name += " pad";
   if (done && holder.right !== undefined && text.trim() !== holder.right) name += " wrong";
   put(holder, text, name, (done ? 0 : c.entropy[i] / 255).toFixed(3));
@@ -214,7 +221,7 @@ function show() {
     put(holder, token, (there ? "" : "pad") + (wrong ? " wrong" : ""), 0);
   });
   $("slider").value = tick;
-  const amount = (time) => seconds() ? `${time.toFixed(3)} s` : `${time} forward passes`;
+  const amount = (time) => seconds() ? `${time.toFixed(3)} s` : `${time} forward pass${time === 1 ? "" : "es"}`;
   const text = frame.answer
     ? `The answer, after ${frames.length - 1} steps`
     : `Step ${frame.n + 1} of ${c.steps}${c.texts ? "" : ` (at most ${rec.max_steps})`}: mean entropy ` +
@@ -265,12 +272,11 @@ function figures() {
   const told = rec.figures || {}, list = $("figures");
   const rows = [["steps", told.steps], ["effective steps", told.effective_steps],
     ["tokens", told.tokens], ["tokens per forward pass", told.tokens_per_forward],
-    ["seconds", told.seconds], ["starts", told.starts], ["answers at once", told.batch]];
+    ["seconds", told.seconds], ["starts", told.starts]];
   if (state.other) rows.push(["left to right: forward passes", decoded.length],
     ["left to right: seconds", rec.left_to_right.seconds]);
   list.replaceChildren();
-  for (const [name, value] of rows) {
-    if (value === undefined || value === null) continue;
+  for (const [name, value] of rows.filter(([, value]) => (value ?? null) !== null)) {
     const pair = make("div");
     pair.append(make("dt", "", name),
       make("dd", "", Number.isInteger(value) ? String(value) : value.toPrecision(3)));
@@ -305,8 +311,6 @@ function curve(svg, title, parts, limit) {
     svg.append(el);
     return el;
   };
-  const number = (v) => v >= 10 || v === Math.round(v) ? String(Math.round(v))
-    : v < 0.001 ? v.toExponential(1) : v.toPrecision(2);
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${title}: from ${number(all[0])} to ${number(all[all.length - 1])} ` +
@@ -337,25 +341,26 @@ function curve(svg, title, parts, limit) {
 
 // ---- Moving
 const go = (to) => { tick = to; show(); };
+function playing(on) {
+  $("play").textContent = on ? "Pause" : "Play";
+  pressed("play", on);
+  for (const id of ["status", "detail"]) $(id).setAttribute("aria-live", on ? "off" : "polite");
+}
 function pause() {
   timer = void clearTimeout(timer);
-  $("play").textContent = "Play";
-  pressed("play", false);
-  $("status").setAttribute("aria-live", "polite"); // not while it plays
+  playing(false);
 }
 function step() {
   if (tick >= ticks.length - 1) return pause();
   go(tick + 1);
-  const speed = Number($("speed").value), next = ticks[Math.min(tick + 1, ticks.length - 1)];
-  const share = (next.time - ticks[tick].time) / ticks[ticks.length - 1].time;
-  timer = setTimeout(step, (state.other ? Math.max(15000 * share, 8) : 600) / speed);
+  const speed = Number($("speed").value), last = ticks[ticks.length - 1], next = ticks[tick + 1] || last;
+  const share = (next.time - ticks[tick].time) / last.time;
+  timer = setTimeout(step, (state.other ? Math.max(RACE * share, 8) : STEP) / speed);
 }
 function play() {
   if (timer) return pause();
   if (tick >= ticks.length - 1) go(0);
-  $("play").textContent = "Pause";
-  pressed("play", true);
-  $("status").setAttribute("aria-live", "off");
+  playing(true);
   timer = setTimeout(step, 250);
 }
 function choose(at, focus) {
@@ -372,7 +377,7 @@ const moves = { first: () => go(0), back: () => go(tick - 1), next: () => go(tic
   last: () => go(ticks.length - 1) };
 for (const id in moves) $(id).addEventListener("click", () => { if (id !== "play") pause(); moves[id](); });
 $("slider").addEventListener("input", () => { pause(); go(Number($("slider").value)); });
-for (const [id, then] of [["shown", show], ["unit", layout]]) $(id).addEventListener("change", then);
+for (const [id, then] of [["shown", show], ["speed", pace], ["unit", layout]]) $(id).addEventListener("change", then);
 $("grid").addEventListener("click", () => { state.grid = !state.grid; layout(); });
 $("other").addEventListener("click", () => { state.other = !state.other; layout(); });
 $("record").addEventListener("change", () => open($("record").selectedIndex));
@@ -402,8 +407,8 @@ addEventListener("resize", () => { if (rec) { drawCurves(); show(); } });
 addEventListener("beforeprint", () => { $("asked").open = true; });
 function load(given) {
   records = given;
-  const names = records.map((r) => r.model ? `${r.title} · ${r.model}` : r.title);
-  $("record").replaceChildren(...names.map((name) => make("option", "", visible(name))));
+  $("record").replaceChildren(...records.map((r) =>
+    make("option", "", visible(r.title) + (r.model ? ` · ${visible(r.model)}` : ""))));
   $("chooser").hidden = records.length < 2;
   document.querySelector("main").hidden = !records.length;
   if (records.length) open(0);

@@ -25,7 +25,7 @@ from sample.step import SamplerConfig
 
 FORMAT, VERSION = "denoising", 1
 LIMIT = 300_000  # bytes of a record; improbable candidates are given up for it
-CANDIDATES = 5  # that a page shows
+CANDIDATES = 5  # of a position, on a page
 # Bytes of a probability below which candidates are left out, until the record is small enough.
 FLOORS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 256)
 Record = dict[str, Any]

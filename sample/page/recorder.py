@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from data.text.tokenizer import Tokenizer
@@ -11,12 +12,13 @@ from sample.generation import Generation
 from sample.page.record import CANDIDATES, About, LeftToRight, Record, make_record, token_texts
 from sample.step import SamplerConfig
 
+MOST = 64  # answers that are kept; a page has room for about so many short ones
+
 
 class _Recorded(NamedTuple):
-    """What make_record gets for an answer."""
+    """What make_record gets for an answer. The generation has one row."""
 
     out: Generation
-    row: int
     config: SamplerConfig
     about: About
     kept: np.ndarray | None
@@ -24,12 +26,15 @@ class _Recorded(NamedTuple):
 
 
 class Recorder:
-    """Keeps generations until the page is written.
+    """Keeps the first MOST generations until the page is written.
 
     Each answer has a key, by which its other mode is found.
 
+    Attributes:
+      left_out: number of answers that came when there was no more room.
+
     Args:
-      tokenizer: the model's.
+      tokenizer: the model's tokenizer.
       candidates: number of candidates of each position.
       model: the name of the model, for answers that come without one.
     """
@@ -39,6 +44,12 @@ class Recorder:
         self._candidates, self._model = candidates, model
         self._answers: dict[Hashable, _Recorded] = {}
         self._others: dict[Hashable, LeftToRight] = {}
+        self.left_out = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no more room, so that no answer need be recorded."""
+        return len(self._answers) >= MOST
 
     def settings(self, config: SamplerConfig) -> SamplerConfig:
         """The sampler's settings with all that a record needs."""
@@ -54,41 +65,46 @@ class Recorder:
         kept: np.ndarray | None,
         seconds: float,
     ) -> None:
-        """Adds a row that was denoised.
+        """Adds a row that was denoised, if there is room.
 
         Args:
-          key: the answer's.
-          out: a generation with a trajectory.
+          key: names the answer.
+          out: a generation. It has a trajectory, if there is room.
           row: the row, from 0.
           config: the sampler's settings.
-          about: what the page says of it.
+          about: what the page says of the answer.
           kept: [n] bool, kept positions; None for none.
           seconds: the time after the prefill of a run of the batch that recorded nothing.
         """
+        if self.full:
+            self.left_out += 1
+            return
         share = out.steps[row].sum() / max(out.rounds, 1) if out.starts is None else 1.0
         about = about._replace(model=about.model or self._model)
-        self._answers[key] = _Recorded(out, row, config, about, kept, round(seconds * share, 4))
+        alone = jax.tree.map(lambda x: x[row : row + 1].copy(), out)  # lets go of the other rows
+        self._answers[key] = _Recorded(alone, config, about, kept, round(seconds * share, 4))
 
     def add_left_to_right(
         self, key: Hashable, tokens: np.ndarray, longest: int, seconds: float
     ) -> None:
-        """Adds an answer of the same weights left to right.
+        """Adds an answer of the same weights left to right. It is shown beside the denoised one.
 
         Args:
-          key: the answer's.
+          key: names the answer.
           tokens: [n] int32, up to and with the stop token.
           longest: number of tokens of the longest answer of the batch.
           seconds: the time after the prefill, of the batch.
         """
-        taken = round(seconds * len(tokens) / max(longest, 1), 4)
-        self._others[key] = LeftToRight(tokens, taken)
+        if key in self._answers:
+            taken = round(seconds * len(tokens) / max(longest, 1), 4)
+            self._others[key] = LeftToRight(tokens, taken)
 
     def records(self) -> list[Record]:
         """The records of the answers that were denoised, in their order."""
         return [
             make_record(
                 each.out,
-                each.row,
+                0,
                 self._text_of,
                 each.config,
                 each.about,

@@ -1,12 +1,14 @@
 """Writes records into one page: a file that opens from disk and asks nothing of any network."""
 
 import base64
+import errno
 import hashlib
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffusiongemma.formats.atomic_folder import write_file
 from sample.page.record import Record, dumps
 
 LIMIT = 600_000  # bytes of a page
@@ -45,25 +47,25 @@ def escaped(records: Sequence[Record]) -> str:
 
 
 def check_page(path: Path) -> None:
-    """Checks that a page can be written; call this before hours of work.
+    """Checks that a page can be written. A command asks this before it begins its work.
 
     Raises:
-      OSError: the folder is missing, or must not be written to, or `path` is a folder.
+      OSError: there is no such folder, it must not be written to, or `path` is no file.
     """
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(folder))
-    if path.is_dir():
-        raise IsADirectoryError(21, "is a folder: give the name of a file", str(path))
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise PermissionError(13, "no permission to write here", str(path))
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "is no file: give the name of a file", str(path))
+    if not all(os.access(each, os.W_OK) for each in (folder, path) if each.exists()):
+        raise PermissionError(errno.EACCES, "no permission to write here", str(path))
 
 
 def write_page(path: Path, records: Sequence[Record]) -> int:
     """Writes a page with as many of the records as fit in LIMIT bytes, at least the first.
 
     Args:
-      path: the file. It is replaced.
+      path: the file. It is replaced once the page is whole.
       records: at least one.
 
     Returns:
@@ -78,18 +80,23 @@ def write_page(path: Path, records: Sequence[Record]) -> int:
         if count and size > LIMIT:
             break
         count += 1
-    path.write_text(page(records[:count]), "utf-8")
+    write_file(path, page(records[:count]).encode())
     return count
 
 
-def written(path: Path, records: Sequence[Record]) -> str:
-    """Writes a page; returns a line that says what is on it.
+def write_and_say(path: Path, records: Sequence[Record], left_out: int = 0) -> str:
+    """Writes a page as write_page does; returns a line that says what is on it.
+
+    Args:
+      path: the file.
+      records: at least one.
+      left_out: number of answers that have no record, because a page would not have room for them.
 
     Raises:
       OSError: the file cannot be written.
     """
     count = write_page(path, records)
-    left = len(records) - count
+    left = len(records) - count + left_out
     answers = f"{count} answer{'s' * (count != 1)}"
     full = f"; the page is full, and {left} more {'is' if left == 1 else 'are'} not on it"
     return f"wrote {path} with {answers}{full if left else ''}"

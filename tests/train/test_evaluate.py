@@ -127,6 +127,8 @@ ERRORS = {
     "--checkpoint=nowhere --out={out}": "give one of --file=FILE (--puzzles=FILE is the same)",
     "{all} --generate=2 --puzzles=a.csv": "give one of",
     "{all} --puzzles=": "--file= is empty: give the path of a file",
+    "{all} --page=": "--page=: give the name of a file",
+    "{all} --page=/none/page.html": "/none: no such folder",
     "{all} --generate=2": "nowhere: no such folder",
     "{all} --generate=two": "generate",
     "{all} --generate=0": "generate",

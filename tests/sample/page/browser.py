@@ -3,7 +3,6 @@
 No package is needed for it: only the browser, which Debian calls chromium.
 """
 
-import base64
 import json
 import os
 import select
@@ -52,7 +51,6 @@ class Browser:
             "--remote-debugging-pipe",
             "about:blank",
         ]
-
         self._process = subprocess.Popen(
             ["bash", "-c", 'exec "$@" 3<&0 4>&1 >/dev/null', "bash", *command],
             stdin=theirs_in,
@@ -138,11 +136,6 @@ class Browser:
         text = {"text": key} if len(key) == 1 else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
-
-    def screenshot(self) -> bytes:
-        """A PNG file of the whole page."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        return base64.b64decode(found["data"])
 
     def _box(self, selector: str) -> list[float]:
         """Left, top, width and height of an element, which is scrolled to."""

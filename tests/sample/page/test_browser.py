@@ -60,6 +60,13 @@ def shown(browser, where="canvas"):
     return [text.strip() for text in browser.run(TEXTS.format(where))]
 
 
+def decoded(record):
+    """The texts of the tokens that a record has left to right."""
+    ids = record["left_to_right"]["ids"]
+    places = unpacked_ids(ids, record["id_bytes"], len(record["tokens"]))
+    return [record["tokens"][i].strip(" ") for i in places]
+
+
 def drawn(record, step):
     """The texts that a page shows at a step of the first canvas, from 0; -1: the answer."""
     seen = unpack(record)[0]
@@ -115,8 +122,7 @@ def test_playing_goes_to_the_end_and_pauses(browser, fresh):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_left_to_right_on_both_clocks(browser, fresh, width):
     record = read_records(fresh)[0]
-    ids = unpacked_ids(record["left_to_right"]["ids"], record["id_bytes"], len(record["tokens"]))
-    texts = [record["tokens"][i].strip() for i in ids]
+    texts = decoded(record)
     browser.open(fresh, width)
     browser.click("#other")
     # 12 forward passes and a commit in 0.25 s, 9 tokens in 0.5 s.
@@ -126,7 +132,7 @@ def test_left_to_right_on_both_clocks(browser, fresh, width):
     browser.run("document.querySelector('#unit').value = 'passes'")
     browser.run("document.querySelector('#unit').dispatchEvent(new Event('change'))")
     browser.press("Home")
-    assert "Clock: 1 forward passes" in status(browser)
+    assert "Clock: 1 forward pass." in status(browser)
     assert shown(browser, "tokens") == [texts[0]] + ["·"] * 8
     assert browser.run("document.documentElement.scrollWidth") <= width
     clean(browser)
@@ -150,8 +156,10 @@ def test_a_grid_and_its_tokens_without_a_mouse(browser, fresh, width):
     assert browser.run("document.querySelector('#chosen').textContent") == f"Token {cells[3] + 1}"
     assert browser.run("document.querySelectorAll('#history tr').length") == 9
     tops = unpack(record)[0].candidates.ids[1, cells[3]]
-    said = browser.run("[...document.querySelectorAll('#candidates code')].map(e => e.textContent)")
-    assert said == [record["tokens"][i].replace(" ", "␣") for i in tops if i >= 0]
+    listed = "[...document.querySelectorAll('#candidates code')].map(e => e.textContent)"
+    assert browser.run(listed) == [record["tokens"][i].replace(" ", "␣") for i in tops if i >= 0]
+    browser.hover("#canvas .token")
+    assert browser.run("document.querySelector('#chosen').textContent") == f"Token {cells[0] + 1}"
     browser.click("#grid")
     assert shown(browser) == drawn(record, 1)
     paper = browser.run("getComputedStyle(document.body).backgroundColor")
@@ -224,6 +232,9 @@ def test_the_committed_pages(browser, path, width):
     if "left_to_right" in record:
         browser.click("#other")
         browser.press("End")
-        assert "·" not in shown(browser, "tokens")
+        texts = decoded(record)
+        places = positions if "view" in record else range(len(texts))
+        wanted = [texts[i] if i < len(texts) else "·" for i in places]
+        assert same(shown(browser, "tokens"), wanted)
     assert browser.run("document.documentElement.scrollWidth") <= width
     clean(browser)

@@ -10,6 +10,7 @@ from tests.sample.page.recorded import random_record
 
 RECORD = random_record()
 MISSING = object()
+TEXTS = {"steps": 1, "valid": 1, "mean_entropy": [0], "texts": ["a"], "accepted_counts": [1]}
 
 
 def broken(path: str, value: object) -> dict:
@@ -58,9 +59,11 @@ BROKEN = [
     ("canvases.0.candidates.counts", "", "canvases[0].candidates: expected"),
     ("canvases.0.candidates.probabilities", "", "canvases[0].candidates: expected"),
     ("canvases.0.mean_entropy", [1], "canvases[0].mean_entropy: expected 6 numbers"),
+    ("canvases.1", TEXTS, "canvases: expected texts on all of them or on none"),
     ("figures", [], "figures: expected an object, found a list"),
     ("figures.seconds", "fast", "figures.seconds: expected a number that is not negative"),
     ("left_to_right.ids", "////", "left_to_right.ids: token 255 is not in the list of 40 tokens"),
+    ("left_to_right.ids", "", "left_to_right.ids: expected at least one token"),
     ("left_to_right.seconds", MISSING, "left_to_right.seconds is missing"),
     ("view.kind", "graph", "view.kind: expected 'grid'"),
     ("view.columns", 3, "view.cells: expected full rows of 3 cells, found 4 cells"),

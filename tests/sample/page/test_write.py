@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -121,5 +122,6 @@ def test_where_no_page_can_be_written_is_said(tmp_path):
     check_page(tmp_path / "page.html")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         check_page(tmp_path / "none" / "page.html")
-    with pytest.raises(IsADirectoryError, match="is a folder"):
-        check_page(tmp_path)
+    for path in (tmp_path, Path("/dev/null")):  # a device must not be replaced by a file
+        with pytest.raises(OSError, match="is no file: give the name of a file"):
+            check_page(path)

@@ -87,19 +87,25 @@ def test_a_text_step_by_step(browser, fresh, width):
     assert shown(browser) == drawn(record, 1)
     browser.run("document.querySelector('#shown').value = 'best'")
     browser.run("document.querySelector('#shown').dispatchEvent(new Event('change'))")
-    seen = unpack(record)[0]
-    assert shown(browser) == [record["tokens"][i].strip() for i in seen.best[1]]
+    seen, n = unpack(record)[0], 3
+    for _ in range(1, n):
+        browser.press(".")
+    assert shown(browser) == [record["tokens"][i].strip() for i in seen.best[n]]
+    assert 0 < seen.accepted[n, 2:].sum() < 10
     marks = "[...document.querySelectorAll('#canvas .token')].map(e => e.className)"
     for i, name in enumerate(browser.run(marks)[:12]):
-        assert ("accepted" in name) == (bool(seen.accepted[1, i]) and i > 1)
-        assert ("changed" in name) == (seen.best[1, i] != seen.best[0, i] and i > 1)
         assert ("kept" in name) == (i < 2)
+        assert ("accepted" in name) == (i > 1 and bool(seen.accepted[n, i]))
+        assert ("renoised" in name) == (i > 1 and not seen.accepted[n, i])
+        assert ("changed" in name) == (i > 1 and seen.best[n, i] != seen.best[n - 1, i])
     browser.press("End")
     whole = [record["tokens"][i].strip() for part in unpack(record) for i in part.best[-1]]
     assert shown(browser) == whole and "The answer, after 11 steps" in status(browser)
     browser.press("Home")
     browser.drag("#slider", 0.02, 0.5)
-    assert 4 <= int(browser.run("document.querySelector('#slider').value")) <= 7
+    tick = int(browser.run("document.querySelector('#slider').value"))
+    assert 4 <= tick <= 7
+    assert status(browser).startswith(f"Canvas {1 + tick // 6} of 2. Step {1 + tick % 6} of")
     assert browser.run("document.documentElement.scrollWidth") <= width
     clean(browser)
 

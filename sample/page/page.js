@@ -126,7 +126,8 @@ function fill(host, sizes) {
     const el = make("span", "token");
     if (host.id === "canvas") Object.assign(el, { role: "button", tabIndex: -1 });
     box.append(el);
-    made.push({ el, at, text: null, name: null, shade: null, wide: "" });
+    made.push({ el, at, gap: document.createTextNode(""), text: null, name: null, shade: null, wide: "" });
+    return made.at(-1);
   };
   if (grid) {
     const { columns, cells, box, clues } = rec.view, square = make("div", "cells");
@@ -148,7 +149,7 @@ function fill(host, sizes) {
   const dir = (words.match(RTL) || []).length > words.length / 3 ? "rtl" : "ltr";
   for (const count of sizes) {
     const flow = Object.assign(make("div", "flow"), { dir });
-    for (let c = 0; c < count; c++) { add(flow, made.length); flow.append(make("wbr")); }
+    for (let c = 0; c < count; c++) flow.append(add(flow, made.length).gap, make("wbr"));
     host.append(flow);
   }
   return made;
@@ -177,12 +178,13 @@ function pace() {
 // ---- Drawing a step
 const place = (at) => [Math.floor(at / canvases[0].size), at % canvases[0].size];
 function put(holder, text, name, shade, most = LONGEST) {
-  const { el } = holder, whole = `token ${name}${holder.fixed || ""}`;
+  const { el, gap } = holder, whole = `token ${name}${holder.fixed || ""}`;
   if (holder.text !== text) {
     holder.text = text;
     const cell = holder.fixed !== undefined, word = text.trim();
     const shown = !cell ? visible(text, most) : word ? visible(word) : inLine(text);
-    el.textContent = cell ? [...shown].slice(0, 12).join("") : shown.replace(/↵/g, "↵\n");
+    el.textContent = cell ? [...shown].slice(0, 12).join("") : shown.replace(/↵(?!$)/g, "↵\n");
+    gap.data = shown.endsWith("↵") ? "\n" : ""; // so that no mark of the token begins the next line
     holder.wide = cell && shown.length > 2 ? " long" : "";
   }
   if (holder.name !== whole + holder.wide) {
@@ -346,10 +348,7 @@ function playing(on) {
   pressed("play", on);
   for (const id of ["status", "detail"]) $(id).setAttribute("aria-live", on ? "off" : "polite");
 }
-function pause() {
-  timer = void clearTimeout(timer);
-  playing(false);
-}
+function pause() { timer = void clearTimeout(timer); playing(false); }
 function step() {
   if (tick >= ticks.length - 1) return pause();
   go(tick + 1);

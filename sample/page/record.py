@@ -94,7 +94,7 @@ def make_record(
     begun = int((taken > 0).sum())
     if not begun:
         raise ValueError(f"row {row} has no canvas")
-    figures = _figures(out, row, begun, seconds)
+    figures = _figures(out, row, begun, kept, seconds)
     for floor in (*(FLOORS if out.candidates else ()), None):
         parts = about, kept, floor, left_to_right
         record = _record(out, row, taken[:begun], text_of, config, *parts) | {"figures": figures}
@@ -170,10 +170,7 @@ def _record(
     tokens = _Tokens(used)
     wide = tokens.id_bytes
     scale = max(float(max(out.entropy[row, k, part].max() for k, part in steps)), 1e-3)
-    keep = np.zeros(out.best.shape[1] * size, bool)
-    if kept is not None:
-        keep[: len(kept)] = kept
-    keep = keep.reshape(-1, size)
+    keep = _by_canvas(kept, out.best.shape[1], size)
 
     def canvas(k: int, part: slice) -> dict[str, Any]:
         entropy, free = out.entropy[row, k, part], ~keep[k]
@@ -232,9 +229,21 @@ def _bytes_of(entropy: np.ndarray, scale: float) -> np.ndarray:
     return np.round(255 * np.cbrt(np.clip(entropy, 0, None) / scale)).astype(np.uint8)
 
 
-def _figures(out: Generation, row: int, begun: int, seconds: float | None) -> dict[str, Any]:
-    """Figures of the answer, of all starts together."""
-    steps, valid = out.steps[row, :begun], out.valid_tokens[row, :begun]
+def _by_canvas(kept: np.ndarray | None, canvases: int, size: int) -> np.ndarray:
+    """[K, C] bool, the kept positions of each canvas."""
+    keep = np.zeros(canvases * size, bool)
+    if kept is not None:
+        keep[: len(kept)] = kept
+    return keep.reshape(-1, size)
+
+
+def _figures(
+    out: Generation, row: int, begun: int, kept: np.ndarray | None, seconds: float | None
+) -> dict[str, Any]:
+    """Figures of the answer, of all starts together. Kept tokens do not count."""
+    steps, size = out.steps[row, :begun], out.best.shape[-1]
+    said = np.arange(size) < out.valid_tokens[row, :begun, None]  # [K, C]
+    valid = (said & ~_by_canvas(kept, out.best.shape[1], size)[:begun]).sum(axis=1)
     effective = effective_steps(steps, valid)
     figures = {
         "steps": int(steps.sum()),

@@ -31,15 +31,16 @@ def test_a_page_has_the_answers_of_both_modes(folder, expected, tmp_path, capsys
 
 def test_a_page_changes_no_answer_and_shows_kept_tokens(folder, expected, tmp_path, capsys):
     page, out = tmp_path / "page.html", tmp_path / "answers.jsonl"
-    assert run(folder, f"--prompt={PROMPTS[0]}", f"--page={page}", f"--out={out}") == 0
+    flags = f"--page={page}", "--candidates=2"
+    assert run(folder, f"--prompt={PROMPTS[0]}", *flags, f"--out={out}") == 0
     [answer] = lines(out)
     assert answer["answer"] == expected[0][0] and "drafts" not in answer
     # The page is no part of what was asked: the file has the answer, and so nothing is answered.
     page.unlink()
-    assert run(folder, f"--prompt={PROMPTS[0]}", f"--page={page}", f"--out={out}") == 0
+    assert run(folder, f"--prompt={PROMPTS[0]}", *flags, f"--out={out}") == 0
     assert f"{page} is not written: nothing was answered" in capsys.readouterr().err
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(json.dumps({"fill": "a<fill:3> b"}))
-    assert run(folder, f"--prompts={prompts}", f"--page={page}") == 0
+    assert run(folder, f"--prompts={prompts}", *flags) == 0
     [record] = read_records(page)
     assert unpack(record)[0].kept.tolist().count(False) == 3

@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusiongemma.head import CHUNK_BYTES, KERNEL_CHUNK_BYTES, DrawNoise, block_size, draw
+from diffusiongemma.head import DrawNoise, block_size, draw
 from diffusiongemma.ops.reductions import argmax
 from sample.automaton import NEVER, Automaton
+from sample.candidates import by_chunks, most_probable
 from sample.step import Proposal
 
 LOW = -1e30  # the score of what is not allowed; sums of a canvas of them stay finite
@@ -275,35 +276,23 @@ def accepted_proposal(
         tempered = tempered + weight.at[..., NEVER].set(LOW)[..., classes]
         log_p = jax.nn.log_softmax(tempered, axis=-1)
         entropy = -jnp.sum(jnp.exp(log_p) * jnp.maximum(log_p, LOW), axis=-1)
-        return best, drawn, entropy, proposal.model.soft_embed(tempered).astype(states.dtype)
+        soft = proposal.model.soft_embed(tempered).astype(states.dtype)
+        candidates = None
+        if proposal.candidates is not None:
+            candidates = most_probable(log_p, proposal.candidates.ids.shape[-1])
+        return best, drawn, entropy, soft, candidates
 
     if paths.drawn is None:
         best = by_chunks(best_of, (proposal.states, scores, paths), vocab_size)
         return proposal._replace(best=best)
     noise, uniform = _draw_noise(keys, size, vocab_size)
     found = by_chunks(read, (proposal.states, scores, paths, noise, uniform), vocab_size)
-    best, drawn, entropy, soft = found
+    best, drawn, entropy, soft, candidates = found
     # What the model says is a NaN stays one, because that is how it is found.
     entropy = jnp.where(jnp.isnan(proposal.entropy), proposal.entropy, entropy)
-    return proposal._replace(best=best, drawn=drawn, entropy=entropy, soft=soft)
-
-
-def by_chunks(read: Callable[[Any], Any], arrays: Any, vocab_size: int) -> Any:
-    """Calls `read` for few positions at a time: a pytree of [B, C, ...] -> that of its results."""
-    rows, size = jax.tree.leaves(arrays)[0].shape[:2]
-    limit = KERNEL_CHUNK_BYTES if jax.default_backend() == "gpu" else CHUNK_BYTES
-    fit = max(1, limit // (4 * rows * vocab_size))
-    chunk = max(n for n in range(1, size + 1) if size % n == 0 and n <= fit)
-    if chunk == size:
-        return read(arrays)
-
-    def cut(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(rows, -1, chunk, *x.shape[2:]), 1, 0)
-
-    def joined(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x, 0, 1).reshape(rows, size, *x.shape[3:])
-
-    return jax.tree.map(joined, jax.lax.map(read, jax.tree.map(cut, arrays)))
+    return proposal._replace(
+        best=best, drawn=drawn, entropy=entropy, soft=soft, candidates=candidates
+    )
 
 
 def _best_token(logits: jax.Array, klass: jax.Array, classes: jax.Array) -> jax.Array:

@@ -1,16 +1,14 @@
 """What a generation gives: its result, and what a watcher sees of its steps."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from sample.given import CanvasGiven
 from sample.starts import Starts
-from sample.step import SamplerConfig
-
-# best, accepted and entropy of a step that was not taken.
-NOT_TAKEN = (np.int32(-1), np.False_, np.float32(-1))
+from sample.step import Candidates, SamplerConfig
 
 
 class Generation(NamedTuple):
@@ -26,9 +24,14 @@ class Generation(NamedTuple):
       accepted: [B, K, N, C] bool; False in steps not taken, and in the step that stopped early,
         because its draw is not used.
       entropy: [B, K, N, C] float32, nats; -1 in steps not taken.
-      best, accepted and entropy are those of the start that was taken; they are None without
-        config.trajectory.
       starts: all starts of every canvas; None if there is one each.
+      canvas: [B, K, N, C] int32, the noisy canvas that the model saw at every step; -1 in steps not
+        taken.
+      candidates: ids and probabilities [B, K, N, C, k], with config.candidates = k; -1 and 0 in
+        steps not taken. Of a kept token there is one candidate, that token. With a constraint on
+        every step, they are those of the accepted canvases.
+      best, accepted, entropy, canvas and candidates are those of the start that was taken; they are
+        None without config.trajectory.
     """
 
     tokens: np.ndarray
@@ -38,6 +41,8 @@ class Generation(NamedTuple):
     accepted: np.ndarray | None = None
     entropy: np.ndarray | None = None
     starts: Starts | None = None
+    canvas: np.ndarray | None = None
+    candidates: Candidates | None = None
 
     @property
     def recorded_steps(self) -> np.ndarray:
@@ -64,6 +69,7 @@ class Snapshot(NamedTuple):
       live: [B] bool, the rows that took this step, with one start at least; the arrays mean nothing
         for the other rows.
       given: what is given for the canvas; None for nothing.
+      canvas, candidates: [B, C] and [B, C, k], as in Generation.
     """
 
     k: jax.Array
@@ -73,6 +79,33 @@ class Snapshot(NamedTuple):
     entropy: jax.Array
     live: jax.Array
     given: CanvasGiven | None = None
+    canvas: jax.Array | None = None
+    candidates: Candidates | None = None
+
+
+def not_taken(
+    full: Callable[..., Any], shape: tuple[int, ...], canvas: bool, candidates: int
+) -> tuple[Any, ...]:
+    """What is recorded of steps that were not taken: best, accepted, entropy, canvas, candidates.
+
+    Args:
+      full: jnp.full or np.full.
+      shape: [..., C].
+      canvas: whether the canvas is recorded; else it is None.
+      candidates: k; with 0, the candidates are None.
+    """
+    none = np.int32(-1)
+    tops = None
+    if candidates:
+        wide = (*shape, candidates)
+        tops = Candidates(full(wide, none), full(wide, np.float32(0)))
+    return (
+        full(shape, none),
+        full(shape, np.False_),
+        full(shape, np.float32(-1)),
+        full(shape, none) if canvas else None,
+        tops,
+    )
 
 
 def blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int) -> Generation:
@@ -87,13 +120,14 @@ def blank(batch_size: int, num_canvases: int, config: SamplerConfig, pad_id: int
             np.zeros(shape, np.int32),
         )
 
-    record, starts = (None, None, None), None
+    record, starts = (None,) * 5, None
     if config.trajectory:
-        record = (np.full((*shape, config.max_steps, size), fill) for fill in NOT_TAKEN)
+        record = not_taken(np.full, (*shape, config.max_steps, size), True, config.candidates)
     if config.starts > 1:
         each = (*shape, config.starts)
         starts = Starts(*counts(each), np.full(each, -1, np.float32))
-    return Generation(*counts(shape), *record, starts=starts)
+    best, accepted, entropy, *seen = record
+    return Generation(*counts(shape), best, accepted, entropy, starts, *seen)
 
 
 def store(out: Generation, k: int, canvas: Generation) -> None:

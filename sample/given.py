@@ -16,7 +16,7 @@ import numpy as np
 
 from data.text.parts import NOTHING
 from sample.batch import row_keys
-from sample.step import Proposal, Start, Step
+from sample.step import Candidates, Proposal, Start, Step
 
 
 class Given(NamedTuple):
@@ -139,6 +139,14 @@ def keep_proposed(proposal: Proposal, given: CanvasGiven) -> Proposal:
     that it bounds: the other positions are chosen as if these were not there.
     """
     tokens, keep = given.tokens, given.keep
+    candidates = proposal.candidates
+    if candidates is not None:
+        first = jnp.arange(candidates.ids.shape[-1]) == 0
+        here = keep[..., None]
+        candidates = Candidates(
+            jnp.where(here, jnp.where(first, tokens[..., None], NOTHING), candidates.ids),
+            jnp.where(here, jnp.float32(first), candidates.probabilities),
+        )
     return proposal._replace(
         best=jnp.where(keep, tokens, proposal.best),
         drawn=jnp.where(keep, tokens, proposal.drawn),
@@ -146,6 +154,7 @@ def keep_proposed(proposal: Proposal, given: CanvasGiven) -> Proposal:
         entropy=jnp.where(keep, 0, proposal.entropy),
         soft=certain_soft(proposal.soft, proposal.model, tokens, keep),
         free=~keep,
+        candidates=candidates,
     )
 
 

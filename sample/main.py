@@ -7,6 +7,7 @@
     python -m sample.main --checkpoint=DIR --fill="The sky is<fill:4> by day."
     python -m sample.main --checkpoint=DIR --edit="The sky is green." --spans=green
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
+    python -m sample.main --checkpoint=DIR --prompt=Hi --page=FILE.html       # shows every step
     python -m sample.main --checkpoint=DIR --prompt=Hi --max-steps=2 --nojit  # for debugging
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
@@ -31,9 +32,11 @@ from sample.command.flags import check_flags, define_flags, rows_together
 from sample.command.interrupts import Interrupts
 from sample.command.open_session import open_draft, open_session
 from sample.command.output import Output
+from sample.command.page_records import write_answers
 from sample.command.prompt_rows import PromptRow, left_to_right
 from sample.command.session import Session
 from sample.command.typed import read_line
+from sample.page.write import check_page
 from sample.statistics import comparison, summary
 
 
@@ -51,8 +54,12 @@ def _run(values: flags.FlagValues) -> int:
     rows = asked_rows(values.prompt, values.prompts, pieces)
     if rows and values.mode != "diffusion":
         rows = list(map(left_to_right, rows))
-    if rows is None and (values.out or values.mode == "both" or values.num_samples > 1):
-        raise ValueError("--out, --mode=both and --num-samples need --prompt or --prompts")
+    if rows is None and (
+        values.out or values.page or values.mode == "both" or values.num_samples > 1
+    ):
+        raise ValueError("--out, --page, --mode=both and --num-samples need --prompt or --prompts")
+    if values.page:
+        check_page(Path(values.page))
     file = AnswerFile(Path(values.out)) if values.out else None
     output = Output(file, values.show_thoughts, values.num_samples)
     with Interrupts(output.say) as interrupts:
@@ -69,9 +76,6 @@ def _answer(
         session = open_session(values)
     session.interrupted = interrupts.pressed
     batch_size, samples = rows_together(values), values.num_samples
-    if values.mode == "both":
-        with interrupts.held():
-            return _compare(session, rows, batch_size, samples)
     output.draft = open_draft(values, session)
     if session.watch:
         session.watch = interrupts.watching(session.watch)
@@ -80,11 +84,15 @@ def _answer(
         return _finish(session, 0, rows)
     try:
         with interrupts.held():
+            if values.mode == "both":
+                return _compare(session, rows, batch_size, samples)
             refused = answer_all(
                 session, rows, batch_size, output.has, output.answer, output.say, samples
             )
     finally:
         output.close()
+        if session.recorder is not None:
+            complain(write_answers(Path(values.page), session.recorder))
     return _finish(session, refused, rows)
 
 

@@ -236,10 +236,11 @@ def obey_proposed(
     def mixed(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(inside.reshape(-1, *[1] * (old.ndim - 2)), new, old)
 
-    names = ("best", "drawn", "entropy", "soft") if obey.every_step else ("best",)
-    return proposal._replace(
-        **{name: mixed(getattr(found, name), getattr(proposal, name)) for name in names}
-    )
+    names = ("best",)
+    if obey.every_step:
+        names = ("best", "drawn", "entropy", "soft", "candidates")
+    pairs = {name: (getattr(found, name), getattr(proposal, name)) for name in names}
+    return proposal._replace(**{name: jax.tree.map(mixed, *pair) for name, pair in pairs.items()})
 
 
 @jax.jit

@@ -26,7 +26,8 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
 from sample import stopping
 from sample.batch import check_data, check_prompts, fold_in, row_keys
-from sample.generation import NOT_TAKEN, Generation, Snapshot, blank, store
+from sample.candidates import with_candidates
+from sample.generation import Generation, Snapshot, blank, not_taken, store
 from sample.given import (
     CanvasGiven,
     Given,
@@ -41,6 +42,7 @@ from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
 from sample.starts import Starts, by_row, for_starts, start_keys, surest, take
 from sample.step import (
+    Candidates,
     Rule,
     SamplerConfig,
     StartFunction,
@@ -196,11 +198,16 @@ class _Canvas(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """What a step shows of each of R canvases: best, accepted and entropy [R, C]."""
+    """What a step shows of each of R canvases: [R, C], and the candidates [R, C, k].
+
+    `canvas` is what the model saw. It is None if nobody looks at the steps.
+    """
 
     best: jax.Array
     accepted: jax.Array
     entropy: jax.Array
+    canvas: jax.Array | None = None
+    candidates: Candidates | None = None
 
 
 class _Loop(NamedTuple):
@@ -260,7 +267,8 @@ def denoise_canvas(
         first = start(first, data)
     if given is not None:
         first = start_from(first, given)
-    nothing = _Seen(*(jnp.full(first.canvas.shape, fill) for fill in NOT_TAKEN))
+    shown = config.trajectory or watch is not None
+    nothing = _Seen(*not_taken(jnp.full, first.canvas.shape, shown, config.candidates))
     loop = _Loop(
         n=jnp.int32(0),
         canvas=first.canvas,
@@ -279,6 +287,8 @@ def denoise_canvas(
     def one_step(loop: _Loop) -> _Loop:
         n = loop.n + 1
         proposal = propose(module, cache, loop.canvas, loop.soft, n, fold_in(keys, n), config)
+        if config.candidates:
+            proposal = with_candidates(proposal)
         if obey is not None:
             draw_keys = fold_in(fold_in(keys, n), ACCEPTED)
             proposal = obey_proposed(proposal, obey, given, room, draw_keys)
@@ -292,15 +302,22 @@ def denoise_canvas(
         stops = _stops(n, step, loop.seen.best, config)
         # A NaN in the logits makes the entropy one. Such a row stops at once.
         finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
-        new = _Seen(step.best, step.accepted & ~stops[:, None], step.entropy)
+        new = _Seen(
+            step.best,
+            step.accepted & ~stops[:, None],
+            step.entropy,
+            loop.canvas if shown else None,
+            proposal.candidates,
+        )
         keep = functools.partial(_where, loop.stopped)
         seen = jax.tree.map(keep, loop.seen, new)
         mean = keep(loop.mean, mean_entropy(step.entropy, step.counted))
         if watch:
             leading = surest(mean, starts)
             live = by_row(~loop.stopped, starts).any(axis=1)
-            *shown, there = jax.tree.map(lambda x: take(x, leading), (*seen, given))
-            stops |= _shown(watch, Snapshot(k, n, *shown, live, there))
+            led, there = jax.tree.map(lambda x: take(x, leading), (seen, given))
+            snapshot = Snapshot(k, n, *led[:3], live, there, led.canvas, led.candidates)
+            stops |= _shown(watch, snapshot)
         return _Loop(
             n=n,
             canvas=keep(loop.canvas, step.canvas),
@@ -322,13 +339,14 @@ def denoise_canvas(
     every = None
     if starts > 1:
         every = by_row(Starts(tokens, loop.steps, valid, loop.mean), starts)
-    chosen, record = surest(loop.mean, starts), loop.record or (None, None, None)
+    chosen, record = surest(loop.mean, starts), loop.record or (None,) * len(_Seen._fields)
     tokens, valid, ended, *record = jax.tree.map(
         lambda x: take(x, chosen), (tokens, valid, ended, *record)
     )
     steps = by_row(loop.steps, starts).sum(axis=1)
     broken = by_row(jnp.where(loop.finite, 0, loop.steps), starts).max(axis=1)
-    out = Generation(tokens, steps, valid, *record, starts=every)
+    record = dict(zip(_Seen._fields, record, strict=True))
+    out = Generation(tokens, steps, valid, starts=every, **record)
     return gather(_Canvas(out, done | ended, broken))
 
 

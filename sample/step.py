@@ -40,7 +40,11 @@ class SamplerConfig:
       canvas_size: number of tokens in a canvas (C). Default: that of the model.
       stop_ids: ids of the tokens that end a generation. Default: those of the model. An empty list
         means none.
-      trajectory: record the best tokens, the accepted positions and the entropies of every step.
+      trajectory: record every step: the canvas that the model saw, the best tokens, the accepted
+        positions and the entropies.
+      candidates: number of most probable tokens of every position to record at every step, with
+        their probabilities. They need trajectory. With 0, nothing is computed for them. A page of
+        sample.main has 5 unless the flag is given.
       prefill_chunk: largest number of prompt tokens that are read at a time. None: all at once.
       starts: number of times that each canvas is denoised, each from noise of its own (S). The one
         with the lowest mean entropy is taken. The steps of all of them count.
@@ -59,6 +63,7 @@ class SamplerConfig:
     canvas_size: int | None = None
     stop_ids: tuple[int, ...] | None = None
     trajectory: bool = False
+    candidates: int = 0
     prefill_chunk: int | None = CHUNK
     starts: int = 1
 
@@ -73,6 +78,10 @@ class SamplerConfig:
         low, high = self.min_temperature, self.max_temperature
         if not 0 < low <= high:
             raise ValueError(f"temperatures must be 0 < min <= max, got min {low} and max {high}")
+        if self.candidates < 0:
+            raise ValueError(f"candidates must be at least 0, not {self.candidates}")
+        if self.candidates and not self.trajectory:
+            raise ValueError("candidates are recorded with the trajectory: they need trajectory")
         if self.stop_ids is not None:
             object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
@@ -95,6 +104,18 @@ class Start(NamedTuple):
     model: Any
 
 
+class Candidates(NamedTuple):
+    """The k most probable tokens of positions, the most probable one first.
+
+    Attributes:
+      ids: [B, C, k] int32; -1 where there are fewer.
+      probabilities: [B, C, k] float32, at the step's temperature.
+    """
+
+    ids: jax.Array
+    probabilities: jax.Array
+
+
 class Proposal(NamedTuple):
     """What a rule may choose from at one step: what the model says, and fresh noise.
 
@@ -115,6 +136,7 @@ class Proposal(NamedTuple):
       states: [B, C, D], the hidden states that `logits` reads; None if the model does not tell.
       free: [B, C] bool, the positions that are not kept (given.py); None for all. At the others,
         best, drawn and noise are the kept token, and the entropy is 0.
+      candidates: the most probable tokens; None if config.candidates is 0.
     """
 
     n: jax.Array
@@ -131,6 +153,7 @@ class Proposal(NamedTuple):
     model: Any
     states: jax.Array | None
     free: jax.Array | None = None
+    candidates: Candidates | None = None
 
     def logits(self) -> jax.Array:
         """[B, C, V] float32, softcapped, before the temperature; the loop itself needs none."""

@@ -37,7 +37,8 @@ from sample.step import SamplerConfig
 from train import plots
 from train.markdown import document, shell, table
 
-SAMPLER_FLAGS = [name for name in SAMPLER if name not in ("max_new_tokens", "trajectory")]
+RECORDED = ("trajectory", "candidates")
+SAMPLER_FLAGS = [name for name in SAMPLER if name not in ("max_new_tokens", *RECORDED)]
 PEAK, FULL, SLIDING = "peak memory", "KV cache, full layers", "KV cache, sliding layers"
 NOTES = (
     "The prompts are drawn for this measurement. The number stands at their start and the question "

@@ -29,7 +29,8 @@ from sample import cli
 from sample.checkpoint import Checkpoint
 from sample.step import SamplerConfig
 from train.evaluate import define_checkpoint, define_items, load_items, named_task
-from train.evaluation import Evaluation, summarize
+from train.evaluation import Evaluation
+from train.outcome import summarize
 
 PRECISIONS = ("float32", "bfloat16", *get_args(Precision))
 COLUMNS = ("weights, MB", "logits' error", "KL, nats", "same argmax", "right", "steps")
@@ -105,7 +106,7 @@ def line(
 
     Args:
       figures: the result of compare().
-      summary: the result of train.evaluation.summarize().
+      summary: the result of train.outcome.summarize().
     """
     size = sum(x.nbytes for x in jax.tree.leaves(nnx.state(model))) / 1e6
     right = summary["exact"]

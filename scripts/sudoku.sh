@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job: evaluates the base model, fine-tunes it on Sudoku, evaluates the result, and writes
-# a report.
+# a report, and a page that replays the denoising of some puzzles before and after.
 #
 #   bash scripts/sudoku.sh [--quick] [--seed=N] [--out=DIR]
 #
@@ -47,12 +47,16 @@ evaluate() {
 }
 
 stage 1 "evaluating the base model"
-evaluate --checkpoint=checkpoints/base "${before[@]}" --budgets= --nofull_steps --out="$out/base"
+evaluate --checkpoint=checkpoints/base "${before[@]}" --budgets= --nofull_steps --out="$out/base" \
+  --page="$out/base/page.html"
 stage 2 "fine-tuning"
 python -m train.main --config="$config" --config.seed="$seed" --workdir="$out/train"
 stage 3 "evaluating the tuned model"
-evaluate --checkpoint="$out/train/model" "${after[@]}" --out="$out/tuned"
+evaluate --checkpoint="$out/train/model" "${after[@]}" --out="$out/tuned" \
+  --page="$out/tuned/page.html"
 stage 4 "writing the report"
 python -m train.report --base="$out/base" --tuned="$out/tuned" --workdir="$out/train" --out="$out"
-printf '\nDone in %d:%02d minutes: %s\n' \
-  $(( (SECONDS - started) / 60 )) $(( (SECONDS - started) % 60 )) "$out/REPORT.md"
+python -m sample.page --from="$out/base/page.html" --from="$out/tuned/page.html" \
+  --page="$out/page.html"
+printf '\nDone in %d:%02d minutes: %s and %s\n' \
+  $(( (SECONDS - started) / 60 )) $(( (SECONDS - started) % 60 )) "$out/REPORT.md" "$out/page.html"

@@ -7,14 +7,17 @@
         --generate=64 --out=DIR
     python -m train.evaluate --task=sudoku_fill --wrong=1-10 --checkpoint=runs/sudoku_fill \\
         --entropy_bound=5 --generate=512 --out=DIR
+    python -m train.evaluate --checkpoint=runs/sudoku --generate=256 --out=DIR --page=DIR/page.html
 
-The command writes REPORT.md with its images, results.json and answers.csv to --out. Settings of the
-sampler come from flags, else from the checkpoint's generation_config.json, else they are the
-published ones. The settings of the task are flags too: --task=NAME --help lists them.
+The command writes REPORT.md with its images, results.json and answers.csv to --out. The page of
+--page replays the denoising of a few items in a browser. Settings of the sampler come from flags,
+else from the checkpoint's generation_config.json, else they are the published ones. The settings of
+the task are flags too: --task=NAME --help lists them.
 """
 
 import dataclasses
 import functools
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -28,12 +31,16 @@ from data.tasks.task import Check, Task
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.config_flags import define_fields, given_fields
+from sample.page.record import CANDIDATES
+from sample.page.recorder import Recorder
+from sample.page.write import check_page, write_and_say
 from sample.step import SamplerConfig
 from train.config import read_data
 from train.evaluation import Evaluation
 from train.report import HELD_OUT, headline, write_report
 from train.results import EvaluationPlan, measure
 
+PAGE_ITEMS = 3  # number of items that a page shows
 SAMPLER_FLAGS = (
     "max_steps",
     "entropy_bound",
@@ -196,6 +203,11 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     flags.DEFINE_bool("full_steps", True, help, flag_values=values)
     help = "Whether the same weights answer all items also left to right, token by token."
     flags.DEFINE_bool("left_to_right", False, help, flag_values=values)
+    help = (
+        "FILE.html that shows every denoising step of a few items, for a browser: the item of "
+        "--replay, or a typical one, and the first ones. With --left_to_right it shows both modes."
+    )
+    text("page", None, help)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)
     cli.define_jit(values)
     return values
@@ -220,6 +232,8 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         values.full_steps, budgets, values.budget_items, values.replay, values.left_to_right
     )
     cli.check_out(out)
+    if values.page is not None:
+        _check_page(values.page, out)
     compile_cache.enable()
     # The checkpoint is opened when a line of a file must be checked. Until then, wrong flags are
     # reported before anything is read.
@@ -242,6 +256,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         canvases=values.canvases,
         seed=values.seed,
         batch_size=values.batch_size,
+        candidates=CANDIDATES if values.page else 0,
     )
     results, files = measure(evaluation, sampler, plan)
     results |= {
@@ -252,6 +267,21 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     }
     write_report(out, results, files)
     print(f"{headline(results)}\nwrote {out / 'REPORT.md'}")
+    if values.page:
+        shown = dict.fromkeys([results["replay"]["item"], *range(len(items))])
+        recorder = Recorder(checkpoint.tokenizer, model=str(checkpoint.folder))
+        for row in itertools.islice(shown, PAGE_ITEMS):
+            evaluation.record(recorder, row, sampler, values.left_to_right)
+        print(write_and_say(Path(values.page), recorder.records()))
+
+
+def _check_page(page: str, out: Path) -> None:
+    """Raises ValueError or OSError if a page cannot be written beside the report in `out`."""
+    path = Path(page).absolute()
+    if not page or path == out.absolute():
+        raise ValueError(f"--page={page}: give the name of a file")
+    if path.parent != out.absolute():  # that folder is made at the end
+        check_page(path)
 
 
 def _budgets(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Lets the sampler answer a task's items, scores the answers and sums them up."""
+"""Lets the sampler answer a task's items, and scores the answers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from data.measures import effective_steps, share, tokens_per_forward
 from data.tasks.task import Replay, Task
 from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
@@ -16,63 +15,16 @@ from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.checkpoint import check_vocabulary
 from sample.generation import Generation
 from sample.given import Given
+from sample.page.record import About
+from sample.page.recorder import Recorder
 from sample.sampler import generate
 from sample.split_model import SplitModel
 from sample.starts import Starts
 from sample.step import SamplerConfig
 from sample.timing import Clock
 from train.asked_items import AskedItems, written
-from train.starts import StartOutcome, summarize_starts
-
-# Bins of a report: title -> name -> bool [N].
-Bins = dict[str, dict[str, np.ndarray]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """The answers to N items under one setting of the sampler. K is the number of canvases.
-
-    Attributes:
-      answers: [N] object, the texts of the answers.
-      scores: name of a measure -> [N] float64, the values that Task.score gives.
-      steps: [N, K] int32, denoising steps of each canvas, those of all its starts together; 0 for a
-        canvas that was not begun.
-        Left to right there is one canvas, and each token is a step.
-      valid_tokens: [N, K] int32, tokens of each canvas up to the first stop token and with it. Kept
-        tokens do not count: the model did not write them.
-      seconds: [N] float64, the time of an item's batch divided by the number of its items, without
-        compilation.
-      compile_seconds: seconds of tracing and compilation, all batches together.
-      starts: the answers of all starts. None if there is one start, or several canvases: the starts
-        of a canvas go on from the canvases that were taken, so none has an answer of its own.
-    """
-
-    answers: np.ndarray
-    scores: dict[str, np.ndarray]
-    steps: np.ndarray
-    valid_tokens: np.ndarray
-    seconds: np.ndarray
-    compile_seconds: float
-    starts: StartOutcome | None = None
-
-    @property
-    def exact(self) -> np.ndarray:
-        """[N] bool, which answers are right."""
-        return self.scores["exact"] == 1
-
-    def take(self, rows: np.ndarray) -> "Outcome":
-        """The outcome of some items; compile_seconds stays that of all.
-
-        Args:
-          rows: any NumPy index of the N items: numbers, or a bool for each.
-        """
-        arrays = ("answers", "steps", "valid_tokens", "seconds")
-        taken = {name: getattr(self, name)[rows] for name in arrays}
-        scores = {name: values[rows] for name, values in self.scores.items()}
-        starts = self.starts
-        if starts is not None:
-            starts = StartOutcome(*(values[rows] for values in starts))
-        return dataclasses.replace(self, **taken, scores=scores, starts=starts)
+from train.outcome import Outcome
+from train.starts import StartOutcome
 
 
 class Evaluation:
@@ -90,6 +42,8 @@ class Evaluation:
       seed: random seed of the sampler's noise.
       batch_size: number of items that are denoised together. The last batch is filled up with
         repeated items, whose answers are dropped.
+      candidates: number of candidates of each position that `record` keeps. `replay` keeps them
+        too, so that both run one program.
 
     Raises:
       ValueError: there are no items, or the model's vocabulary is too small.
@@ -105,12 +59,14 @@ class Evaluation:
         canvases: int = 1,
         seed: int = 0,
         batch_size: int = 64,
+        candidates: int = 0,
     ) -> None:
         if not items:
             raise ValueError(f"no {task.noun}s to evaluate")
         check_vocabulary(model, template.tokenizer)
         self.template, self.task, self.items, self.seed = template, task, items, seed
         self.canvases, self.batch_size = canvases, min(batch_size, len(items))
+        self._candidates = candidates
         self.config, self._model = model.config, SplitModel(model)
         self._asked = AskedItems(template, task, items)
         self.tokens, self.mask = self._asked.tokens, self._asked.mask
@@ -202,8 +158,8 @@ class Evaluation:
         Raises:
           ValueError: as `run`.
         """
-        sampler = dataclasses.replace(self._for_items(sampler), trajectory=True)
-        out, _ = self._generate(np.array([row]), sampler)
+        sampler = self._for_items(sampler)
+        out, _ = self._generate(np.array([row]), self._recording(sampler))
         taken, tokenizer = out.recorded_steps[0, 0], self.template.tokenizer
         best = out.best[0, 0, :taken]
         expected = self._asked.answers[row]
@@ -215,6 +171,44 @@ class Evaluation:
             expected=[pieces[id] for id in expected],
             limit=sampler.max_steps,
         )
+
+    def record(self, recorder: Recorder, row: int, sampler: SamplerConfig, both: bool) -> None:
+        """Answers one item for a page, and adds it to the records.
+
+        It is answered three times: the first run warms up, the second one is measured, and the
+        third one is recorded.
+
+        Args:
+          recorder: gets the answer.
+          row: the number of the item.
+          sampler: the sampler's settings.
+          both: whether the same weights answer also left to right.
+
+        Raises:
+          ValueError: as `run`.
+        """
+        rows, sampler = np.array([row]), self._for_items(sampler)
+        tokenizer = self.template.tokenizer
+        pieces = [tokenizer.decode([token]) for token in self._asked.answers[row]]
+        about = About(
+            f"{self.task.title}: {self.task.noun} {row}",
+            tokenizer.decode(self.tokens[row, self.mask[row]].tolist(), skip_special=False),
+            view=self.task.view(self.items[row], pieces),
+        )
+        self._generate(rows, sampler)
+        with Clock() as clock:
+            self._generate(rows, sampler, clock)
+        out, given = self._generate(rows, self._recording(sampler))
+        kept = None if given is None else given.keep[0]
+        seconds = clock.seconds["denoise"] + clock.seconds["commit"]
+        recorder.add(row, out, 0, sampler, about, kept, seconds)
+        if both:
+            self._left_to_right(rows, sampler)
+            with Clock() as clock:
+                out, _ = self._left_to_right(rows, sampler, clock)
+            taken = int(out.valid_tokens.sum())
+            seconds = clock.seconds["decode"]
+            recorder.add_left_to_right(row, out.tokens[0, :taken], taken, seconds)
 
     def _for_items(self, sampler: SamplerConfig) -> SamplerConfig:
         """The sampler's settings with the length of the answers; raises ValueError if too small."""
@@ -230,8 +224,11 @@ class Evaluation:
             sampler, canvas_size=size, max_new_tokens=self.canvases * size, trajectory=False
         )
 
+    def _recording(self, sampler: SamplerConfig) -> SamplerConfig:
+        return dataclasses.replace(sampler, trajectory=True, candidates=self._candidates)
+
     def _generate(
-        self, rows: np.ndarray, sampler: SamplerConfig
+        self, rows: np.ndarray, sampler: SamplerConfig, clock: Clock | None = None
     ) -> tuple[Generation, Given | None]:
         """Generates the answers to the items with these numbers, in one batch.
 
@@ -241,10 +238,10 @@ class Evaluation:
         given = self._asked.given(rows, sampler.canvas_size, self.canvases)
         key = self._asked.keys(self.seed, rows, given)
         prompts = self.tokens[rows], self.mask[rows]
-        return generate(self._model, *prompts, key, sampler, given=given), given
+        return generate(self._model, *prompts, key, sampler, given=given, clock=clock), given
 
     def _left_to_right(
-        self, rows: np.ndarray, sampler: SamplerConfig
+        self, rows: np.ndarray, sampler: SamplerConfig, clock: Clock | None = None
     ) -> tuple[Generation, Given | None]:
         """Decodes the answers token by token, as _generate. Each token is a step of one canvas."""
         given = self._asked.given(rows, sampler.canvas_size, self.canvases, fill=False)
@@ -261,92 +258,7 @@ class Evaluation:
         )
         key = self._asked.keys(self.seed, rows, given)
         prompts = self.tokens[rows], self.mask[rows]
-        out = generate_autoregressive(self._model, *prompts, key, config, given=given)
+        asked = self._model, *prompts, key, config
+        out = generate_autoregressive(*asked, given=given, clock=clock)
         valid = out.valid_tokens[:, None]
         return Generation(out.tokens, valid, valid), given
-
-
-def typical(outcome: Outcome) -> int:
-    """The number of an item whose answer took a typical number of steps.
-
-    The item is right, if any is, and its number of steps is the closest to the median of the right
-    answers (of all answers, if none is right). Of several such items it is the first.
-    """
-    rows = np.flatnonzero(outcome.exact)
-    rows = rows if rows.size else np.arange(len(outcome.exact))
-    steps = outcome.steps[rows].sum(axis=1)
-    return int(rows[np.argmin(np.abs(steps - np.median(steps)))])
-
-
-def summarize(outcome: Outcome, bins: Bins) -> dict[str, Any]:
-    """Sums up one outcome in plain numbers, for all items and for each bin.
-
-    Args:
-      outcome: the answers to N items.
-      bins: how the items are divided.
-
-    Returns:
-      the fields of shares(outcome), and:
-        steps: {"mean", "quartiles", "effective"}, denoising steps of an answer. "effective" is
-          defined in docs/MODEL.md (Measures).
-        tokens_per_forward: also defined there.
-        seconds_per_item, compile_seconds: seconds.
-        bins: {title: {name: shares()}}, for bins that have items.
-        starts: summarize_starts(), if the outcome has the answers of several starts.
-    """
-    begun = outcome.steps > 0
-    steps, valid = outcome.steps[begun], outcome.valid_tokens[begun]
-    total, starts = outcome.steps.sum(axis=1), outcome.starts
-    return {
-        **shares(outcome),
-        "steps": {
-            "mean": float(total.mean()),
-            "quartiles": np.percentile(total, (25, 50, 75)).tolist(),
-            "effective": effective_steps(steps, valid),
-        },
-        "tokens_per_forward": tokens_per_forward(
-            steps, valid, len(steps), num_sequences=len(total)
-        ),
-        "seconds_per_item": float(outcome.seconds.mean()),
-        "compile_seconds": float(outcome.compile_seconds),
-        "bins": {title: by_bin(outcome, parts) for title, parts in bins.items()},
-    } | ({} if starts is None else {"starts": summarize_starts(starts, outcome.exact)})
-
-
-def by_bin(outcome: Outcome, parts: dict[str, np.ndarray]) -> dict[str, Any]:
-    """shares() of each bin that has items.
-
-    Args:
-      outcome: the answers to N items.
-      parts: name of a bin -> [N] bool, which items are in it.
-    """
-    return {name: shares(outcome.take(rows)) for name, rows in parts.items() if rows.any()}
-
-
-def shares(outcome: Outcome) -> dict[str, Any]:
-    """The mean of each measure over N items, at least one, with its interval.
-
-    Returns:
-      {"count": N, "mean_steps": denoising steps of an answer, and for each measure its name ->
-      {"rate", "low", "high", "count"}} (data.measures.share).
-    """
-    count = len(outcome.answers)
-    figures: dict[str, Any] = {"count": count}
-    figures["mean_steps"] = float(outcome.steps.sum(axis=1).mean())
-    return figures | {name: share(values) for name, values in outcome.scores.items()}
-
-
-def paired(early: Outcome, full: Outcome) -> dict[str, int]:
-    """Compares two outcomes of the same items, with early stopping and with all steps.
-
-    Returns:
-      numbers of items: "both", "only_early_stop", "only_all_steps" and "neither" say whose answer
-      is right; "same_answer" counts equal answers.
-    """
-    return {
-        "both": int(np.sum(early.exact & full.exact)),
-        "only_early_stop": int(np.sum(early.exact & ~full.exact)),
-        "only_all_steps": int(np.sum(~early.exact & full.exact)),
-        "neither": int(np.sum(~early.exact & ~full.exact)),
-        "same_answer": int(np.sum(early.answers == full.answers)),
-    }

@@ -1,7 +1,7 @@
 """The plots of the reports, as PNG bytes.
 
 A rate is a dict {"rate", "low", "high"}: a fraction and the ends of its 95 % interval, as
-train/evaluation.py makes them.
+train/outcome.py makes them.
 """
 
 import textwrap

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from sample.step import SamplerConfig
 from train import plots
-from train.evaluation import Bins, Evaluation, Outcome, by_bin, paired, shares, summarize, typical
+from train.evaluation import Evaluation
 from train.evaluation_files import ALL, EARLY, LEFT_TO_RIGHT
+from train.outcome import Bins, Outcome, by_bin, paired, shares, summarize, typical
 
 
 @dataclasses.dataclass(frozen=True)

@@ -191,6 +191,20 @@ class SudokuTask(Task):
         grid = find_grid(answer, self.box)
         return "" if grid is None else digits(grid)
 
+    def view(self, item: Puzzle, expected: Sequence[str]) -> dict[str, Any] | None:
+        """A grid; None if the tokenizer does not give every digit a token of its own."""
+        cells = [i for i, piece in enumerate(expected) if _digit(piece) >= 0]
+        if len(cells) != item["puzzle"].size:
+            return None
+        return {
+            "kind": "grid",
+            "columns": self.box**2,
+            "box": self.box,
+            "cells": cells,
+            "clues": np.flatnonzero(item["puzzle"]).tolist(),
+            "right": list(map(str, item["solution"].tolist())),
+        }
+
     def picture(self, item: Puzzle, replay: Replay) -> bytes | None:
         """A strip of grids; None if the answer takes more than one canvas, or if the tokenizer does
         not give every digit a token of its own."""

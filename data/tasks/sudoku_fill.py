@@ -156,8 +156,10 @@ class SudokuFillTask(SudokuTask):
 
     def picture(self, item: GivenPuzzle, replay: Replay) -> bytes | None:
         """As for Sudoku. A grid to repair has no clues, so every cell is drawn as an open one."""
-        clues = np.zeros_like(item["given"]) if item["wrong"] else item["given"]
-        return super().picture({**item, "puzzle": clues}, replay)
+        return super().picture({**item, "puzzle": _clues(item)}, replay)
+
+    def view(self, item: GivenPuzzle, expected: Sequence[str]) -> dict[str, Any] | None:
+        return super().view({**item, "puzzle": _clues(item)}, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +209,11 @@ def with_wrong(rng: np.random.Generator, solution: np.ndarray, count: int) -> np
     cells = rng.choice(len(grid), count, replace=False)
     grid[cells] = (grid[cells] - 1 + rng.integers(1, n, count)) % n + 1
     return grid
+
+
+def _clues(item: GivenPuzzle) -> np.ndarray:
+    """The digits that are drawn as clues: [n*n] int8, 0 for an open cell."""
+    return np.zeros_like(item["given"]) if item["wrong"] else item["given"]
 
 
 def _share(values: np.ndarray, nothing: float = 1.0) -> float:

@@ -206,6 +206,18 @@ class Task(abc.ABC):
         """The text of an answer in answers.csv."""
         return answer
 
+    def view(self, item: Any, expected: Sequence[str]) -> dict[str, Any] | None:
+        """How a page draws the denoising of an item (docs/FORMATS.md, Records of denoising).
+
+        Args:
+          item: the item.
+          expected: texts of the tokens of the right answer.
+
+        Returns:
+          the field `view` of a record; None for text.
+        """
+        return None
+
     def picture(self, item: Any, replay: Replay) -> bytes | None:
         """Draws the denoising of an item.
 

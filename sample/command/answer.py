@@ -1,11 +1,15 @@
 """What is asked of a model, and what it answers."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from data.text.chat import ModelTurn
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.fill import Outline
 from sample.command.turn_end import FinishReason
+from sample.generation import Generation
 
 
 class Request(NamedTuple):
@@ -68,3 +72,21 @@ class Answer(NamedTuple):
     def generated_tokens(self) -> int:
         """Number of generated tokens, those after a stop text included."""
         return sum(self.valid_tokens)
+
+
+def drafts(
+    out: Generation, row: int, text_of: Callable[[np.ndarray], str]
+) -> list[list[dict[str, Any]]]:
+    """The steps of a row of a generation with a trajectory, as Answer.drafts has them."""
+    return [
+        [
+            {
+                "text": text_of(out.best[row, k, n]),
+                "entropy": float(out.entropy[row, k, n].mean()),
+                "accepted": int(out.accepted[row, k, n].sum()),
+            }
+            for n in range(steps)
+        ]
+        for k, steps in enumerate(out.recorded_steps[row])
+        if steps
+    ]

@@ -68,6 +68,12 @@ def define_flags() -> flags.FlagValues:
         "FILE.jsonl that answers are appended to. A prompt is not asked again if the file has this "
         "checkpoint's answer to it, with the same settings.",
     )
+    text(
+        "page",
+        "FILE.html that shows every denoising step of the first answers, for a browser. With "
+        "--mode=both it shows the answers left to right beside them. Each of these answers is "
+        "generated several times, so that its time is measured without the recording.",
+    )
     text("regex", "Regular expression that every answer matches as a whole.")
     text("schema", "FILE of a JSON schema. Every answer is JSON that it accepts.")
     help = "Text before which an answer ends. It does not count in thoughts and tool calls"
@@ -106,7 +112,7 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError(
             "--fill, --edit and --spans are for one text: a record of --prompts has them as fields"
         )
-    for name in ("base", "tokenizer", "dtype", "prompts", "out", "regex", "schema"):
+    for name in ("base", "tokenizer", "dtype", "prompts", "out", "page", "regex", "schema"):
         if values[name].value == "":
             raise ValueError(f"--{name}= has no text")
     mode = values.mode
@@ -145,6 +151,12 @@ def check_flags(values: flags.FlagValues) -> None:
         )
     if values.out == "-":
         raise ValueError("--out needs the name of a file; without --out, answers go to stdout")
+    if values.page and mode == "ar":
+        raise ValueError("--page shows denoising: use --mode=diffusion, or --mode=both")
+    if values.page and values.draft:
+        raise ValueError("--draft and --page do not go together: the page shows every step")
+    if values["candidates"].value is not None and not values.page:
+        raise ValueError("--candidates is for --page=FILE.html")
     if values.trajectory and not values.out:
         raise ValueError("--trajectory is for --out=FILE.jsonl")
     if mode == "both" and values.out:

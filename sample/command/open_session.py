@@ -16,6 +16,8 @@ from sample.command.demand import from_flags
 from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED, rows_together
 from sample.command.session import Session
 from sample.config_flags import given_fields
+from sample.page.record import CANDIDATES
+from sample.page.recorder import Recorder
 from sample.split_model import split
 from sample.step import SamplerConfig
 
@@ -30,7 +32,9 @@ def open_session(values: flags.FlagValues) -> Session:
     if demand is not None:
         compile_regex(demand)
     checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
-    sampler = SamplerConfig(**(checkpoint.sampler_defaults | given_fields(values, SAMPLER)))
+    wanted = given_fields(values, SAMPLER)
+    candidates = wanted.pop("candidates", CANDIDATES)  # the recorder's, and no answer depends on it
+    sampler = SamplerConfig(**(checkpoint.sampler_defaults | wanted))
     own = given_fields(values, [name for name in AUTOREGRESSIVE if name not in SHARED])
     shared = {name: getattr(sampler, name) for name in SHARED}
     if sampler.max_new_tokens is None:  # one canvas, whose size the model knows
@@ -73,6 +77,8 @@ def open_session(values: flags.FlagValues) -> Session:
         stop_texts=tuple(values.stop),
         demand=demand,
         checkpoint=name,
+        warm_up=bool(values.page),
+        recorder=Recorder(checkpoint.tokenizer, candidates) if values.page else None,
     )
 
 
@@ -83,7 +89,8 @@ def open_draft(values: flags.FlagValues, session: Session) -> Draft | None:
     pipe, the draft is drawn on stderr, because only answers may go into the pipe.
     """
     terminal = sys.stdout.isatty()
-    alone = values.mode == "diffusion" and rows_together(values) == 1 and not values.out
+    alone = values.mode == "diffusion" and rows_together(values) == 1
+    alone = alone and not (values.out or values.page)
     if not (terminal and alone if values.draft is None else values.draft):
         return None
     stop_ids = session.sampler.stop_ids

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,16 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.batch import bucket, pad_prompts, row_keys
-from sample.command.answer import Answer, Request
+from sample.command.answer import Answer, Request, drafts
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
+from sample.command.page_records import record_answers
 from sample.command.prompt_rows import PromptRow
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
 from sample.given import Given, check_given
 from sample.obey import Constraint, find_completions
+from sample.page.recorder import Recorder
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
 from sample.split_model import SplitModel, split
@@ -66,6 +68,8 @@ class Session:
         KeyboardInterrupt.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
+      recorder: gets every answer, for a page. While it has room, answers are generated a second
+        time, and recorded, so that times are those of a run that records nothing.
       statistics: sums over all answers of each mode.
     """
 
@@ -85,6 +89,7 @@ class Session:
     watch: Callable[[Snapshot], bool | None] | None = None
     interrupted: Callable[[], bool] | None = None
     warm_up: bool = False
+    recorder: Recorder | None = None
     statistics: dict[Mode, Statistics] = dataclasses.field(
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
@@ -145,8 +150,10 @@ class Session:
         # The messages and not the text, because a template may put the date into the text.
         asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
         settings = dataclasses.asdict(self.config)
-        if settings.get("starts") == 1:  # answers of older versions, which had no such field, count
-            del settings["starts"]
+        # Answers of older versions, which had no such fields, count.
+        for name, old in (("starts", 1), ("candidates", 0)):
+            if settings.get(name) == old:
+                del settings[name]
         asked += [self.checkpoint.fingerprint, settings]
         if form:
             asked.append(row.pieces)
@@ -176,6 +183,12 @@ class Session:
             self._warm.add(program)
         with Clock() as clock:
             out, plan = self._ask(filled, tokens, mask, clock)
+        if self.recorder is not None:
+            if self.mode == "diffusion" and not self.recorder.full:
+                shown = self.recorder.settings(self.sampler)
+                out, plan = self._ask(filled, tokens, mask, None, shown)
+            prompts = [self._text(request.tokens) for request in requests]
+            record_answers(self.recorder, requests, prompts, out, self.sampler, plan, clock)
         if isinstance(out, Generation):
             steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
         else:
@@ -187,7 +200,7 @@ class Session:
             if self.mode == "diffusion":
                 steps, rounds = steps + plan.passes[:count], rounds + plan.rounds
         self.statistics[self.mode].add(steps, valid, rounds, clock)
-        answers = []
+        answers, asked_drafts = [], self.mode == "diffusion" and self.sampler.trajectory
         for i, request in enumerate(requests):
             begun, before = steps[i] > 0, None
             said = out.tokens[i][: valid[i].sum()]
@@ -200,9 +213,9 @@ class Session:
             else:  # nothing in the text is a thought or a call, and it is always whole
                 said = said[: np.isin([*said, *self.stop_ids], self.stop_ids).argmax()]
                 turn, reason = ModelTurn("", self._text(said), ()), "stop"
-            drafts = self._drafts(out, i) if self.mode == "diffusion" else None
+            shown = drafts(out, i, self._text) if asked_drafts else None
             counts = steps[i][begun].tolist(), valid[i][begun].tolist()
-            answers.append(Answer(request, turn, *counts, reason, drafts, before))
+            answers.append(Answer(request, turn, *counts, reason, shown, before))
         return answers
 
     def as_message(self, turn: ModelTurn) -> Message:
@@ -240,12 +253,18 @@ class Session:
         return outline(row.pieces, self.tokenizer, self.stop_ids, self.canvas_size, limit)
 
     def _ask(
-        self, requests: list[Request], tokens: np.ndarray, mask: np.ndarray, clock: Clock | None
+        self,
+        requests: list[Request],
+        tokens: np.ndarray,
+        mask: np.ndarray,
+        clock: Clock | None,
+        config: SamplerConfig | None = None,
     ) -> tuple[Generation | Continuation, Plan | None]:
-        """Generates, after the lengths of holes are chosen."""
-        keys = self._keys(tokens, mask, [request.sample for request in requests])
+        """Generates, after the lengths of holes are chosen. `config` is as for `_generate`."""
+        keys, demand = self._keys(tokens, mask, [r.sample for r in requests]), requests[0].demand
         if requests[0].outline is None:
-            return self._generate(tokens, mask, keys, clock, requests[0].demand), None
+            return self._generate(tokens, mask, keys, clock, demand, config=config), None
+        one_step = dataclasses.replace(self.sampler, max_steps=1, starts=1, trajectory=True)
         chosen = {}
         for i, request in enumerate(requests):
             if id(request) in chosen:  # one that only fills up the batch
@@ -256,14 +275,14 @@ class Session:
                 asked = tokens[rows], mask[rows]
                 try:
                     keys = self._keys(*asked, [sample] * len(rows))
-                    return self._generate(*asked, keys, clock, None, given, first_step=True)
+                    return self._generate(*asked, keys, clock, None, given, one_step)
                 except NonFiniteLogits as error:
                     raise NonFiniteLogits({i: next(iter(error.faults.values()))}) from None
 
             chosen[id(request)] = choose_sizes(request.outline, first_step)
         rows = [(request.outline, chosen[id(request)]) for request in requests]
         plan = plan_of(rows, filled=self.mode == "diffusion")
-        return self._generate(tokens, mask, keys, clock, requests[0].demand, plan.given), plan
+        return self._generate(tokens, mask, keys, clock, demand, plan.given, config), plan
 
     def _generate(
         self,
@@ -273,17 +292,16 @@ class Session:
         clock: Clock | None,
         demand: str | None,
         given: Given | None = None,
-        first_step: bool = False,
+        config: SamplerConfig | None = None,
     ) -> Generation | Continuation:
+        """Generates with the session's settings, or unwatched with others."""
         self._go_on()
         kept = self.kept if len(tokens) == 1 else None
         ended = self._ended if self.stop_texts or self.interrupted else None
-        config, watch = self.config, self.watch
+        watch = self.watch if config is None else None
+        config = config or self.config
         if given is not None:
             config = dataclasses.replace(config, max_new_tokens=given.keep.shape[1])
-        if first_step:
-            config = dataclasses.replace(config, max_steps=1, starts=1, trajectory=True)
-            watch = None
         asked = self.model, tokens, mask, keys, config
         shared = {
             "given": given,
@@ -353,19 +371,3 @@ class Session:
 
     def _text(self, tokens: np.ndarray) -> str:
         return self.tokenizer.decode(tokens, skip_special=False)
-
-    def _drafts(self, out: Generation, row: int) -> list[list[dict[str, Any]]] | None:
-        if out.best is None:
-            return None
-        return [
-            [
-                {
-                    "text": self._text(out.best[row, k, n]),
-                    "entropy": float(out.entropy[row, k, n].mean()),
-                    "accepted": int(out.accepted[row, k, n].sum()),
-                }
-                for n in range(steps)
-            ]
-            for k, steps in enumerate(out.recorded_steps[row])
-            if steps
-        ]

@@ -43,6 +43,7 @@ def lively_config() -> SamplerConfig:
         stop_ids=(1,),
         max_new_tokens=30,
         trajectory=True,
+        candidates=3,
     )
 
 

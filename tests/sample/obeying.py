@@ -14,7 +14,7 @@ from sample import SamplerConfig
 from sample.automaton import Automaton, token_automaton
 from sample.given import CanvasGiven, Given, by_canvas, check_given
 from sample.obey import Constraint, find_completions, obey_proposed
-from sample.step import Proposal
+from sample.step import Candidates, Proposal
 
 PAD, STOP, EOS = 0, 1, 2
 TEXTS = (None, None, None, b"a", b"b", b"ab", b"ba")
@@ -105,6 +105,8 @@ class Obeyed(NamedTuple):
     drawn: jax.Array
     entropy: jax.Array
     soft: jax.Array
+    ids: jax.Array  # of two candidates
+    probabilities: jax.Array
 
 
 @jax.jit
@@ -126,9 +128,10 @@ def propose_obeyed(logits, obey, given, room, keys) -> Obeyed:
         config=SamplerConfig(),
         model=Echo(),
         states=logits,
+        candidates=Candidates(jnp.full((rows, size, 2), -1), jnp.full((rows, size, 2), -1.0)),
     )
     found = obey_proposed(proposal, obey, given, room, keys)
-    return Obeyed(found.best, found.drawn, found.entropy, found.soft)
+    return Obeyed(found.best, found.drawn, found.entropy, found.soft, *found.candidates)
 
 
 def obeyed(

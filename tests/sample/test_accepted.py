@@ -97,6 +97,12 @@ def test_draws_and_marginals_are_those_of_the_accepted_strings(expression):
     for answer, share in zip(answers, p, strict=True):
         marginal[np.arange(size), answer] += share
     np.testing.assert_allclose(found.soft[0], marginal, atol=1e-5)
+    top = np.sort(marginal, axis=1)[:, ::-1][:, :2]  # the two candidates
+    np.testing.assert_allclose(found.probabilities[0], top, atol=1e-5)
+    ids = found.ids[0]
+    assert ((ids < 0) == (top < 1e-9)).all()
+    own = np.take_along_axis(marginal, np.maximum(ids, 0), axis=1)
+    np.testing.assert_allclose(np.where(ids < 0, 0, own), top, atol=1e-5)
     entropy = -(marginal * np.log(np.maximum(marginal, 1e-30))).sum(axis=1)
     np.testing.assert_allclose(found.entropy[0], entropy, atol=1e-4)
 
@@ -130,7 +136,7 @@ def test_positions_are_read_in_chunks_with_the_same_result(monkeypatch):
     logits = np.random.default_rng(3).normal(size=(3, 6, V)).astype(np.float32)
     automaton = automaton_of("(?:a|bb)+")
     whole = obeyed(automaton, logits, 6)
-    monkeypatch.setattr("sample.accepted.CHUNK_BYTES", 4 * 3 * V * 2)
+    monkeypatch.setattr("sample.candidates.CHUNK_BYTES", 4 * 3 * V * 2)
     propose_obeyed.clear_cache()  # a program reads the limit when it is made
     for array, expected in zip(obeyed(automaton, logits, 6), whole, strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-6)

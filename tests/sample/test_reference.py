@@ -40,7 +40,7 @@ def reference_of(lively_model, lively_config):
 
 
 def algorithm_one(model, config, context, denoise, soft_embed, prompt, key):
-    """One row: its tokens, and for every canvas a list of (best, accepted, entropy) by step."""
+    """One row: its tokens, and for every canvas a list of what is recorded of each step."""
     c, vocab, num_steps = model.canvas_size, model.vocab_size, config.max_steps
     key = jax.random.fold_in(key, zlib.crc32(np.array(prompt, "<i4").tobytes()))
     emitted, canvases, valid = [], [], []
@@ -54,13 +54,16 @@ def algorithm_one(model, config, context, denoise, soft_embed, prompt, key):
             logits = denoise(x[None], cache, soft)
             tempered = np.asarray(logits[0], np.float64) / tau
             best = [int(np.argmax(row)) for row in tempered]
-            entropy = []
+            entropy, tops = [], []
             for row in tempered:
                 p = np.exp(row - row.max())
                 p /= p.sum()
                 entropy.append(-sum(q * np.log(q) for q in p if q > 0))
+                order = np.argsort(-p, kind="stable")[: config.candidates]
+                tops.append((order, p[order]))
+            seen = best, entropy, x.tolist(), *zip(*tops, strict=True)
             if n > 1 and sum(entropy) / c <= config.stop_threshold and best == previous:
-                steps.append((best, [False] * c, entropy))
+                steps.append(([False] * c, *seen))
                 break
             previous = best
             draw_key, noise_key = jax.random.split(jax.random.fold_in(canvas_key, n))
@@ -76,7 +79,7 @@ def algorithm_one(model, config, context, denoise, soft_embed, prompt, key):
                 total += entropy[i]
             x = jnp.array([drawn[i] if accepted[i] else fresh[i] for i in range(c)])
             soft = soft_embed(logits / tau)
-            steps.append((best, accepted, entropy))
+            steps.append((accepted, *seen))
         canvases.append(steps)
         room = config.max_new_tokens - len(emitted)
         new = []
@@ -120,13 +123,22 @@ def test_equals_algorithm_one(lively_model, lively_config, reference_of, seed):
         assert got.steps[b].tolist() == [len(steps) for steps in canvases] + [0] * (3 - begun)
         for k, steps in enumerate(canvases):
             step_counts.add(len(steps))
-            best, accepted, entropy = (np.array(x) for x in zip(*steps, strict=True))
+            columns = (np.array(x) for x in zip(*steps, strict=True))
+            accepted, best, entropy, canvas, ids, probabilities = columns
             taken = len(steps)
             np.testing.assert_array_equal(got.best[b, k, :taken], best)
             np.testing.assert_array_equal(got.accepted[b, k, :taken], accepted)
             np.testing.assert_allclose(got.entropy[b, k, :taken], entropy, atol=2e-3)
             assert (got.best[b, k, taken:] == -1).all() and (got.entropy[b, k, taken:] == -1).all()
             assert not got.accepted[b, k, taken:].any()
+            np.testing.assert_array_equal(got.canvas[b, k, :taken], canvas)
+            found = got.candidates.probabilities[b, k, :taken]
+            np.testing.assert_allclose(found, probabilities, atol=1e-3)
+            # Rounding may swap two tokens that are almost equally probable.
+            same = got.candidates.ids[b, k, :taken] == ids
+            assert same.mean() > 0.97 and (abs(found - probabilities)[~same] < 1e-3).all()
+            assert (got.candidates.ids[b, k, taken:] == -1).all()
+            assert (got.canvas[b, k, taken:] == -1).all()
         assert (got.best[b, begun:] == -1).all()
     # The comparison says something only if rows stop at different steps, and some at none.
     assert len(step_counts) >= 3 and lively_config.max_steps in step_counts

@@ -79,6 +79,8 @@ def test_noise_is_uniform_over_the_vocabulary():
         ({"max_steps": 0}, "max_steps must be at least 1, not 0"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, not 0"),
         ({"canvas_size": -1}, "canvas_size must be at least 1"),
+        ({"candidates": -1}, "candidates must be at least 0, not -1"),
+        ({"candidates": 2}, "they need trajectory"),
         ({"starts": 0}, "starts must be at least 1, not 0"),
         ({"entropy_bound": -0.1}, "entropy_bound must not be negative"),
         ({"stop_threshold": float("nan")}, "stop_threshold must not be negative"),

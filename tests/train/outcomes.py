@@ -4,7 +4,7 @@ import numpy as np
 
 from data.sudoku.sources import Puzzle, SudokuSource
 from diffusiongemma import ModelConfig
-from train.evaluation import Outcome
+from train.outcome import Outcome
 
 BOX, CANVAS = 2, 24
 CONFIG = ModelConfig.preset(

@@ -15,6 +15,7 @@ from data.tasks.sudoku import SudokuTask
 from diffusiongemma import DiffusionGemma, save_checkpoint
 from sample import SamplerConfig
 from sample.generation_config import save_sampler_defaults
+from sample.page.read import read_records
 from tests.data.sudoku.puzzles import draw
 from tests.diffusiongemma.formats.folders import make_adapter
 from tests.train.outcomes import BOX, CONFIG, small_puzzles
@@ -58,15 +59,24 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys):
         "--budgets=12,1",
         "--budget_puzzles=2",
         "--replay=1",
+        f"--page={out / 'page.html'}",
     ]
     assert command.main(arguments) == 0
     said = capsys.readouterr()
     assert str(out / "REPORT.md") in said.out
     assert "mine.csv: the first 4 puzzles, columns puzzle and solution, solutions" in said.err
-    names = ["REPORT.md", "answers.csv", "budget.png", "replay.png", "results.json", "steps.png"]
-    assert sorted(os.listdir(out)) == names
+    names = ["REPORT.md", "answers.csv", "budget.png", "page.html", "replay.png", "results.json"]
+    assert sorted(os.listdir(out)) == [*names, "steps.png"]
 
     results = json.loads((out / "results.json").read_text())
+    records = read_records(out / "page.html")
+    titles = [f"{results['task']['title']}: puzzle {i}" for i in (1, 0, 2)]
+    assert [record["title"] for record in records] == titles
+    assert records[0]["figures"]["steps"] == results["replay"]["steps"]
+    assert records[0]["figures"]["seconds"] > 0 and records[0]["candidates"] == 5
+    view, item = records[0]["view"], puzzles[1]
+    assert view["columns"] == 4 and view["right"] == list(map(str, item["solution"]))
+    assert view["clues"] == np.flatnonzero(item["puzzle"]).tolist() and len(view["cells"]) == 16
     assert results["count"] == 4 and results["sampler"]["max_steps"] == 12
     # The rest is of the run's generation_config.json.
     settings = [results["sampler"][f"{name}_temperature"] for name in ("min", "max")]
@@ -117,6 +127,8 @@ ERRORS = {
     "--checkpoint=nowhere --out={out}": "give one of --file=FILE (--puzzles=FILE is the same)",
     "{all} --generate=2 --puzzles=a.csv": "give one of",
     "{all} --puzzles=": "--file= is empty: give the path of a file",
+    "{all} --page=": "--page=: give the name of a file",
+    "{all} --page=/none/page.html": "/none: no such folder",
     "{all} --generate=2": "nowhere: no such folder",
     "{all} --generate=two": "generate",
     "{all} --generate=0": "generate",

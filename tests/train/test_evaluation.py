@@ -19,7 +19,8 @@ from diffusiongemma.head import Prediction
 from sample import SamplerConfig
 from tests.data.text.messages import chat_answer, chat_prompt
 from tests.train.outcomes import BOX, CANVAS, CONFIG, five_puzzles, outcome, small_puzzles
-from train.evaluation import Evaluation, paired, summarize, typical
+from train.evaluation import Evaluation
+from train.outcome import paired, summarize, typical
 from train.report import write_report
 from train.results import EvaluationPlan, measure
 

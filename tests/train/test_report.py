@@ -9,7 +9,7 @@ from data.sudoku.grids import digits
 from data.tasks.sudoku import SudokuTask
 from tests.train.outcomes import five_puzzles, outcome
 from train import report
-from train.evaluation import by_bin, paired, shares, summarize
+from train.outcome import by_bin, paired, shares, summarize
 
 TASK = SudokuTask()
 

@@ -317,6 +317,21 @@ def replay(pieces, expected):
     )
 
 
+def test_a_page_draws_a_grid():
+    task = SudokuTask(box=2)
+    expected = [t for row in SOLUTION.reshape(4, 4) for t in (*(f" {d}" for d in row), "\n")]
+    view = task.view(ITEM, [*expected, "<turn|>"])
+    assert view == {
+        "kind": "grid",
+        "columns": 4,
+        "box": 2,
+        "cells": [i for i in range(20) if i % 5 < 4],
+        "clues": np.flatnonzero(PUZZLE).tolist(),
+        "right": [str(digit) for digit in SOLUTION],
+    }
+    assert task.view(ITEM, ["12", *expected[2:]]) is None
+
+
 def test_a_picture_has_the_digits_at_their_tokens(monkeypatch):
     task = SudokuTask(box=2)
     # Line ends stand among the digits, and the turn's end behind them.

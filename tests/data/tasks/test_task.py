@@ -71,4 +71,5 @@ def test_what_is_trained_on_and_what_a_report_says():
     assert task.columns("cat") == {"prompt": "Spell cat", "expected": "c a t"}
     assert task.shown("c a") == "c a"
     assert task.bins(["cat"]) == {} and task.picture("cat", None) is None
+    assert task.view("cat", ["c", " a", " t"]) is None
     assert task.scored and task.notes == ()

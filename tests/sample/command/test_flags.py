@@ -17,6 +17,7 @@ VALUES = {
     "canvas_size": 3,
     "stop_ids": (4, 5),
     "trajectory": True,
+    "candidates": 4,
     "prefill_chunk": 2,
     "starts": 3,
     "temperature": 0.75,

@@ -33,9 +33,9 @@ def test_left_to_right_and_both(folder, capsys, monkeypatch):
 
     clocks, generate_once = [], Session._generate
 
-    def watched(session, tokens, mask, keys, clock, demand):
+    def watched(session, tokens, mask, keys, clock, *others, **named):
         clocks.append((session.mode, clock is not None))
-        return generate_once(session, tokens, mask, keys, clock, demand)
+        return generate_once(session, tokens, mask, keys, clock, *others, **named)
 
     monkeypatch.setattr(Session, "_generate", watched)
     arguments += [f"--prompt={PROMPTS[0]}", "--mode=both", "--max_steps=3"]
@@ -102,7 +102,7 @@ def test_of_several_starts_drafts_are_of_one_and_steps_of_all(monkeypatch):
     starts = Starts(np.array([[[[two], [one]]]]), each, each * 0 + 1, each / 10)
     count, steps = np.array([[1]]), np.array([[6]])
     generation = Generation(np.array([[two]]), steps, count, best, best >= 0, entropy, starts)
-    session = session_that_gets(generation, monkeypatch, starts=2)
+    session = session_that_gets(generation, monkeypatch, starts=2, trajectory=True)
     [answer] = session.answer([session.request(from_text("Count."))])
     assert answer.steps == [6] and [d["text"] for d in answer.drafts[0]] == ["1", "2"]
     figures = session.statistics["diffusion"].figures()

@@ -38,9 +38,9 @@ def arrays(rows, cached_rows, num_tokens, cached, head_dim, *, causal, kv_heads=
     return q, [*parts, Part(*old, masks.slot_positions(length, cached))], query
 
 
-def check(args, window=masks.NO_WINDOW, tolerance=2e-6):
-    wanted = plain(*args, window)
-    found = kernel(*args, window)
+def check(args, window=masks.NO_WINDOW, tolerance=2e-6, reach=None):
+    wanted = plain(*args, window, reach)
+    found = kernel(*args, window, reach)
     assert found.dtype == wanted.dtype
     np.testing.assert_allclose(found.astype("float32"), wanted.astype("float32"), atol=tolerance)
 
@@ -54,6 +54,15 @@ def test_a_canvas_sees_itself_and_the_cache(cached, window):
 @pytest.mark.parametrize("window", [masks.NO_WINDOW, 5])
 def test_a_chunk_of_a_prompt_sees_what_is_before(window):
     check(arrays(2, 2, 70, 201, 8, causal=True), window)
+
+
+def test_queries_may_reach_further_than_themselves():
+    q, parts, query = arrays(2, 2, 70, 201, 8, causal=True)
+    in_span = np.broadcast_to(np.arange(70) % 20 < 12, query.shape)
+    reach = masks.span_reach(query, jnp.array(in_span), None, 9)
+    check((q, parts, query), 9, reach=reach)
+    with pytest.raises(AssertionError):  # it matters
+        np.testing.assert_allclose(plain(q, parts, query, 9, reach), plain(q, parts, query, 9))
 
 
 def test_heads_may_share_one_kv_head():

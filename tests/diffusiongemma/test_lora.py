@@ -57,7 +57,8 @@ def test_the_pattern_chooses():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "count"), [(".*", 0), ("mlp", 0), ("vision", 16), (r"(^|vision.*)mlp\.up", 2)]
+    ("pattern", "count"),
+    [(".*", 0), ("mlp", 0), ("vision", 16), (r"^(vision\.)?layers.*mlp\.up", 2)],
 )
 def test_the_vision_tower_gets_factors_only_if_the_pattern_names_it(pattern, count):
     config = ModelConfig.preset("tiny", layer_types=("full",), vision=TOWER)

@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 PAD = 0
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=["seeing"])
 def name(request) -> str:
     return request.param
 
@@ -34,6 +34,9 @@ def model(name) -> SplitModel:
 @pytest.fixture(scope="module")
 def want(name) -> dict[str, np.ndarray]:
     return outputs(name)
+
+
+both = pytest.mark.parametrize("name", NAMES, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,7 @@ def denoise(model, canvas, cache):
     return model.merge().denoise(canvas, cache)
 
 
+@both
 def test_the_tower_matches_transformers(model, want):
     """Images of different sizes in one batch, with an image of padding alone among them."""
     images = images_of(want)
@@ -82,6 +86,7 @@ def test_the_tower_matches_transformers(model, want):
     assert jnp.isfinite(soft).all()
 
 
+@both
 def test_texts_with_images_match_transformers_in_a_ragged_batch(model, want, ragged):
     tokens, mask, images = ragged
     logits, cache = encode(model, tokens, mask, images)
@@ -92,16 +97,16 @@ def test_texts_with_images_match_transformers_in_a_ragged_batch(model, want, rag
         assert error(after[i], want[f"t{i}_after"][0]) < TOLERANCE, i
 
 
-@pytest.mark.parametrize("chunk", [None, 7])
-def test_a_prompt_read_in_pieces_is_the_prompt(model, want, ragged, chunk):
+def test_a_prompt_read_in_pieces_is_the_prompt(model, want, ragged):
     """With 7 columns, the largest image is longer than a piece, and pieces would part another."""
     tokens, mask, images = ragged
-    cache = prefill(model, tokens, mask, 64, chunk, images)
+    cache = prefill(model, tokens, mask, 64, 7, images)
     after = denoise(model, np.repeat(want["canvas"], 3, axis=0), cache)
     for i in range(3):
         assert error(after[i], want[f"t{i}_after"][0]) < TOLERANCE, i
 
 
+@both
 def test_the_masks_of_transformers_would_show(want):
     """What the tests above would see of other masks: a causal image, one without a window, ..."""
     for kind in ("causal", "generate", "gemma4"):
@@ -112,7 +117,8 @@ def test_the_masks_of_transformers_would_show(want):
 
 def test_a_text_is_continued_token_by_token(model, want, ragged):
     tokens, mask, images = ragged
-    config = AutoregressiveConfig(1, temperature=0, stop_ids=())
+    new = 64 - tokens.shape[1]  # the programs are those of the test before
+    config = AutoregressiveConfig(new, temperature=0, stop_ids=(), prefill_chunk=7)
     out = generate_autoregressive(model, tokens, mask, jax.random.key(0), config, images=images)
     first = [want[f"t{i}_logits"][0, -1].argmax() for i in range(3)]
     np.testing.assert_array_equal(out.tokens[:, 0], first)

@@ -238,9 +238,8 @@ def _with_vision(weights: Weights, folder: Path, dtype: np.dtype | None) -> Weig
         weights.broken.extend(name for name in tower.broken if name not in weights.broken)
         return value
 
-    untouched = stored.untouched or weights.untouched
     return dataclasses.replace(
-        weights, config=config, dtypes=dtypes, read=read, untouched=untouched
+        weights, config=config, dtypes=dtypes, read=read, untouched=stored.untouched
     )
 
 

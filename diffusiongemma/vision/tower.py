@@ -20,6 +20,22 @@ from diffusiongemma.vision.images import Images, is_real
 from diffusiongemma.vision.pooler import Standardize, pool
 
 
+class _Keys:
+    """Random keys for the weights of the tower, made from one key: nnx.Rngs, as Linear calls it.
+
+    nnx.Rngs counts its keys in a variable. While a model is only traced, each count takes longer
+    the more has been traced before: for the 26B's tower, 5 seconds in all.
+    """
+
+    def __init__(self, key: jax.Array):
+        self._key, self._count = key, 0
+
+    def params(self) -> jax.Array:
+        """The next key."""
+        self._count += 1
+        return jax.random.fold_in(self._key, self._count)
+
+
 class ClippedLinear(Linear):
     """A linear map that clips what it reads and what it returns, at bounds from the checkpoint.
 
@@ -158,7 +174,7 @@ class VisionTower(nnx.Module):
         rngs: nnx.Rngs,
         dtype: DTypeLike = jnp.float32,
     ):
-        self.config = config
+        self.config, rngs = config, _Keys(rngs.params())
         self.patch_projection = Linear(config.patch_values, config.width, rngs=rngs, dtype=dtype)
         table = nnx.initializers.normal(0.02)(
             rngs.params(), (2, config.num_places, config.width), dtype

@@ -146,10 +146,11 @@ def test_what_the_kernel_supports():
 
 
 @pytest.mark.filterwarnings(DEPRECATED)
-@pytest.mark.parametrize("head_dim", [256, 512])
-def test_it_lowers_to_triton(head_dim):
-    args = arrays(1, 1, 256, 1023, head_dim, causal=False, dtype="bfloat16")
-    text = lowered(functools.partial(flash_attention.attend, window=1024), *args)
+@pytest.mark.parametrize(("head_dim", "reaches"), [(256, False), (512, False), (256, True)])
+def test_it_lowers_to_triton(head_dim, reaches):
+    q, parts, query = arrays(1, 1, 256, 1023, head_dim, causal=reaches, dtype="bfloat16")
+    attend = functools.partial(flash_attention.attend, window=1024)
+    text = lowered(attend, q, parts, query, reach=query + 3 if reaches else None)
     assert "xla.gpu.triton" in text
 
 

@@ -98,7 +98,7 @@ def _read_with_images(
         missing = (0, 0), (0, width - (end - start))
         piece, real = (np.pad(x[:, start:end], missing) for x in (tokens, mask))
         places = np.pad(index[:, start:end], missing, constant_values=-1)
-        cache = _read(model, piece, real, cache, SoftTokens(values, places))
+        cache = _read_seen(model, piece, real, cache, SoftTokens(values, places))
     return cache
 
 
@@ -291,11 +291,12 @@ def _see(model: SplitModel, images: Images, tokens: jax.Array, mask: jax.Array) 
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
-def _read(
-    model: SplitModel,
-    tokens: jax.Array,
-    mask: jax.Array,
-    cache: KVCache,
-    images: SoftTokens | None = None,
+def _read_seen(
+    model: SplitModel, tokens: jax.Array, mask: jax.Array, cache: KVCache, images: SoftTokens
 ) -> KVCache:
     return model.merge().encode(tokens, cache, mask, logits="none", images=images)[1]
+
+
+@functools.partial(jax.jit, donate_argnames=("cache",))
+def _read(model: SplitModel, tokens: jax.Array, mask: jax.Array, cache: KVCache) -> KVCache:
+    return model.merge().encode(tokens, cache, mask, logits="none")[1]

@@ -9,12 +9,13 @@ from typing import Any
 
 _HOMES = {
     "DiffusionGemma": "diffusiongemma.transformer",
+    "Images": "diffusiongemma.vision.images",
     "ModelConfig": "diffusiongemma.config",
     "load_checkpoint": "diffusiongemma.formats.load_save",
     "save_checkpoint": "diffusiongemma.formats.load_save",
 }
 
-__all__ = ["DiffusionGemma", "ModelConfig", "load_checkpoint", "save_checkpoint"]
+__all__ = ["DiffusionGemma", "Images", "ModelConfig", "load_checkpoint", "save_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:

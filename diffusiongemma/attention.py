@@ -7,9 +7,11 @@ One rule covers every mask: a query at position i sees the keys at positions j w
 i - window < j <= i. In encode, i is the token's own position, so attention is causal. In denoise,
 the tokens of a canvas behind n cached tokens all have i = n for the cache, and see each other
 without a mask. So in full layers (no window) they see the whole cache, and in sliding layers its
-last window - 1 tokens. The code of the rule, and of the ring in which a layer keeps its tokens, is
-in ops/masks.py. The softmax over the cache and the new tokens is in ops/blockwise_attention.py.
-Read on in moe.py.
+last window - 1 tokens. In encode, a token of an image also sees the later tokens of its image, in
+sliding layers and within the window (Context.reach).
+
+The code of the rule, and of the ring in which a layer keeps its tokens, is in ops/masks.py. The
+softmax over the cache and the new tokens is in ops/blockwise_attention.py. Read on in moe.py.
 """
 
 from typing import NamedTuple
@@ -61,6 +63,8 @@ class Context(NamedTuple):
       new: [B, T] int32, the new tokens' positions as keys; None if every token sees all of them.
       slots: [B, T] int32, the slots that the new tokens are written to; None if they are not
         written.
+      reach: [B, T] int32, the last position that each new token sees (masks.visible); None: its
+        own.
     """
 
     cos: jax.Array
@@ -69,6 +73,7 @@ class Context(NamedTuple):
     cached: jax.Array
     new: jax.Array | None
     slots: jax.Array | None
+    reach: jax.Array | None = None
 
 
 def kv_shape(config: ModelConfig, layer_type: LayerType) -> tuple[int, int]:
@@ -194,24 +199,25 @@ class Attention(nnx.Module):
             )
         unpadded = cache is None and context.slots is None
         if unpadded and x.shape[1] > 2 * self.window:
-            out = attend_band(q, k, v, context.query, self.window)
+            out = attend_band(q, k, v, context.query, self.window, context.reach)
         else:
             parts = [Part(k, v, context.new)]
             if cache is not None and cache.keys.shape[2]:
                 keys, values = (a.astype(k.dtype) for a in cache)
                 parts.append(Part(keys, values, context.cached))
-            out = self._attend(q, parts, context.query)
+            out = self._attend(q, parts, context)
         return self.o(out.reshape(*x.shape[:2], -1)), kept
 
-    def _attend(self, q: jax.Array, parts: list[Part], query: jax.Array) -> jax.Array:
+    def _attend(self, q: jax.Array, parts: list[Part], context: Context) -> jax.Array:
+        rule = context.query, self.window, context.reach
         if takes_kernels(self.backend):
             # Imported where it is taken: without a GPU, nothing needs Pallas.
             from diffusiongemma.kernels import flash_attention
 
             interpret = self.backend == "interpret"
             if interpret or flash_attention.supports(q, parts):
-                return flash_attention.attend(q, parts, query, self.window, interpret=interpret)
-        return attend(q, parts, query, self.window)
+                return flash_attention.attend(q, parts, *rule, interpret=interpret)
+        return attend(q, parts, *rule)
 
     def _heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], -1, self.head_dim)
@@ -223,6 +229,7 @@ def encode_contexts(
     batch_size: int,
     num_tokens: int,
     mask: jax.Array | None,
+    is_image: jax.Array | None = None,
 ) -> tuple[dict[LayerType, Context], jax.Array]:
     """What the layers of each type share in a causal call.
 
@@ -232,6 +239,8 @@ def encode_contexts(
       batch_size: B.
       num_tokens: T, new tokens with their padding.
       mask: [B, T] bool, True at real tokens; None if all are real.
+      is_image: [B, T] bool, the tokens of images. In sliding layers they also see the later tokens
+        of their image, within the window. None: there is no image, or images are causal too.
 
     Returns:
       a context for each layer type, and the rows' lengths after the call [B] int32.
@@ -247,12 +256,16 @@ def encode_contexts(
                 slots = masks.write_slots(positions, mask, new_length, num_tokens)
         else:
             slots = masks.write_slots(positions, mask, new_length, num_slots)
+        reach = None
+        if is_image is not None and layer_type == "sliding":
+            reach = masks.span_reach(positions, is_image, mask, config.window)
         contexts[layer_type] = Context(
             *_rope(config, layer_type, positions),
             query=positions,
             cached=masks.slot_positions(length, num_slots),
             new=positions if mask is None else jnp.where(mask, positions, -1),
             slots=slots,
+            reach=reach,
         )
     return contexts, new_length
 

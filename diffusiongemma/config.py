@@ -8,6 +8,8 @@ and predicts the clean token at every position. Read on in transformer.py.
 import dataclasses
 from typing import Any, Literal
 
+from diffusiongemma.vision.config import RELEASED, VisionConfig
+
 LayerType = Literal["sliding", "full"]
 Mode = Literal["encode", "denoise"]
 
@@ -54,6 +56,7 @@ class ModelConfig:
       eos_id: token that ends a text, and fills up a canvas in training.
       bos_id: token that begins a text.
       stop_ids: tokens that end a generation.
+      vision: shape of the vision tower; None if the model has none.
 
     Raises:
       ValueError: fields that do not fit together.
@@ -83,6 +86,7 @@ class ModelConfig:
     eos_id: int = 1
     bos_id: int = 2
     stop_ids: tuple[int, ...] = (1, 106, 50)
+    vision: VisionConfig | None = None
 
     def __post_init__(self) -> None:
         unknown = set(self.layer_types) - {"sliding", "full"}
@@ -102,6 +106,23 @@ class ModelConfig:
     def num_layers(self) -> int:
         return len(self.layer_types)
 
+    def to_fields(self) -> dict[str, Any]:
+        """The fields as dicts, tuples and numbers. A model without a tower has no "vision"."""
+        fields = dataclasses.asdict(self)
+        return {k: v for k, v in fields.items() if k != "vision" or v is not None}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "ModelConfig":
+        """The config of what to_fields gave, also if it has been JSON since then.
+
+        Raises:
+          TypeError, ValueError: they are not the fields of a config.
+        """
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        if fields.get("vision") is not None:
+            fields["vision"] = VisionConfig(**fields["vision"])
+        return cls(**fields)
+
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "ModelConfig":
         """A named size.
@@ -119,7 +140,7 @@ class ModelConfig:
 
 
 PRESETS = {
-    # Google's released model: 25.25 B weights, of which a token uses 3.8 B.
+    # Google's released model: 25.25 B weights, of which a token uses 3.8 B, and the tower.
     "26b_a4b": ModelConfig(
         vocab_size=262_144,
         width=2816,
@@ -135,6 +156,7 @@ PRESETS = {
         top_k=8,
         expert_dim=704,
         canvas_size=256,
+        vision=RELEASED,
     ),
     # The model that the README trains on a laptop.
     "small": ModelConfig(

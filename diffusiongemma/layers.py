@@ -124,10 +124,18 @@ class GatedMLP(nnx.Module):
       down: hidden -> D.
     """
 
-    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
-        self.gate = Linear(width, hidden, rngs=rngs, dtype=dtype)
-        self.up = Linear(width, hidden, rngs=rngs, dtype=dtype)
-        self.down = Linear(hidden, width, rngs=rngs, dtype=dtype)
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
+        linear: type[Linear] = Linear,
+    ):
+        self.gate = linear(width, hidden, rngs=rngs, dtype=dtype)
+        self.up = linear(width, hidden, rngs=rngs, dtype=dtype)
+        self.down = linear(hidden, width, rngs=rngs, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D]."""

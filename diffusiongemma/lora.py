@@ -19,6 +19,7 @@ from diffusiongemma.config import Mode
 from diffusiongemma.layers import Linear
 from diffusiongemma.moe import ExpertLinear
 from diffusiongemma.ops.quantized import QuantizedMatrix
+from diffusiongemma.parameters import VISION, in_tower
 
 M = TypeVar("M", bound=nnx.Module)
 
@@ -48,6 +49,7 @@ def add_lora(
       alpha: the factors' scale, before it is divided by the rank.
       rngs: source of A.
       pattern: regular expression that is searched in a map's path, such as "layers.3.attention.q".
+        The maps of the vision tower match only if the pattern has the word "vision" in it.
 
     Returns:
       the paths of the maps that got factors.
@@ -59,7 +61,7 @@ def add_lora(
         raise ValueError(f"lora rank must be at least 1, not {rank}")
     paths = []
     for path, linear in linears(model):
-        if not re.search(pattern, path):
+        if not matches(pattern, path):
             continue
         *stack, in_dim, out_dim = linear.kernel.shape
         a = jax.random.normal(rngs.params(), (*stack, in_dim, rank), jnp.float32) * in_dim**-0.5
@@ -70,6 +72,12 @@ def add_lora(
     if not paths:
         raise ValueError(f"lora pattern '{pattern}' matches no linear map of the model")
     return paths
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether add_lora with this pattern gives the linear map of this path factors."""
+    reaches = not in_tower(path) or VISION in pattern
+    return reaches and re.search(pattern, path) is not None
 
 
 def in_mode(module: M, mode: Mode) -> M:

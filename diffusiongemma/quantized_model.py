@@ -1,8 +1,8 @@
 """Models with quantized weights: quantizing a model, and making a random one.
 
 The experts' matrices are quantized in the precision that is asked for. The embedding and all other
-linear maps are quantized in int8, except for the router's projection. Norms, scalars, the router
-and activations keep the model's dtype.
+linear maps are quantized in int8, except for the router's projection and the vision tower. Norms,
+scalars, the router, the tower and activations keep the model's dtype.
 """
 
 import functools
@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.lora import linears
 from diffusiongemma.ops.quantized import Precision, QuantizedMatrix, quantize
+from diffusiongemma.parameters import in_tower
 from diffusiongemma.sharding import param_sharding, state_sharding
 from diffusiongemma.transformer import DiffusionGemma
 
@@ -37,7 +38,8 @@ def precision_of(path: str, precision: Precision) -> Precision | None:
     if path.endswith(EXPERTS):
         return precision
     is_matrix = path == EMBEDDING or path.endswith(".kernel")
-    return "int8" if is_matrix and not path.endswith("router.proj.kernel") else None
+    stays = in_tower(path) or path.endswith("router.proj.kernel")
+    return "int8" if is_matrix and not stays else None
 
 
 def quantize_model(model: DiffusionGemma, precision: Precision) -> DiffusionGemma:

@@ -1,9 +1,9 @@
 """Many devices: the mesh, one table that says where parameters go, and batches.
 
 The mesh has three axes. "data" and "fsdp" both split the batch. "fsdp" also splits every matrix
-along the residual width D, and the embedding along V: a device keeps its part, and gathers the rest
-of a layer while it computes that layer. "expert" splits the stacks of experts: its devices see the
-same tokens, compute the experts that they hold, and sum the results.
+along the residual width, D or W, and the embedding along V: a device keeps its part, and gathers
+the rest of a layer while it computes that layer. "expert" splits the stacks of experts: its devices
+see the same tokens, compute the experts that they hold, and sum the results.
 
 Arrays are placed by NamedSharding, and computations follow them (jax.jit's automatic partitioning).
 Only the mixture of experts has explicit collectives. The code finds the mesh in JAX's context, so
@@ -36,7 +36,7 @@ EXPERT = "expert"
 # The mesh axis that splits an axis of a parameter, by the axis names of parameters.OURS. Where two
 # axes of a parameter would have the same mesh axis, the first one gets it. Parameters with one axis
 # are small, and whole on every device.
-AXES = {"V": "fsdp", "D": "fsdp", "E": EXPERT}
+AXES = {"V": "fsdp", "D": "fsdp", "E": EXPERT, "W": "fsdp"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +83,11 @@ class MeshConfig:
             faults.append(f"mesh.fsdp {self.fsdp} does not divide the width {model.width}")
         if model.vocab_size % self.fsdp:
             faults.append(f"mesh.fsdp {self.fsdp} does not divide the {model.vocab_size} tokens")
+        if model.vision is not None and model.vision.width % self.fsdp:
+            faults.append(
+                f"mesh.fsdp {self.fsdp} does not divide the vision tower's width "
+                f"{model.vision.width}"
+            )
         if model.num_experts % self.expert:
             faults.append(f"mesh.expert {self.expert} does not divide {model.num_experts} experts")
         if batch_size is not None and batch_size % (self.data * self.fsdp):
@@ -128,7 +133,7 @@ def param_spec(path: str, ndim: int) -> PartitionSpec:
     path = ".".join("N" if part.isdigit() else part for part in path.split("."))
     if path.endswith(("lora_a", "lora_b")):
         return PartitionSpec(EXPERT) if ndim == 3 else PartitionSpec()
-    if ndim == 1:
+    if ndim < 2:
         return PartitionSpec()
     axes = [AXES.get(group[0]) for group in axis_groups(OURS[path])]
     return PartitionSpec(*(a if a not in axes[:i] else None for i, a in enumerate(axes)))

@@ -34,6 +34,15 @@ from diffusiongemma.layers import Embedder, GatedMLP, RMSNorm, rms_norm
 from diffusiongemma.lora import in_mode
 from diffusiongemma.moe import MoE
 from diffusiongemma.sharding import split_rows, state_sharding
+from diffusiongemma.vision.images import (
+    Images,
+    SoftTokens,
+    check_images,
+    image_tokens,
+    soft_index,
+    with_soft_tokens,
+)
+from diffusiongemma.vision.tower import VisionTower
 
 
 class Block(nnx.Module):
@@ -143,10 +152,10 @@ class SelfConditioner(nnx.Module):
 
 
 class DiffusionGemma(nnx.Module):
-    """The text model, without vision (docs/MODEL.md, Network).
+    """The text model, and the vision tower if the config has one (docs/MODEL.md, Network).
 
-    Besides the layers' and the self-conditioner's parameters there are two: embedder.embedding
-    [V, D], normal with variance 1 / D, and final_norm.scale [D], ones.
+    Besides the layers', the self-conditioner's and the tower's parameters there are two:
+    embedder.embedding [V, D], normal with variance 1 / D, and final_norm.scale [D], ones.
 
     Args:
       config: the shape of the network.
@@ -157,6 +166,7 @@ class DiffusionGemma(nnx.Module):
       remat: True makes gradients compute each layer's activations anew instead of keeping them.
       separate_lora: whether some layers have LoRA factors for one mode alone (lora.py).
       backend: how predict() computes the head; None chooses by platform (backend.py).
+      vision: the vision tower (vision/tower.py); None if the config has none.
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
@@ -170,6 +180,9 @@ class DiffusionGemma(nnx.Module):
         )
         self.self_conditioner = SelfConditioner(config, rngs=rngs, dtype=dtype)
         self.final_norm = RMSNorm(config.width, config.norm_eps, dtype=dtype)
+        self.vision = nnx.data(None)
+        if config.vision is not None:  # the last one, so that text weights are drawn as without it
+            self.vision = VisionTower(config.vision, config.width, rngs=rngs, dtype=dtype)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -186,8 +199,13 @@ class DiffusionGemma(nnx.Module):
         mask: jax.Array | None = None,
         *,
         logits: Literal["all", "last", "none"] | jax.Array = "all",
+        images: Images | SoftTokens | None = None,
     ) -> tuple[jax.Array | None, KVCache]:
         """Reads clean tokens causally behind a cache, and adds them to it.
+
+        Images that come with a call are whole in it: all their image tokens are among its tokens.
+        In sliding layers, a token of an image also sees the later tokens of its image, within the
+        window. Image tokens without images are tokens like others.
 
         Args:
           tokens: [B, P] int32.
@@ -197,20 +215,29 @@ class DiffusionGemma(nnx.Module):
             A row without a real token keeps its cache as it is.
           logits: the tokens to return logits for: "all", each row's "last" real one, those at some
             places [B, N] int32, or "none".
+          images: the images whose image tokens the tokens have, or what `see` made of them.
 
         Returns:
           logits, float32 and softcapped: [B, P, V] for "all", [B, V] for "last", [B, N, V] for
           places, None for "none"; and the new cache. At padding the logits mean nothing.
 
         Raises:
-          ValueError: there are more tokens than the cache has room for. This is not checked where
-            the mask or the cache's length is traced.
+          ValueError: there are more tokens than the cache has room for, or the images do not
+            fit the model and the tokens (vision/images.py). Traced values are not checked.
         """
         batch_size, num_tokens = tokens.shape
         if cache is not None:
             check_room(self.config, cache, num_tokens, mask)
-        contexts, length = encode_contexts(self.config, cache, batch_size, num_tokens, mask)
+        soft, is_image = None, None
+        if images is not None:
+            soft = images if isinstance(images, SoftTokens) else self.see(images, tokens, mask)
+            is_image = soft.index >= 0 if self.config.vision.bidirectional else None
+        contexts, length = encode_contexts(
+            self.config, cache, batch_size, num_tokens, mask, is_image
+        )
         x = self.embedder.encode(tokens)
+        if soft is not None:
+            x = with_soft_tokens(x, soft)
         x, layers = self._run(x, cache, contexts, "encode")
         cache = KVCache(layers, length)
         if not isinstance(logits, str):
@@ -222,6 +249,24 @@ class DiffusionGemma(nnx.Module):
             last = jnp.max(jnp.where(real, jnp.arange(num_tokens), 0), axis=1)
             x = x[jnp.arange(batch_size), last]
         return self.to_logits(x), cache
+
+    def see(self, images: Images, tokens: jax.Array, mask: jax.Array | None = None) -> SoftTokens:
+        """The soft tokens of images, and which token of a text has which of them.
+
+        Args:
+          images: the images.
+          tokens: [B, P] int32, the text.
+          mask: [B, P] bool, True at real tokens; None if all are real.
+
+        Raises:
+          ValueError: the images do not fit the model and the tokens (vision/images.py). Traced
+            values are not checked.
+        """
+        check_images(self.config.vision, images, tokens, mask)
+        values, counts = self.vision(images)
+        is_image = image_tokens(self.config.vision, tokens, mask)
+        index = soft_index(is_image, counts, values.shape[1])
+        return SoftTokens(values.reshape(-1, values.shape[-1]), index)
 
     def denoise(
         self, canvas: jax.Array, cache: KVCache, soft: jax.Array | None = None

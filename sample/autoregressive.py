@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from diffusiongemma import Images
 from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
@@ -79,6 +80,7 @@ def generate_autoregressive(
     key: jax.Array,
     config: AutoregressiveConfig | None = None,
     *,
+    images: Images | None = None,
     given: Given | None = None,
     obey: Constraint | None = None,
     ended: Callable[[np.ndarray], bool] | None = None,
@@ -119,7 +121,7 @@ def generate_autoregressive(
     lap("setup", (keys, model.state))
     cache_length = tokens.shape[1] + config.max_new_tokens
     read = prefill if kept is None else kept.prefill
-    cache = read(model, tokens, before, cache_length, config.prefill_chunk)
+    cache = read(model, tokens, before, cache_length, config.prefill_chunk, images)
     lap("prefill", cache)
     loop = _begin(tokens[row, last], cache, loop_config, model.config.pad_id)
     if decoded is not None:

@@ -1,12 +1,21 @@
 """Reading prompts and finished canvases into a KV cache."""
 
 import functools
+import hashlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusiongemma import Images
 from diffusiongemma.attention import KVCache
+from diffusiongemma.vision.images import (
+    SoftTokens,
+    check_images,
+    image_tokens,
+    is_real,
+    soft_counts,
+)
 from sample.batch import bucket
 from sample.split_model import SplitModel
 
@@ -21,11 +30,13 @@ def prefill(
     mask: np.ndarray,
     cache_length: int,
     chunk: int | None = CHUNK,
+    images: Images | None = None,
 ) -> KVCache:
     """Reads prompts into a new cache. One program is compiled for each shape.
 
     In chunks, the activations take the memory of one chunk however long the prompt is. The cache is
-    the same up to rounding.
+    the same up to rounding. An image is never cut in two: a chunk that would end in one ends before
+    it, and a chunk of an image that is longer than `chunk` is as long as the image.
 
     Args:
       model: the model, split.
@@ -33,21 +44,34 @@ def prefill(
       mask: [B, P] bool, True at real tokens.
       cache_length: tokens of each row that the cache has room for.
       chunk: columns of tokens that are read at a time, at most; None reads all at once.
+      images: the images of the prompts' image tokens; None if there are none.
 
     Returns:
       a cache that holds the real tokens of each row.
+
+    Raises:
+      ValueError: the images do not fit the model and the tokens (vision/images.py).
     """
+    if images is not None:
+        check_images(model.config.vision, images, tokens, mask)
     cache = _empty_cache(model, tokens.shape[0], cache_length)
-    return _read_chunks(model, tokens, mask, cache, chunk)
+    return _read_chunks(model, tokens, mask, cache, chunk, images)
 
 
 def _read_chunks(
-    model: SplitModel, tokens: np.ndarray, mask: np.ndarray, cache: KVCache, chunk: int | None
+    model: SplitModel,
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    cache: KVCache,
+    chunk: int | None,
+    images: Images | None = None,
 ) -> KVCache:
     """Reads tokens [B, P] behind a cache, which is donated; see prefill."""
     length = tokens.shape[1]
     num_chunks = -(-length // (chunk or length))
     chunk = -(-length // num_chunks)  # equal sizes, so that the last chunk is not mostly padding
+    if images is not None:
+        return _read_with_images(model, tokens, mask, cache, chunk, images)
     for start in range(0, length, chunk):
         missing = max(start + chunk - length, 0)  # the last chunk is filled up with padding
         piece, real = (
@@ -55,6 +79,55 @@ def _read_chunks(
         )
         cache = _read(model, piece, real, cache)
     return cache
+
+
+def _read_with_images(
+    model: SplitModel,
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    cache: KVCache,
+    chunk: int,
+    images: Images,
+) -> KVCache:
+    """The same for tokens with images. All chunks have the width of the widest."""
+    values, index = _see(model, images, tokens, mask)
+    index = np.asarray(index)
+    ends = chunk_ends(index >= 0, mask, chunk)
+    width = int(np.diff([0, *ends]).max())
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        missing = (0, 0), (0, width - (end - start))
+        piece, real = (np.pad(x[:, start:end], missing) for x in (tokens, mask))
+        places = np.pad(index[:, start:end], missing, constant_values=-1)
+        cache = _read_seen(model, piece, real, cache, SoftTokens(values, places))
+    return cache
+
+
+def chunk_ends(is_image: np.ndarray, mask: np.ndarray, chunk: int) -> list[int]:
+    """The columns at which chunks end, so that no row's image is cut in two.
+
+    Args:
+      is_image: [B, P] bool, the tokens of images.
+      mask: [B, P] bool, True at real tokens.
+      chunk: columns of a chunk, at most; a chunk is longer if an image in it is.
+
+    Returns:
+      the ends, of which the last is P.
+    """
+    length = mask.shape[1]
+    # A cut before column c parts an image if the last real token before c and the first one from c
+    # on both belong to images. There is text between two images, so it is one image.
+    column = np.arange(length)
+    last = np.maximum.accumulate(np.where(mask, column, -1), axis=1)[:, :-1]
+    first = np.minimum.accumulate(np.where(mask, column, length)[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    padded = np.pad(is_image, ((0, 0), (0, 1)))  # also at -1, which is the new column
+    before, after = (np.take_along_axis(padded, at, axis=1) for at in (last, first))
+    whole = np.append(~(before & after).any(axis=0), True)  # for cuts before 1, 2, .. P
+    cuts, ends = np.flatnonzero(whole) + 1, [0]
+    while ends[-1] < length:
+        later = cuts[cuts > ends[-1]]
+        near = later[later <= ends[-1] + chunk]
+        ends.append(int(near[-1] if near.size else later[0]))
+    return ends[1:]
 
 
 class KeptPrompt:
@@ -74,6 +147,7 @@ class KeptPrompt:
     def __init__(self, turn_start_id: int):
         self._turn_start_id = turn_start_id
         self._tokens, self._cache = np.zeros(0, np.int32), None
+        self._images: list[bytes] = []  # those of the kept tokens
         self.num_read = 0
 
     def prefill(
@@ -83,42 +157,93 @@ class KeptPrompt:
         mask: np.ndarray,
         cache_length: int,
         chunk: int | None = CHUNK,
+        images: Images | None = None,
     ) -> KVCache:
         """Reads a prompt of one row as `prefill` does, and keeps what the next turn begins with.
 
         Args:
           model: the same model in every call.
-          tokens, mask, cache_length, chunk: as for `prefill`.
+          tokens, mask, cache_length, chunk, images: as for `prefill`.
 
         Returns:
           a cache that holds the whole prompt. It may be donated.
 
         Raises:
-          ValueError: there are several rows.
+          ValueError: there are several rows, or the images do not fit.
         """
         if len(tokens) != 1:
             raise ValueError(f"a conversation is kept for one row, not for {len(tokens)}")
+        if images is not None:
+            check_images(model.config.vision, images, tokens, mask)
         prompt, known = tokens[mask], len(self._tokens)
         kept, self._cache = self._cache, None  # reading donates it, and may be interrupted
-        if kept is None or not np.array_equal(prompt[:known], self._tokens):
+        pictures = _Pictures(model, prompt, images)
+        same = np.array_equal(prompt[:known], self._tokens)
+        if kept is None or not same or pictures.contents(known) != self._images:
             known, cache = 0, _empty_cache(model, 1, cache_length)
         else:
             cache = _resized(kept, _cache_shapes(model, cache_length))
         turns = np.flatnonzero(prompt == self._turn_start_id)
         end = max(known, turns[-1] if turns.size else 0)
-        cache = self._read(model, prompt[known:end], cache, chunk)
-        self._tokens, self._cache = prompt[:end], cache
+        cache = self._read(model, prompt[known:end], cache, chunk, pictures.between(known, end))
+        self._tokens, self._cache, self._images = prompt[:end], cache, pictures.contents(end)
         self.num_read = len(prompt) - known
-        return self._read(model, prompt[end:], jax.tree.map(jnp.copy, cache), chunk)
+        copied, rest = jax.tree.map(jnp.copy, cache), pictures.between(end, len(prompt))
+        return self._read(model, prompt[end:], copied, chunk, rest)
 
     @staticmethod
-    def _read(model: SplitModel, prompt: np.ndarray, cache: KVCache, chunk: int | None) -> KVCache:
+    def _read(
+        model: SplitModel,
+        prompt: np.ndarray,
+        cache: KVCache,
+        chunk: int | None,
+        images: Images | None,
+    ) -> KVCache:
         if not prompt.size:
             return cache
         width = bucket(prompt.size, model.config.max_length)
         tokens, mask = np.zeros((1, width), np.int32), np.zeros((1, width), bool)
         tokens[0, : prompt.size], mask[0, : prompt.size] = prompt, True
-        return _read_chunks(model, tokens, mask, cache, chunk)
+        return _read_chunks(model, tokens, mask, cache, chunk, images)
+
+
+class _Pictures:
+    """The images of one prompt, found by where their tokens are.
+
+    Args:
+      model: the model, split.
+      prompt: [P] int32, the real tokens.
+      images: the images; None if there are none.
+    """
+
+    def __init__(self, model: SplitModel, prompt: np.ndarray, images: Images | None):
+        self._images = images
+        if images is not None:
+            vision = model.config.vision
+            counts = soft_counts(vision, np.asarray(images.positions))
+            self._ends = np.cumsum(counts)  # image tokens up to the end of each image
+            self._before = np.append(0, np.cumsum(image_tokens(vision, prompt, None)))
+
+    def between(self, start: int, end: int) -> Images | None:
+        """The images whose tokens are from place `start` to `end`; None if there are none."""
+        if self._images is None:
+            return None
+        first, last = (
+            int(np.searchsorted(self._ends, self._before[at], side="right")) for at in (start, end)
+        )
+        return Images(*(array[first:last] for array in self._images)) if last > first else None
+
+    def contents(self, end: int) -> list[bytes]:
+        """A hash of each of the images before place `end`."""
+        images = self.between(0, end)
+        if images is None:
+            return []
+        found = []
+        for patches, positions in zip(*map(np.asarray, images), strict=True):
+            real = is_real(positions)
+            content = patches[real].tobytes() + positions[real].tobytes()
+            found.append(hashlib.sha256(content).digest())
+        return found
 
 
 def _cache_shapes(model: SplitModel, cache_length: int) -> KVCache:
@@ -158,6 +283,18 @@ def commit(model: SplitModel, cache: KVCache, tokens: jax.Array, done: np.ndarra
 @functools.partial(jax.jit, static_argnames=("batch_size", "cache_length"))
 def _empty_cache(model: SplitModel, batch_size: int, cache_length: int) -> KVCache:
     return model.merge().init_cache(batch_size, cache_length)
+
+
+@jax.jit
+def _see(model: SplitModel, images: Images, tokens: jax.Array, mask: jax.Array) -> SoftTokens:
+    return model.merge().see(images, tokens, mask)
+
+
+@functools.partial(jax.jit, donate_argnames=("cache",))
+def _read_seen(
+    model: SplitModel, tokens: jax.Array, mask: jax.Array, cache: KVCache, images: SoftTokens
+) -> KVCache:
+    return model.merge().encode(tokens, cache, mask, logits="none", images=images)[1]
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))

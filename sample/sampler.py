@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 from jax.experimental import io_callback
 
+from diffusiongemma import Images
 from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
 from sample import stopping
@@ -66,6 +67,7 @@ def generate(
     rule: Rule = entropy_bound_rule,
     start: StartFunction | None = None,
     data: Any = None,
+    images: Images | None = None,
     given: Given | None = None,
     obey: Constraint | None = None,
     ended: Callable[[np.ndarray], bool] | None = None,
@@ -95,6 +97,8 @@ def generate(
       start: changes what a canvas starts from (step.py); None for noise.
       data: arrays [B, K, ...] in any pytree, for rule and start, which get [:, k] of each for
         canvas k.
+      images: the images of the prompts' image tokens, in their order, row by row; None if there are
+        none.
       given: tokens that stay in the answer, or that its canvases start from (given.py). A row does
         not end before its last kept token. None: nothing is given.
       obey: what the text of every answer must be (obey.py). None: anything.
@@ -111,8 +115,8 @@ def generate(
     Raises:
       ValueError: shapes that do not match, a prompt without a real token, a key that is neither one
         key nor one for each row, a context longer than the model's, several rows with `kept`,
-        given tokens that cannot be used (check_given), or a constraint that no answer of
-        max_new_tokens can meet (obey.find_completions).
+        images that do not fit (vision/images.py), given tokens that cannot be used (check_given),
+        or a constraint that no answer of max_new_tokens can meet (obey.find_completions).
       NonFiniteLogits: the logits of a step have a NaN.
     """
     model, config = split(model), config or SamplerConfig()
@@ -141,7 +145,7 @@ def generate(
 
     cache_length = tokens.shape[1] + (num_canvases - 1) * canvas_size  # the last is not committed
     read = prefill if kept is None else kept.prefill
-    cache = read(model, tokens, mask, cache_length, config.prefill_chunk)
+    cache = read(model, tokens, mask, cache_length, config.prefill_chunk, images)
     lap("prefill", cache)
 
     out = blank(len(tokens), num_canvases, loop_config, model.config.pad_id)

@@ -5,9 +5,8 @@
 
 The format of --from is recognised by what is in the folder (docs/FORMATS.md). LoRA factors are
 merged into their base, or written alone with --format=peft. The small files beside the weights are
-copied: the tokenizer, the chat template, processors, the licence and the like. From hf to hf the
-vision tower is copied, unchanged. --to must be a new or an empty folder; it appears whole or not
-at all.
+copied: the tokenizer, the chat template, processors, the licence and the like. --to must be a new
+or an empty folder; it appears whole or not at all.
 """
 
 import sys
@@ -53,8 +52,8 @@ def define_flags() -> flags.FlagValues:
     text("base", "Base of LoRA factors. The default is the folder that the factors name.")
     text(
         "vision",
-        "For hf: a folder in this format whose vision tower and config.json the result gets. The "
-        "default is the source, or the base of LoRA factors.",
+        "A folder with the same text model, whose vision tower the result gets. The default is the "
+        "source, or the base of LoRA factors. Not for peft.",
     )
     flags.DEFINE_integer(
         "shard_bytes",

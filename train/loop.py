@@ -222,7 +222,8 @@ def describe(config: RunConfig, model: ModelConfig, start: Checkpoint) -> dict[s
         init, factors = str(adapter.base), sorted(adapter.weights.dtypes)
         lora |= {"rank": adapter.rank, "alpha": adapter.alpha, "factors": factors}
     return {
-        "config": dataclasses.asdict(model),
+        # Only a run of LoRA factors could have trained the tower: it is in the base.
+        "config": dataclasses.replace(model, vision=None).to_fields(),
         "dtype": config.dtype,
         "init": init,
         "lora": lora,

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffusiongemma import DiffusionGemma
+from diffusiongemma.parameters import VISION
 from diffusiongemma.sharding import state_sharding
 from train.loss import Figures, LossConfig, sft_loss
 
@@ -46,9 +47,9 @@ def init_state(
 ) -> tuple[nnx.GraphDef, TrainState, nnx.State]:
     """Splits a model into what a run trains and what it leaves as it is.
 
-    If the model has LoRA factors (diffusiongemma/lora.py), only they are trained; otherwise all
-    weights are. The result shares the model's arrays, and training steps donate them. Drop the
-    model afterwards.
+    If the model has LoRA factors (diffusiongemma/lora.py), only they are trained. Otherwise all
+    weights are, except those of the vision tower. The result shares the model's arrays, and
+    training steps donate them. Drop the model afterwards.
 
     Args:
       model: the model. If it is abstract (nnx.eval_shape), the result is abstract too, and has
@@ -61,7 +62,7 @@ def init_state(
     Returns:
       (graphdef, state, frozen): the model's structure, the state at step 0 and the frozen weights.
     """
-    trained = nnx.LoRAParam if has_lora(model) else nnx.Param
+    trained = nnx.LoRAParam if has_lora(model) else nnx.All(nnx.Param, nnx.Not(_in_tower))
     graphdef, params, frozen = nnx.split(model, trained, ...)
 
     def create(params: nnx.State) -> TrainState:
@@ -77,6 +78,10 @@ def init_state(
     else:
         state = jax.jit(create, out_shardings=where)(params)
     return graphdef, state, frozen
+
+
+def _in_tower(path: tuple, value: Any) -> bool:
+    return path[0] == VISION
 
 
 def has_lora(model: DiffusionGemma) -> bool:

@@ -4,7 +4,8 @@ The base on which factors were trained is known by its fingerprint: a hash over 
 and the first few elements of every parameter, rounded to bfloat16. Taking it reads a small part of
 every tensor (a chunk of it, if Orbax saved it). A base has the same fingerprint in every format and
 after a cast to bfloat16, but not after a cast to float16. A quantized base has the fingerprint of
-the weights that were quantized, so factors trained on it go with either.
+the weights that were quantized, so factors trained on it go with either. The vision tower does not
+count, so that a base has the same fingerprint with and without it.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from flax import nnx
 from diffusiongemma.formats.checks import CheckpointError, is_finite, raise_faults
 from diffusiongemma.formats.weights import Sharding, Stored, Weights, place
 from diffusiongemma.lora import CANNOT_MERGE, NAMES, linears, merged
+from diffusiongemma.parameters import in_tower
 from diffusiongemma.transformer import DiffusionGemma
 
 
@@ -110,6 +112,8 @@ def fingerprint(stored: Stored) -> str:
         return stored.quantized.fingerprint
     found = {}
     for name, tensor in stored.tensors.items():
+        if all(map(in_tower, tensor.params)):
+            continue
         corner = tensor.corner
         params = corner.to_params(stored.read(name, tuple(map(slice, corner.shape))))
         for path, value in params.items():

@@ -11,18 +11,23 @@ import numpy as np
 from diffusiongemma.config import PRESETS, ModelConfig
 from diffusiongemma.formats.checks import CheckpointError, download_fault
 from diffusiongemma.formats.hf_config import config_from_hf, config_to_hf
+from diffusiongemma.formats.vision_tables import GOOGLE_PREFIXES, HF_PREFIXES
 from diffusiongemma.formats.weights import Weights
 
 CONFIG = "config.json"
 
 
-def read_config(file: Path) -> ModelConfig:
+def read_config(file: Path, tower: bool | None = None) -> ModelConfig:
     """The model that a config.json describes.
+
+    Args:
+      file: the config.json.
+      tower: as config_from_hf's.
 
     Raises:
       CheckpointError: the file is not there, or describes another kind of model.
     """
-    return parse_config(file, read_content(file))
+    return parse_config(file, read_content(file), tower)
 
 
 def read_content(file: Path) -> dict[str, Any]:
@@ -32,18 +37,19 @@ def read_content(file: Path) -> dict[str, Any]:
     return read_json(file)
 
 
-def parse_config(file: Path, content: dict[str, Any]) -> ModelConfig:
+def parse_config(file: Path, content: dict[str, Any], tower: bool | None = None) -> ModelConfig:
     """The model that the content of a config.json describes.
 
     Args:
       file: the config.json, for messages.
       content: what is in it.
+      tower: as config_from_hf's.
 
     Raises:
       CheckpointError: it describes another kind of model.
     """
     try:
-        return config_from_hf(content)
+        return config_from_hf(content, tower)
     except ValueError as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -71,7 +77,8 @@ def config_text(weights: Weights, dtypes: Mapping[str, np.dtype]) -> str:
 
     Args:
       weights: the weights that are written beside it.
-      dtypes: name of each tensor written -> its dtype. The config names the widest of them.
+      dtypes: name of each tensor written -> its dtype. The config names the widest one of the text
+        model.
 
     Raises:
       CheckpointError: the config.json cannot describe the model.
@@ -84,8 +91,15 @@ def config_text(weights: Weights, dtypes: Mapping[str, np.dtype]) -> str:
 
 
 def widest(dtypes: Mapping[str, np.dtype]) -> str:
-    """The name of the widest dtype."""
-    return max(dtypes.values(), key=lambda dtype: dtype.itemsize).name
+    """The name of the widest dtype of the text model's tensors; the tower may be wider."""
+    text = text_dtypes(dtypes)
+    return max(text.values(), key=lambda dtype: dtype.itemsize).name
+
+
+def text_dtypes(dtypes: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
+    """Name -> dtype, without the tensors of the vision tower."""
+    tower = (*HF_PREFIXES, *GOOGLE_PREFIXES)
+    return {name: dtype for name, dtype in dtypes.items() if not name.startswith(tower)}
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Format:
         to `final`. A format has this function or `write`, not both.
       takes_config: whether the caller may name a config, because the checkpoint may lack one.
       holds_quantized: whether the format can hold quantized weights.
-      holds_vision: whether the format can hold what is copied untouched (untouched.py).
+      needs_vision: whether other programs need a vision tower in a whole model of this format.
       in_the_way: (folder, weights, options) -> names of files in the folder that `write` would not
         replace and that do not go with what it writes. A format with this function may be saved
         into a folder with files in it. None: only into a new or an empty folder.
@@ -88,5 +88,5 @@ class Format:
     write_factors: Callable[[Path, Adapter, Path], None] | None = None
     takes_config: bool = False
     holds_quantized: bool = False
-    holds_vision: bool = False
+    needs_vision: bool = False
     in_the_way: Callable[[Path, Weights, WriteOptions], list[str]] | None = None

@@ -2,10 +2,12 @@
 
 The tree is nested, {"layer_0": {"attn": {"q_einsum": {"w": ...}}}}, or flat. In the flat form the
 path of a module is one key with a prefix, {"transformer/layer_0/attn/q_einsum": {"w": ...}}. Names
-of dense MLPs may end in "/w" or not. Tensors of the vision tower are skipped. The tree does not say
-what the constants of the model are: a config.json in the folder does, or the caller names a config.
+of dense MLPs may end in "/w" or not. The tree may have no vision tower: then it is a model without
+one, whatever its config says of a tower. The tree does not say what the constants of the model are:
+a config.json in the folder does, or the caller names a config.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from diffusiongemma.formats.checks import CheckpointError, raise_faults, tensor_
 from diffusiongemma.formats.config_file import CONFIG, config_text, read_config
 from diffusiongemma.formats.format import Format, WriteOptions
 from diffusiongemma.formats.orbax_tree import header, is_tree, open_tree, read_leaf
-from diffusiongemma.formats.tensor_tables import GOOGLE, GOOGLE_SKIPPED_PREFIXES, file_tensors
+from diffusiongemma.formats.tensor_tables import GOOGLE, file_tensors
+from diffusiongemma.formats.vision_tables import GOOGLE_PREFIXES
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled, layout
 
 PREFIX = "transformer/"
@@ -34,15 +37,17 @@ def open_google(folder: Path, config: ModelConfig | None = None) -> Stored:
       CheckpointError: there is no config; or everything that is missing, superfluous, misshapen or
         of an unknown dtype, together.
     """
+    leaves = [(table_name("/".join(key)), leaf) for key, leaf in open_tree(folder).items()]
+    tower = any(name.startswith(GOOGLE_PREFIXES) for name, _ in leaves)
     if config is None:
         if not (folder / CONFIG).exists():
             raise CheckpointError(
                 f"{folder}: a checkpoint in Google's layout without a {CONFIG}: "
                 "name a preset or the model's config.json (--config)"
             )
-        config = read_config(folder / CONFIG)
-    leaves = [(table_name("/".join(key)), leaf) for key, leaf in open_tree(folder).items()]
-    leaves = [leaf for leaf in leaves if not leaf[0].startswith(GOOGLE_SKIPPED_PREFIXES)]
+        config = read_config(folder / CONFIG, tower)
+    if not tower:
+        config = dataclasses.replace(config, vision=None)
     found = [(name, *header(leaf)) for name, leaf in leaves]
     expected = file_tensors(config, GOOGLE)
     raise_faults(folder, tensor_faults(expected, found))

@@ -1,7 +1,8 @@
 """The "hf" format: the released layout, config.json and *.safetensors.
 
-Only the text model is read. Conversion from this format to itself copies the tensors of the vision
-tower, and the fields of config.json that say nothing about the text model.
+A folder may have no tensor of the vision tower: then it is a model without a tower, whatever its
+config.json says of one. Conversion from this format to itself copies the fields of config.json that
+say nothing about the network.
 """
 
 import dataclasses
@@ -21,18 +22,21 @@ from diffusiongemma.formats.config_file import (
     parse_config,
     read_content,
     read_json,
+    text_dtypes,
     widest,
 )
 from diffusiongemma.formats.format import Format, WriteOptions
 from diffusiongemma.formats.safetensors_file import (
+    RawTensor,
     new_tensor,
     open_safetensors,
     read_headers,
     safetensors_in,
     write_safetensors,
 )
-from diffusiongemma.formats.tensor_tables import HF, HF_SKIPPED_PREFIXES, file_tensors
-from diffusiongemma.formats.untouched import RawTensor, Untouched
+from diffusiongemma.formats.tensor_tables import HF, file_tensors
+from diffusiongemma.formats.untouched import Untouched
+from diffusiongemma.formats.vision_tables import HF_PREFIXES
 from diffusiongemma.formats.weights import Stored, Weights, layout
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -56,30 +60,29 @@ def open_hf(folder: Path) -> Stored:
     files = _tensor_files(folder)
     content = read_content(folder / CONFIG)
     foreign.refuse_config(folder, content)
-    config = parse_config(folder / CONFIG, content)
     headers = read_headers(folder, files)
-    vision = [h for h in headers.tensors if h.name.startswith(HF_SKIPPED_PREFIXES)]
-    text = [h for h in headers.tensors if not h.name.startswith(HF_SKIPPED_PREFIXES)]
-    tensors = file_tensors(config, HF)
+    tower = any(h.name.startswith(HF_PREFIXES) for h in headers.tensors)
+    config = parse_config(folder / CONFIG, content, tower)
+    tensors, found = file_tensors(config, HF), headers.tensors
     copies = tied.known_copies(tensors)
     if content.get("tie_word_embeddings") is False:
-        tied.check_all_copies(folder, (h.name for h in text), copies)
-    text = tied.renamed(text, copies)
-    copies = {h.name: copies[h.name] for h in text if h.name in copies}
+        tied.check_all_copies(folder, (h.name for h in found), copies)
+    found = tied.renamed(found, copies)
+    copies = {h.name: copies[h.name] for h in found if h.name in copies}
     expected = tensors | {copy: tensors[name] for copy, name in copies.items()}
     try:
-        stored = open_safetensors(folder, headers._replace(tensors=text), config, expected)
+        stored = open_safetensors(folder, headers._replace(tensors=found), config, expected)
     except CheckpointError:
         foreign.refuse_headers(folder, headers)
         raise
-    untouched = Untouched(content, {h.name: h.raw(folder) for h in vision})
-    return dataclasses.replace(tied.with_checked_copies(stored, copies), untouched=untouched)
+    stored = tied.with_checked_copies(stored, copies)
+    return dataclasses.replace(stored, untouched=Untouched(content))
 
 
 def write_hf(folder: Path, weights: Weights, options: WriteOptions) -> None:
     """Writes config.json and the weights, with an index if they take several files.
 
-    transformers 5.23.0 loads the folder too. `weights.untouched` is written unchanged.
+    transformers 5.23.0 loads the folder too. The fields of `weights.untouched` are written too.
 
     Raises:
       CheckpointError: the format has no place for some weights, or cannot describe the model.
@@ -128,11 +131,10 @@ def shard_files(weights: Weights, shard_bytes: int) -> dict[str, list[str]]:
 
 
 def _new_tensors(weights: Weights) -> dict[str, RawTensor]:
-    """Name -> tensor, for all that is written: the text model, and what is copied untouched."""
+    """Name -> tensor, for all that is written."""
     tensors = file_tensors(weights.config, HF)
     dtypes = layout(weights, tensors)
-    made = {name: new_tensor(tensor, dtypes[name], weights) for name, tensor in tensors.items()}
-    return made | (dict(weights.untouched.tensors) if weights.untouched else {})
+    return {name: new_tensor(tensor, dtypes[name], weights) for name, tensor in tensors.items()}
 
 
 def _kept_config(weights: Weights, dtypes: Mapping[str, np.dtype]) -> dict[str, Any]:
@@ -140,12 +142,13 @@ def _kept_config(weights: Weights, dtypes: Mapping[str, np.dtype]) -> dict[str, 
 
     Args:
       weights: the weights.
-      dtypes: name of each tensor of the text model -> its dtype. The config names the same dtype as
-        before if a tensor has it, and else the widest of them.
+      dtypes: name of each tensor -> its dtype. The config names the same dtype as before if a
+        tensor of the text model has it, and else the widest of them.
     """
     config = dict(weights.untouched.config)
     before = config.get("dtype", config.get("torch_dtype"))
-    dtype = before if before in {d.name for d in dtypes.values()} else widest(dtypes)
+    names = {dtype.name for dtype in text_dtypes(dtypes).values()}
+    dtype = before if before in names else widest(dtypes)
     text = dict(config["text_config"])
     for part in (config, text):
         part.pop("torch_dtype", None)
@@ -203,6 +206,6 @@ FORMAT = Format(
     recognises=is_hf,
     open=lambda folder, config: open_hf(folder),
     write=write_hf,
-    holds_vision=True,
+    needs_vision=True,
     in_the_way=_in_the_way,
 )

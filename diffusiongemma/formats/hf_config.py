@@ -1,11 +1,12 @@
 """Translates between the config.json of transformers 5.23.0 and ModelConfig."""
 
-from collections.abc import Collection
 from typing import Any
 
 from diffusiongemma.config import LayerType, ModelConfig
+from diffusiongemma.formats.hf_config_checks import check_known, number, refuse
 from diffusiongemma.formats.hf_config_fields import (
     FLOATS,
+    IMAGE_IDS,
     LAYER_TYPES,
     MAY_BE_ABSENT,
     TEXT_CONSTANTS,
@@ -16,29 +17,20 @@ from diffusiongemma.formats.hf_config_fields import (
     TOP_IGNORED,
     TOP_SPECIAL,
     WRITTEN_CONSTANTS,
-    is_ignored,
 )
-
-UNKNOWN = "unknown field"
-# The config of a vision tower without layers: transformers needs one in every config.
-NO_VISION = {
-    "model_type": "gemma4_vision",
-    "hidden_size": 4,
-    "intermediate_size": 4,
-    "num_hidden_layers": 0,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "head_dim": 4,
-    "patch_size": 2,
-    "position_embedding_size": 2,
-}
+from diffusiongemma.formats.hf_vision_config import NO_VISION, vision_from_hf, vision_to_hf
 
 
-def config_from_hf(config: dict[str, Any]) -> ModelConfig:
-    """The text model that a config.json describes. Its vision part is ignored.
+def config_from_hf(config: dict[str, Any], tower: bool | None = None) -> ModelConfig:
+    """The model that a config.json describes.
 
     The sizes of full layers are read from global_head_dim and num_global_key_value_heads, as in the
     release, or from per_layer_config, as transformers 5.23.0 writes it.
+
+    Args:
+      config: the content of the config.json.
+      tower: whether the weights have a vision tower. If they have none, the vision part is ignored.
+        None: if the vision part describes one.
 
     Raises:
       ValueError: fields are missing, unknown or not supported. It names them all.
@@ -50,8 +42,8 @@ def config_from_hf(config: dict[str, Any]) -> ModelConfig:
         raise ValueError(f"model_type: {kind!r} is another model, and only {wanted!r} is read")
     if not isinstance(text, dict):
         raise ValueError(f"text_config: missing, so this is no config.json of {wanted!r}")
-    _check_known(config, "", TOP_SPECIAL, TOP_CONSTANTS, TOP_IGNORED, problems)
-    _check_known(
+    check_known(config, "", TOP_SPECIAL, TOP_CONSTANTS, TOP_IGNORED, problems)
+    check_known(
         text,
         "text_config.",
         TEXT_SPECIAL | set(TEXT_FIELDS),
@@ -62,22 +54,24 @@ def config_from_hf(config: dict[str, Any]) -> ModelConfig:
     fields: dict[str, Any] = {}
     for name, ours in TEXT_FIELDS.items():
         if name in text or name not in MAY_BE_ABSENT:
-            fields[ours] = _number(text.get(name), f"text_config.{name}", name in FLOATS, problems)
-    fields["canvas_size"] = _number(config.get("canvas_length"), "canvas_length", False, problems)
+            fields[ours] = number(text.get(name), f"text_config.{name}", name in FLOATS, problems)
+    fields["canvas_size"] = number(config.get("canvas_length"), "canvas_length", False, problems)
     fields["layer_types"] = _layer_types(text, problems)
-    _refuse(problems)
+    refuse(problems)
     fields |= _full_attention(text, fields, problems)
     fields |= _rope(text, problems)
     fields |= _stop_ids(config, text, problems)
-    _refuse(problems)
+    if tower or (tower is None and config.get("vision_config") not in (None, NO_VISION)):
+        fields["vision"] = vision_from_hf(config, problems)
+    refuse(problems)
     return ModelConfig(**fields)
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The config.json with which transformers 5.23.0 loads an exported model.
 
-    transformers needs a vision tower, so the config describes one without layers. An export of the
-    text model lacks the few tensors of that tower: transformers makes them at random and says so.
+    transformers needs a vision tower. If the model has none, the config describes one without
+    layers, and the export lacks its few tensors: transformers makes them at random and says so.
 
     Raises:
       ValueError: the last layer is not a full one, which transformers does not support.
@@ -104,6 +98,11 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         },
         "eos_token_id": config.eos_id,
     }
+    vision, ids = config.vision, {}
+    if vision is not None:
+        ids = {name: getattr(vision, ours) for name, (ours, _) in IMAGE_IDS.items()}
+        if not vision.bidirectional:
+            text["use_bidirectional_attention"] = None
     return {
         "architectures": ["DiffusionGemmaForBlockDiffusion"],
         "model_type": "diffusion_gemma",
@@ -111,36 +110,9 @@ def config_to_hf(config: ModelConfig) -> dict[str, Any]:
         "eos_token_id": list(config.stop_ids),
         "tie_word_embeddings": True,
         "text_config": dict(sorted(text.items())),
-        "vision_config": dict(NO_VISION),
+        **ids,
+        "vision_config": dict(NO_VISION) if vision is None else vision_to_hf(vision),
     }
-
-
-def _check_known(
-    given: dict[str, Any],
-    prefix: str,
-    read: Collection[str],
-    constants: dict[str, tuple],
-    ignored: set[str],
-    problems: list[str],
-) -> None:
-    """Adds to `problems` each given field that is unknown, or a constant of another value.
-
-    A field that is null counts as absent.
-    """
-    for name, value in given.items():
-        if name in constants:
-            if value not in constants[name]:
-                problems.append(f"{prefix}{name}: {value!r} is not supported")
-        elif name not in read and value is not None and not is_ignored(name, ignored):
-            problems.append(f"{prefix}{name}: {UNKNOWN}")
-
-
-def _refuse(problems: list[str]) -> None:
-    """Raises ValueError if there are problems."""
-    if problems:
-        unknown = any(problem.endswith(UNKNOWN) for problem in problems)
-        advice = " (delete an unknown field if the network is the same without it)"
-        raise ValueError("; ".join(problems) + unknown * advice)
 
 
 def _is_table(value: Any) -> bool:
@@ -148,22 +120,8 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
 
 
-def _number(value: Any, name: str, real: bool, problems: list[str]) -> Any:
-    """The value, as a float if `real`. Adds to `problems` unless it is a number above zero.
-
-    Token ids may be zero.
-    """
-    if value is None:
-        problems.append(f"{name}: missing")
-    elif isinstance(value, bool) or not isinstance(value, (int, float) if real else int):
-        problems.append(f"{name}: expected a number, got {value!r}")
-    elif value < 0 or (value == 0 and not name.endswith("_token_id")):
-        problems.append(f"{name}: {value} is out of range")
-    return float(value) if real and isinstance(value, int) else value
-
-
 def _layer_types(text: dict[str, Any], problems: list[str]) -> tuple[LayerType, ...]:
-    count = _number(text.get("num_hidden_layers"), "text_config.num_hidden_layers", False, problems)
+    count = number(text.get("num_hidden_layers"), "text_config.num_hidden_layers", False, problems)
     given = text.get("layer_types")
     if not isinstance(given, list):
         problems.append(f"text_config.layer_types: expected a list, got {given!r}")
@@ -206,8 +164,8 @@ def _full_attention(
         return {}
     kv_heads, head_dim = found.pop()
     return {
-        "full_num_kv_heads": _number(kv_heads, "KV heads of full layers", False, problems),
-        "full_head_dim": _number(head_dim, "head dim of full layers", False, problems),
+        "full_num_kv_heads": number(kv_heads, "KV heads of full layers", False, problems),
+        "full_head_dim": number(head_dim, "head dim of full layers", False, problems),
     }
 
 
@@ -223,10 +181,10 @@ def _rope(text: dict[str, Any], problems: list[str]) -> dict[str, float]:
         rope, prefix = dict(given[layer_type]), f"text_config.rope_parameters.{layer_type}."
         fraction = rope.pop("partial_rotary_factor", 1.0) if rope_type == "proportional" else 1.0
         found[layer_type] = (
-            _number(rope.pop("rope_theta", None), f"{prefix}rope_theta", True, problems),
-            _number(fraction, f"{prefix}partial_rotary_factor", True, problems),
+            number(rope.pop("rope_theta", None), f"{prefix}rope_theta", True, problems),
+            number(fraction, f"{prefix}partial_rotary_factor", True, problems),
         )
-        _check_known(rope, prefix, set(), {"rope_type": (rope_type,)}, set(), problems)
+        check_known(rope, prefix, set(), {"rope_type": (rope_type,)}, set(), problems)
         if "rope_type" not in rope:
             problems.append(f"{prefix}rope_type: missing")
     return {

@@ -26,8 +26,31 @@ TEXT_FIELDS = {
 }
 # Fields of TEXT_FIELDS that may be absent: ModelConfig has a default for them.
 MAY_BE_ABSENT = {"final_logit_softcapping", "rms_norm_eps", "pad_token_id", "bos_token_id"}
-# Fields of TEXT_FIELDS that are floats; the others are integers.
+# Fields that are floats. Other numbers are integers.
 FLOATS = {"final_logit_softcapping", "rms_norm_eps"}
+
+# Name of a field in vision_config -> name of the field in VisionConfig, and what transformers takes
+# if the field is absent.
+VISION_FIELDS = {
+    "hidden_size": ("width", 768),
+    "num_hidden_layers": ("num_layers", 16),
+    "num_attention_heads": ("num_heads", 12),
+    "num_key_value_heads": ("num_kv_heads", 12),
+    "head_dim": ("head_dim", 64),
+    "intermediate_size": ("mlp_dim", 3072),
+    "position_embedding_size": ("num_places", 10_240),
+    "patch_size": ("patch_size", 16),
+    "pooling_kernel_size": ("pool_size", 3),
+    "rms_norm_eps": ("norm_eps", 1e-6),
+    "use_clipped_linears": ("clipped", False),
+    "standardize": ("standardize", False),
+}
+# The same for the ids beside vision_config.
+IMAGE_IDS = {
+    "image_token_id": ("image_id", 258_880),
+    "boi_token_id": ("begin_image_id", 255_999),
+    "eoi_token_id": ("end_image_id", 258_882),
+}
 
 LAYER_TYPES: dict[str, LayerType] = {"sliding_attention": "sliding", "full_attention": "full"}
 
@@ -41,7 +64,7 @@ TEXT_SPECIAL = {
     "rope_parameters",
     "eos_token_id",
 }
-TOP_SPECIAL = {"text_config", "canvas_length", "eos_token_id"}
+TOP_SPECIAL = {"text_config", "canvas_length", "eos_token_id", "vision_config"}
 
 # Fields that must be absent or have one of these values, because this network has no other form.
 CONSTANTS: dict[str, tuple] = {"chunk_size_feed_forward": (0,), "is_encoder_decoder": (False,)}
@@ -50,13 +73,19 @@ TEXT_CONSTANTS: dict[str, tuple] = CONSTANTS | {
     "hidden_activation": ("gelu_pytorch_tanh",),
     "attention_bias": (False,),
     "attention_dropout": (0, None),
-    "use_bidirectional_attention": ("vision", None),  # "vision" applies to images only
+    "use_bidirectional_attention": ("vision", None),  # VisionConfig.bidirectional
     "attention_k_eq_v": (True,),
     "enable_moe_block": (True,),
     "hidden_size_per_layer_input": (0, None),
     "num_kv_shared_layers": (0, None),
     "use_double_wide_mlp": (False,),
     "tie_word_embeddings": (True, False),  # transformers reads the field beside text_config
+}
+VISION_CONSTANTS: dict[str, tuple] = CONSTANTS | {
+    "model_type": ("gemma4_vision",),
+    "hidden_activation": ("gelu_pytorch_tanh",),
+    "attention_bias": (False, None),
+    "attention_dropout": (0, None),
 }
 TOP_CONSTANTS: dict[str, tuple] = CONSTANTS | {
     "model_type": ("diffusion_gemma",),
@@ -101,7 +130,8 @@ IGNORED = {
     "use_cache",
 }
 TEXT_IGNORED = IGNORED | {"vocab_size_per_layer_input"}
-TOP_IGNORED = IGNORED | {"generation_config", "vision_config", "vision_soft_tokens_per_image"}
+VISION_IGNORED = IGNORED | {"default_output_length", "global_head_dim", "max_position_embeddings"}
+TOP_IGNORED = IGNORED | {"generation_config", "vision_soft_tokens_per_image"}
 # Whole families of such fields: internals of transformers ("_name_or_path"), marks of unsloth, and
 # ids of tokens that the network does not treat in any special way.
 IGNORED_PREFIXES = ("_", "unsloth_")

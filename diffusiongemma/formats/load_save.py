@@ -35,6 +35,7 @@ from diffusiongemma.formats.weights import (
     weights_of_stored,
 )
 from diffusiongemma.ops.quantized import Precision
+from diffusiongemma.parameters import in_tower
 from diffusiongemma.transformer import DiffusionGemma
 
 
@@ -100,8 +101,8 @@ def save_checkpoint(
       dtype: dtype of the tensors written; None keeps the dtype of each parameter.
       format: a format of whole models: "hf", "google" or "orbax".
       shard_bytes: for "hf": the most bytes of weights in one file.
-      untouched: for "hf": the vision tower and the config.json of the checkpoint that the model was
-        loaded from (`Stored.untouched`), to be written with the model. None: no vision tower.
+      untouched: for "hf": the config.json of the checkpoint that the model was loaded from
+        (`Stored.untouched`). Its other fields are kept. None: a config.json of the model alone.
 
     Raises:
       CheckpointError: the format has no place for some parameters, the dtype is unknown, the folder
@@ -137,7 +138,7 @@ def convert_checkpoint(
 
     The source's small files are copied (companions.py). LoRA factors are merged into their base,
     and the base's small files are copied too, but not its README.md; "peft" writes the factors
-    alone. From "hf" to "hf" the vision tower is copied, unchanged.
+    alone. From "hf" to "hf" the fields of config.json are kept.
 
     Args:
       source: as load_checkpoint's path.
@@ -151,8 +152,9 @@ def convert_checkpoint(
       quantize: for "orbax": quantizes the matrices. "int8" has all of them in int8, "int4" has the
         experts in int4 and the others in int8 (quantized_model.py). None: a quantized source stays
         quantized, and another one stays as it is.
-      vision: for "hf": a folder in this format whose vision tower and config.json the result gets.
-        None: those of the source, or of the base of LoRA factors, if they have any.
+      vision: a folder with the same text model, whose vision tower the result gets; and if it is in
+        "hf", its config.json. None: those of the source, or of the base of LoRA factors, if they
+        have any. Not for "peft".
 
     Raises:
       CheckpointError: as load_checkpoint and save_checkpoint; "peft" is asked for and there are no
@@ -163,7 +165,7 @@ def convert_checkpoint(
     chosen = format_named(format, written_formats())
     if quantize is not None:
         _check_quantize(quantize, chosen)
-    if vision is not None and not chosen.holds_vision:
+    if vision is not None and chosen.write is None:
         raise CheckpointError(f"vision: the format {format} holds no vision tower: leave it out")
     with staged(target) as temporary:
         stored, adapter = open_checkpoint(folder, config, base)
@@ -182,7 +184,7 @@ def convert_checkpoint(
             homes = [folder] if adapter is None else [adapter.base, folder]
             _check_quantized(weights, chosen)
             if vision is not None:
-                weights = _with_vision(weights, Path(vision))
+                weights = _with_vision(weights, Path(vision), _dtype(dtype, None))
             chosen.write(temporary, weights, WriteOptions(shard_bytes, flat))
         raise_faults(folder, {"inf or nan": weights.broken})
         written = {file.name for file in temporary.iterdir()}
@@ -214,31 +216,39 @@ def _whole_weights(
     return quantized_weights(weights, quantize, fingerprint(stored))
 
 
-def _with_vision(weights: Weights, folder: Path) -> Weights:
-    """Weights that get the vision tower and the config.json of a folder in the "hf" format."""
+def _with_vision(weights: Weights, folder: Path, dtype: np.dtype | None) -> Weights:
+    """Weights that get the vision tower of a folder, in a dtype, and the folder's config.json."""
     stored, _ = open_checkpoint(folder)
-    if stored.untouched is None or not stored.untouched.tensors:
+    if stored.config.vision is None:
         raise CheckpointError(f"{folder}: has no vision tower: name the released folder (--vision)")
-    canvas = weights.config.canvas_size
-    if dataclasses.replace(stored.config, canvas_size=canvas) != weights.config:
+    config = dataclasses.replace(weights.config, vision=stored.config.vision)
+    if dataclasses.replace(stored.config, canvas_size=config.canvas_size) != config:
         raise CheckpointError(
             f"{folder}: its text model is not that of {weights.source}: name the folder that the "
             "training began with (--vision)"
         )
-    return dataclasses.replace(weights, untouched=stored.untouched)
+    tower = weights_of_stored(stored, dtype)
+    dtypes = {path: d for path, d in weights.dtypes.items() if not in_tower(path)}
+    dtypes |= {path: d for path, d in tower.dtypes.items() if in_tower(path)}
+
+    def read(path: str) -> np.ndarray:
+        if not in_tower(path):
+            return weights.read(path)
+        value = tower.read(path)
+        weights.broken.extend(name for name in tower.broken if name not in weights.broken)
+        return value
+
+    return dataclasses.replace(
+        weights, config=config, dtypes=dtypes, read=read, untouched=stored.untouched
+    )
 
 
 def _warn_of_vision(stored: Stored, weights: Weights, format: Format, target: Path) -> None:
-    """Says that a conversion leaves the vision tower out, or has none to write."""
-    if format.holds_vision and weights.untouched is None:
+    """Says that a conversion has no vision tower to write, though other programs need one."""
+    if format.needs_vision and weights.config.vision is None and weights.untouched is None:
         warn(
             f"{target}: is written without a vision tower, because {stored.folder} has none: "
             "--vision=DIR adds the tower of another folder, for example of the release"
-        )
-    elif not format.holds_vision and stored.untouched and stored.untouched.tensors:
-        warn(
-            f"{target}: is written without the vision tower of {stored.folder}, because "
-            f"{format.name} holds none: --vision={stored.folder} adds it when you convert back"
         )
 
 

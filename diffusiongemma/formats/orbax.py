@@ -9,7 +9,6 @@ were trained on. Weights may be quantized, which no other format can hold.
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -40,7 +39,7 @@ from diffusiongemma.formats.weights import (
     layout,
     weights_of_stored,
 )
-from diffusiongemma.lora import NAMES
+from diffusiongemma.lora import NAMES, matches
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.quantized_model import EMBEDDING
 
@@ -59,8 +58,7 @@ class Description:
       init: the checkpoint that the training run started from; "" if it started at random.
       rank: the rank of LoRA factors; 0 if the checkpoint holds a whole model.
       alpha: the product of LoRA factors is scaled by alpha / rank.
-      pattern: a regular expression that is searched in the paths of linear maps. Those that match
-        have a pair of factors.
+      pattern: which linear maps have a pair of factors (lora.matches).
       factors: the paths of all factors; None if the pattern says where they are.
       base_fingerprint: fingerprint of the base that the factors were trained on; "" if it is not
         known, as in old checkpoints.
@@ -82,7 +80,7 @@ class Description:
         if self.factors is not None:
             return path in self.factors
         map_path, _, name = path.rpartition(".")
-        return name in NAMES[None] and re.search(self.pattern, map_path) is not None
+        return name in NAMES[None] and matches(self.pattern, map_path)
 
 
 def is_run(folder: Path) -> bool:
@@ -110,14 +108,14 @@ def description(folder: Path) -> Description:
     """Reads what a checkpoint says about its model. CheckpointError if it is damaged."""
     content = read_json(folder / MODEL)
     try:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in content["config"].items()}
+        config = ModelConfig.from_fields(content["config"])
         dtype, quantized, lora = known_dtype(content["dtype"]), None, content["lora"]
         if (about := content.get("quantized")) is not None:
             if about["precision"] not in get_args(Precision):
                 raise ValueError(f"quantized as {about['precision']}")
             quantized = Quantization(about["precision"], dtype, about["fingerprint"])
         return Description(
-            config=ModelConfig(**fields),
+            config=config,
             dtype=dtype,
             init=content["init"],
             rank=lora["rank"],
@@ -180,7 +178,7 @@ def write_orbax(folder: Path, weights: Weights, options: WriteOptions) -> None:
     }
     write_tree(folder / PARAMS, leaves)
     model = {
-        "config": dataclasses.asdict(weights.config),
+        "config": weights.config.to_fields(),
         "dtype": (quantized.dtype if quantized else dtypes[EMBEDDING]).name,
         "init": "",
         "lora": {"rank": 0},

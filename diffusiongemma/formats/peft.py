@@ -32,7 +32,8 @@ from diffusiongemma.formats.safetensors_file import (
     safetensors_in,
     write_safetensors,
 )
-from diffusiongemma.formats.tensor_tables import HF_SKIPPED_PREFIXES, FileTensor
+from diffusiongemma.formats.tensor_tables import FileTensor
+from diffusiongemma.formats.vision_tables import HF_PREFIXES
 from diffusiongemma.formats.weights import Stored, weights_of_stored
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -130,23 +131,26 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
         config = dataclasses.replace(config, canvas_size=int(metadata[CANVAS]))
     table = factor_tensors(config, PEFT, options["r"])
     modules = {name.rpartition(".")[0] for name in table}
+    vision = tuple(PREFIX + prefix for prefix in HF_PREFIXES)
+    of_tower = [header for header in headers.tensors if header.name.startswith(vision)]
+    found = headers.tensors
+    if of_tower and config.vision is None:
+        found = [header for header in found if header not in of_tower]
+        warn(
+            f"{folder}: {len(of_tower)} tensors belong to the vision tower and are left out, "
+            f"because {base} has none"
+        )
+    if not of_tower:  # the tower's maps may be targeted by accident: their names end like others
+        modules = {module for module in modules if not module.startswith(HF_PREFIXES)}
     targeted = {module for module in modules if _is_targeted(options, module)}
     if not targeted:
         raise CheckpointError(
-            f"{folder}: its target_modules and target_parameters name no linear map of the text "
-            "model"
+            f"{folder}: its target_modules and target_parameters name no linear map of the model"
         )
     expected = _stored_tensors(table, targeted)
-    vision = tuple(PREFIX + prefix for prefix in HF_SKIPPED_PREFIXES)
-    text = [header for header in headers.tensors if not header.name.startswith(vision)]
-    if skipped := len(headers.tensors) - len(text):
-        warn(
-            f"{folder}: {skipped} tensors belong to the vision tower and are left out, because "
-            "this is the text model"
-        )
-    text = [h._replace(name=h.name.replace(ADAPTER_NAME, ".weight")) for h in text]
-    _check_fit(folder, base, text, expected)
-    opened = open_safetensors(folder, headers._replace(tensors=text), config, expected)
+    found = [h._replace(name=h.name.replace(ADAPTER_NAME, ".weight")) for h in found]
+    _check_fit(folder, base, found, expected)
+    opened = open_safetensors(folder, headers._replace(tensors=found), config, expected)
     weights, recorded = weights_of_stored(_shared(opened)), metadata.get(FINGERPRINT, "")
     return Adapter(weights, options["r"], options["lora_alpha"], base, recorded)
 

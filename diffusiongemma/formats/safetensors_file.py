@@ -7,7 +7,7 @@ been used does not stay resident. Only the functions that need the safetensors l
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -16,18 +16,32 @@ import numpy as np
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.checks import (
     EXPONENTS,
-    CheckpointError,
     download_fault,
     raise_faults,
     tensor_faults,
 )
 from diffusiongemma.formats.tensor_tables import FileTensor
-from diffusiongemma.formats.untouched import RawTensor
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
 
 NAMES = dict(zip(EXPONENTS, ("F32", "F16", "BF16"), strict=True))  # dtype -> safetensors' name
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
 SLICE_BYTES = 64 << 20  # bytes written at once: a transposed tensor is copied slice by slice
+
+
+class RawTensor(NamedTuple):
+    """A tensor on its way into a safetensors file.
+
+    Attributes:
+      dtype: safetensors' name of the dtype.
+      shape: the tensor's shape.
+      nbytes: the tensor's size in bytes.
+      write: writes the tensor's bytes to a file, a part at a time.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    write: Callable[[BinaryIO], None]
 
 
 class TensorHeader(NamedTuple):
@@ -48,20 +62,6 @@ class TensorHeader(NamedTuple):
     dtype: np.dtype | str
     offset: int
     nbytes: int
-
-    def raw(self, folder: Path) -> RawTensor:
-        """The tensor as bytes. It is read from its file in `folder` when it is written."""
-
-        def write(target: BinaryIO) -> None:
-            with (folder / self.file).open("rb") as source:
-                source.seek(self.offset)
-                for start in range(0, self.nbytes, SLICE_BYTES):
-                    part = source.read(min(SLICE_BYTES, self.nbytes - start))
-                    if not part:
-                        raise CheckpointError(f"{folder / self.file}: became shorter while read")
-                    target.write(part)
-
-        return RawTensor(NAMES.get(self.dtype, self.dtype), self.shape, self.nbytes, write)
 
 
 class Headers(NamedTuple):
@@ -195,6 +195,7 @@ def _header(tensors: Mapping[str, RawTensor], metadata: Mapping[str, str]) -> by
 
 
 def _write_array(file: BinaryIO, array: np.ndarray, dtype: np.dtype) -> None:
+    array = np.atleast_1d(array)
     rows = max(1, SLICE_BYTES // max(1, array[0].size * dtype.itemsize))
     for i in range(0, len(array), rows):
         part = np.ascontiguousarray(array[i : i + rows].astype(dtype, copy=False))

@@ -1,41 +1,24 @@
 """Names and axes of the tensors in each format, as tables that are read both ways, bit for bit.
 
 Each format has a table of rows. A row says which of our parameters a tensor of the format holds,
-and in which order of axes. Axes are written as in diffusiongemma/parameters.py, with one more name,
-"part" (see TableRow). "N" in a name stands for the number of a layer.
+and in which order of axes. Axes are written as in diffusiongemma/parameters.py, with two more
+names, "N" and "part" (see table_row.py). "N" in a name stands for the number of a layer.
 
-The tables of LoRA factors are in lora_tables.py. The config.json of the "hf" format is translated
-by hf_config.py.
+The rows of the vision tower are in vision_tables.py, and the tables of LoRA factors are in
+lora_tables.py. The config.json of the "hf" format is translated by hf_config.py.
 """
 
 import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from diffusiongemma.config import LayerType, ModelConfig
-from diffusiongemma.parameters import OURS, axis_groups
-
-
-class TableRow(NamedTuple):
-    """One tensor of a format, or one tensor in each layer.
-
-    Attributes:
-      name: the tensor's name in the format.
-      axes: the tensor's axes in the format. A leading "part" axis stacks the parameters of the row
-        in their order.
-      params: paths of our parameters in the tensor. Several parameters without a "part" axis are
-        copies of the tensor: they must be equal to be saved.
-      only: the type of the layers that have the tensor. None: all layers have it.
-    """
-
-    name: str
-    axes: str
-    params: tuple[str, ...]
-    only: LayerType | None = None
+from diffusiongemma.formats.table_row import TableRow
+from diffusiongemma.formats.vision_tables import GOOGLE_VISION, HF_VISION
+from diffusiongemma.parameters import BOUNDS, OURS, STANDARDIZE, axis_groups, in_tower, split_axes
 
 
 def _hf_layer(name: str, axes: str, param: str, only: LayerType | None = None) -> TableRow:
@@ -88,11 +71,8 @@ HF = (
         for name, axes in (("gate", "F D"), ("up", "F D"), ("down", "D F"))
     ),
     TableRow("model.decoder.norm.weight", "D", ("final_norm.scale",)),
+    *HF_VISION,
 )
-
-# Names that begin like this belong to the vision tower and are not read: this is the text model.
-HF_SKIPPED_PREFIXES = ("model.encoder.vision_tower.", "model.encoder.embed_vision.")
-GOOGLE_SKIPPED_PREFIXES = ("vision_encoder/", "embedder/mm_")
 
 # Google's Linen tree. Its "mlp" is the mixture of experts, and its "mlp2" is the dense branch.
 GOOGLE = (
@@ -132,6 +112,7 @@ GOOGLE = (
     ),
     TableRow("self_conditioner/ffw/linear", "F D", ("self_conditioner.mlp.down.kernel",)),
     TableRow("final_norm/scale", "D", ("final_norm.scale",)),
+    *GOOGLE_VISION,
 )
 
 # This project's own format: one tensor for each parameter, in the parameter's own layout.
@@ -169,6 +150,11 @@ class FileTensor:
         return _shape(self.params[path], self.sizes)
 
     @property
+    def may_be_infinite(self) -> bool:
+        """Whether the tensor holds bounds, which are infinite where nothing is clipped."""
+        return all(path.endswith(BOUNDS) for path in self.params)
+
+    @property
     def corner(self) -> "FileTensor":
         """The first few elements along every axis, which are the same elements in every format."""
         # An axis of the file may be a group of names that starts with H, K or 2. With size 1 for
@@ -177,13 +163,24 @@ class FileTensor:
         sizes = {name: min(size, limit.get(name, 4)) for name, size in self.sizes.items()}
         return dataclasses.replace(self, sizes=sizes)
 
+    @property
+    def slices(self) -> list[tuple[str, ...]]:
+        """The paths of the parameters in each slice along the leading "N" and "part" axes.
+
+        Several parameters in one slice are copies of it. A tensor without these axes is one slice.
+        """
+        paths, stack = list(self.params), self._stack[0]
+        each = len(paths) // math.prod(self.sizes[name] for name in stack)
+        return [tuple(paths[i : i + each]) for i in range(0, len(paths), each)]
+
     def to_params(self, array: np.ndarray) -> dict[str, np.ndarray]:
         """Our parameters in the file's tensor, by path. They are views where NumPy can make one."""
-        stacked = self.axes.startswith("part ")
-        axes = self.axes.removeprefix("part ")
+        (stack, axes), slices = self._stack, self.slices
+        parts = array.reshape(len(slices), *array.shape[len(stack) :])
         return {
-            path: _rearrange(array[i] if stacked else array, axes, param_axes, self.sizes)
-            for i, (path, param_axes) in enumerate(self.params.items())
+            path: _rearrange(parts[i, ...], axes, self.params[path], self.sizes)
+            for i, paths in enumerate(slices)
+            for path in paths
         }
 
     def from_params(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -195,16 +192,23 @@ class FileTensor:
         Raises:
           ValueError: the format keeps one tensor for several parameters, and they differ.
         """
-        axes = self.axes.removeprefix("part ")
-        arrays = [
-            _rearrange(params[path], param_axes, axes, self.sizes)
-            for path, param_axes in self.params.items()
-        ]
-        if axes != self.axes:
-            return np.stack(arrays)
-        if any(a.tobytes() != arrays[0].tobytes() for a in arrays[1:]):
-            raise ValueError(f"{' and '.join(self.params)} differ, but {self.name} is one tensor")
-        return arrays[0]
+        stack, axes = self._stack
+        parts = []
+        for paths in self.slices:
+            first, *others = (
+                _rearrange(params[path], self.params[path], axes, self.sizes) for path in paths
+            )
+            if any(other.tobytes() != first.tobytes() for other in others):
+                raise ValueError(f"{' and '.join(paths)} differ, but {self.name} is one tensor")
+            parts.append(first)
+        return np.stack(parts).reshape(self.shape) if stack else parts[0]
+
+    @property
+    def _stack(self) -> tuple[list[str], str]:
+        """The names of the axes that stack parameters, and the other axes."""
+        axes = split_axes(self.axes)
+        stack = [name for name in axes if name in ("N", "part")]
+        return stack, " ".join(axes[len(stack) :])
 
 
 def file_tensors(
@@ -220,28 +224,54 @@ def file_tensors(
     """
     tensors = {}
     for row in table:
-        layers = [
-            n for n, layer_type in enumerate(config.layer_types) if row.only in (None, layer_type)
-        ]
-        for n in layers if "N" in re.split(r"[._/]", row.name) else [None]:
-            name = _numbered(row.name, n)
-            params = {_numbered(path, n): ours[path] for path in row.params}
-            sizes = _sizes(config, n, len(params)) | {"r": rank}
+        layers = _layers(config, row)
+        if not layers:
+            continue
+        for group in [layers] if row.axes.startswith("N") else [[n] for n in layers]:
+            name = _numbered(row.name, group[0])
+            params = {_numbered(path, n): ours[path] for n in group for path in row.params}
+            sizes = _sizes(config, group[0], row) | {"r": rank}
             tensors[name] = FileTensor(name, row.axes, params, sizes)
     return tensors
+
+
+def _layers(config: ModelConfig, row: TableRow) -> list[int | None]:
+    """The layers that have the tensor of a row, or its parameters; [None] if it is in no layer."""
+    path, vision = row.params[0], config.vision
+    in_layers = "N" in path.split(".")
+    if not in_tower(path):
+        found = [n for n, t in enumerate(config.layer_types) if row.only in (None, t)]
+    elif (
+        vision is None
+        or (path.endswith(BOUNDS) and not vision.clipped)
+        or (path.startswith(STANDARDIZE) and not vision.standardize)
+    ):
+        return []
+    else:
+        found = list(range(vision.num_layers))
+    return found if in_layers else [None]
 
 
 def _numbered(name: str, layer: int | None) -> str:
     return name if layer is None else re.sub(r"(?<![A-Za-z])N(?![A-Za-z])", str(layer), name)
 
 
-def _sizes(config: ModelConfig, layer: int | None, parts: int) -> dict[str, int]:
-    sizes = {
-        "1": 1,
-        "2": 2,
-        "part": parts,
+def _sizes(config: ModelConfig, layer: int | None, row: TableRow) -> dict[str, int]:
+    sizes = {"1": 1, "2": 2, "part": len(row.params), "D": config.width}
+    if in_tower(row.params[0]):
+        vision = config.vision
+        return sizes | {
+            "N": vision.num_layers,
+            "W": vision.width,
+            "P": vision.patch_values,
+            "S": vision.num_places,
+            "F": vision.mlp_dim,
+            "H": vision.num_heads,
+            "K": vision.num_kv_heads,
+            "h": vision.head_dim,
+        }
+    sizes |= {
         "V": config.vocab_size,
-        "D": config.width,
         "F": config.mlp_dim,
         "E": config.num_experts,
         "f": config.expert_dim,

@@ -58,8 +58,8 @@ class Stored:
         it by default). The array may be a view of the file, which stays mapped for as long as the
         array lives.
       quantized: how the matrices are quantized; None if they are not.
-      untouched: what the checkpoint holds beside the text model; None if it is of no format that
-        holds more.
+      untouched: what the checkpoint holds beside the model; None if it is of no format that holds
+        more.
     """
 
     folder: Path
@@ -114,7 +114,7 @@ def load_model(stored: Stored, dtype: np.dtype | None, sharding: Sharding | None
     loaded, broken = [], []
     for name, tensor in stored.tensors.items():
         array = _cast(stored.read(name), tensor, dtype)
-        if not is_finite(array):
+        if not _is_sound(array, tensor):
             broken.append(name)
             continue
         for param, value in tensor.to_params(array).items():
@@ -175,7 +175,7 @@ def weights_of_stored(stored: Stored, dtype: np.dtype | None = None) -> Weights:
             last.clear()
             name = owner[path]
             array = _cast(stored.read(name), stored.tensors[name], dtype)
-            if name not in broken and not is_finite(array):
+            if name not in broken and not _is_sound(array, stored.tensors[name]):
                 broken.append(name)
             last.update(stored.tensors[name].to_params(array))
         return last[path]
@@ -206,10 +206,11 @@ def layout(weights: Weights, tensors: Mapping[str, FileTensor]) -> dict[str, np.
         dtypes[name] = weights.dtypes[first]
         if any(weights.dtypes[path] != dtypes[name] for path in others):
             other_dtypes.append(" and ".join(tensor.params))
-        elif others and not tensor.axes.startswith("part "):
-            value = weights.read(first).tobytes()
+            continue
+        for first, *others in tensor.slices:
+            value = weights.read(first).tobytes() if others else b""
             if any(weights.read(path).tobytes() != value for path in others):
-                other_values.append(" and ".join(tensor.params))
+                other_values.append(" and ".join((first, *others)))
     faults = {
         "one tensor in this format, but they differ": other_values,
         "one tensor in this format, but their dtypes differ": other_dtypes,
@@ -246,6 +247,11 @@ def place(value: np.ndarray, path: str, sharding: Sharding | None) -> jax.Array:
         value = np.array(value, order="C")
     # Without this wait, the transfers under way would keep many tensors in host memory.
     return jax.block_until_ready(jax.device_put(value, where))
+
+
+def _is_sound(array: np.ndarray, tensor: FileTensor) -> bool:
+    """Whether an array has no inf and no nan; bounds may be infinite."""
+    return is_finite(array) or (tensor.may_be_infinite and not np.isnan(array).any())
 
 
 def _cast(array: np.ndarray, tensor: FileTensor, dtype: np.dtype | None) -> np.ndarray:

@@ -42,6 +42,7 @@ class _Layout(NamedTuple):
       group: query heads that share a KV head.
       query_share: rows of q that share a row of the queries' positions.
       window: of masks.visible.
+      reaching: whether the queries have a reach, as masks.visible takes it.
       parts: of each part.
       rows: query rows of a program.
       keys: keys in a tile.
@@ -52,6 +53,7 @@ class _Layout(NamedTuple):
     group: int
     query_share: int
     window: int
+    reaching: bool
     parts: tuple[_PartLayout, ...]
     rows: int
     keys: int
@@ -67,12 +69,14 @@ class _Queries(NamedTuple):
     Attributes:
       q: [rows, h].
       position: [rows] int32.
+      reach: [rows] int32; None without a reach.
       batch: [] int32, their row of the batch.
       kv_head: [] int32.
     """
 
     q: jax.Array
     position: jax.Array
+    reach: jax.Array | None
     batch: jax.Array
     kv_head: jax.Array
 
@@ -89,6 +93,7 @@ def attend(
     parts: Sequence[Part],
     query: jax.Array,
     window: int,
+    reach: jax.Array | None = None,
     *,
     interpret: bool = False,
 ) -> jax.Array:
@@ -101,17 +106,23 @@ def attend(
       parts: the parts of the keys and values, as blockwise_attention.attend takes them.
       query: [B', T or 1] int32, the queries' positions, as blockwise_attention.attend takes them.
       window: of masks.visible.
+      reach: of masks.visible, as blockwise_attention.attend takes it.
       interpret: True runs the kernel as plain JAX, on any platform.
 
     Returns:
       [B, T, H, h] in the values' dtype.
     """
-    return _attend(q, tuple(parts), query, window, interpret)
+    return _attend(q, tuple(parts), query, reach, window, interpret)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _attend(
-    q: jax.Array, parts: tuple[Part, ...], query: jax.Array, window: int, interpret: bool
+    q: jax.Array,
+    parts: tuple[Part, ...],
+    query: jax.Array,
+    reach: jax.Array | None,
+    window: int,
+    interpret: bool,
 ) -> jax.Array:
     batch, num_queries, heads, head_dim = q.shape
     kv_heads = parts[0].keys.shape[1]
@@ -124,6 +135,7 @@ def _attend(
         group=group,
         query_share=batch // query.shape[0],
         window=window,
+        reaching=reach is not None,
         parts=tuple(
             _PartLayout(
                 slots=part.keys.shape[2],
@@ -141,6 +153,7 @@ def _attend(
 
     size = batch * num_queries * heads
     arrays = [q.reshape(size, head_dim), jnp.broadcast_to(query, (query.shape[0], num_queries))]
+    arrays += [] if reach is None else [reach]
     for part in parts:
         arrays += [x.reshape(-1, head_dim) for x in (part.keys, part.values)]
         arrays += [] if part.positions is None else [part.positions]
@@ -158,20 +171,25 @@ def _attend(
 
 
 def _forward(
-    q: jax.Array, parts: tuple[Part, ...], query: jax.Array, window: int, interpret: bool
+    q: jax.Array,
+    parts: tuple[Part, ...],
+    query: jax.Array,
+    reach: jax.Array | None,
+    window: int,
+    interpret: bool,
 ) -> tuple[jax.Array, Callable]:
     def run(q: jax.Array, kv: list[tuple[jax.Array, jax.Array]]) -> jax.Array:
         some = [Part(*kv, part.positions) for kv, part in zip(kv, parts, strict=True)]
-        return blockwise_attention.attend(q, some, query, window)
+        return blockwise_attention.attend(q, some, query, window, reach)
 
     return jax.vjp(run, q, [(part.keys, part.values) for part in parts])
 
 
 def _backward(
     window: int, interpret: bool, pullback: Callable, dout: jax.Array
-) -> tuple[jax.Array, tuple[Part, ...], None]:
+) -> tuple[jax.Array, tuple[Part, ...], None, None]:
     dq, dkv = pullback(dout)
-    return dq, tuple(Part(*kv, None) for kv in dkv), None
+    return dq, tuple(Part(*kv, None) for kv in dkv), None, None
 
 
 _attend.defvjp(_forward, _backward)
@@ -180,6 +198,7 @@ _attend.defvjp(_forward, _backward)
 def _kernel(q_ref: jax.Ref, query_ref: jax.Ref, *refs: jax.Ref, layout: _Layout) -> None:
     """Kernel: `refs` are the arrays of every part, then the sums, their top and total."""
     *parts_refs, out_ref, top_ref, total_ref = refs
+    reach_refs, parts_refs = parts_refs[: layout.reaching], parts_refs[layout.reaching :]
     block, row, split = (pl.program_id(axis) for axis in range(3))
     batch, kv_head = row // layout.kv_heads, row % layout.kv_heads
     # A KV head has group * T query rows. Here: the program's rows, and where they lie in q and in
@@ -192,8 +211,12 @@ def _kernel(q_ref: jax.Ref, query_ref: jax.Ref, *refs: jax.Ref, layout: _Layout)
     columns = jnp.arange(q_ref.shape[1])[None]
     whole = jnp.broadcast_to(there[:, None], (layout.rows, q_ref.shape[1]))
     q = triton.load(q_ref.at[place[:, None], columns], mask=whole, other=0.0)
-    position = triton.load(query_ref.at[batch // layout.query_share, token], mask=there, other=0)
-    queries = _Queries(q, position, batch, kv_head)
+    at = batch // layout.query_share, token
+    position = triton.load(query_ref.at[at], mask=there, other=0)
+    reach = None
+    for ref in reach_refs:
+        reach = triton.load(ref.at[at], mask=there, other=0)
+    queries = _Queries(q, position, reach, batch, kv_head)
 
     top = jnp.full((layout.rows,), LOWEST_SCORE)
     softmax = RunningSoftmax(top, jnp.zeros_like(top), jnp.zeros(q.shape, jnp.float32))
@@ -226,7 +249,8 @@ def _fold(
         seen = inside[None]
         for ref in positions_ref:
             key = triton.load(ref.at[batch, slot], mask=inside, other=-1)
-            seen = masks.visible(queries.position[None], key[None], layout.window)[0]
+            reach = None if queries.reach is None else queries.reach[None]
+            seen = masks.visible(queries.position[None], key[None], layout.window, reach)[0]
         scores = jnp.where(seen, dot(q, keys, 1, 1), LOWEST_SCORE)
         top = jnp.maximum(softmax.top, scores.max(axis=1))
         weights, shrink = jnp.exp(scores - top[:, None]), jnp.exp(softmax.top - top)

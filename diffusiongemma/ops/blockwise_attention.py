@@ -51,7 +51,13 @@ class RunningSoftmax(NamedTuple):
 Fold = Callable[[RunningSoftmax | None, Part], RunningSoftmax]
 
 
-def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -> jax.Array:
+def attend(
+    q: jax.Array,
+    parts: Sequence[Part],
+    query: jax.Array,
+    window: int,
+    reach: jax.Array | None = None,
+) -> jax.Array:
     """Grouped-query attention over all parts together, which are never copied into one array.
 
     The softmax has scale 1 and is computed in float32. A part with fewer rows than q is shared: row
@@ -64,6 +70,7 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
       query: [B', T or 1] int32, the queries' positions. B' is the number of rows of the parts that
         have positions.
       window: of masks.visible.
+      reach: of masks.visible, [B', T] int32.
 
     Returns:
       [B, T, H, h] in the values' dtype.
@@ -92,7 +99,7 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
             preferred_element_type=jnp.float32,
         )
         if part.positions is not None:
-            seen = masks.visible(query, part.positions, window)[:, None, None, None]
+            seen = masks.visible(query, part.positions, window, reach)[:, None, None, None]
             scores = scores.reshape(rows, kv_heads, own, -1, num_queries, size)
             scores = jnp.where(seen, scores, LOWEST_SCORE)
         scores = scores.reshape(rows, kv_heads, -1, size)
@@ -119,11 +126,17 @@ def attend(q: jax.Array, parts: Sequence[Part], query: jax.Array, window: int) -
 
 
 def attend_band(
-    q: jax.Array, keys: jax.Array, values: jax.Array, positions: jax.Array, window: int
+    q: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    positions: jax.Array,
+    window: int,
+    reach: jax.Array | None = None,
 ) -> jax.Array:
     """Causal attention of tokens to the last `window` of them, in time linear in their number.
 
-    A block of `window` queries reads its own keys and those of the block before, and no others.
+    A block of `window` queries reads its own keys and those of the block before, and no others. If
+    queries reach further than themselves, it also reads the block after.
 
     Args:
       q: [B, T, H, h].
@@ -131,26 +144,32 @@ def attend_band(
       values: [B, K, T, h].
       positions: [B, T] int32, each one more than the last.
       window: in tokens, the query's own included.
+      reach: of masks.visible, [B, T] int32.
 
     Returns:
       [B, T, H, h] in the values' dtype: what attend() gives, up to rounding.
     """
     batch, num_tokens = positions.shape
-    after = -num_tokens % window
+    after, others = -num_tokens % window, 1 if reach is None else 2
 
-    def cut(x: jax.Array, axis: int, before: bool, fill: int = 0) -> jax.Array:
-        """[B, .. T ..] -> [B blocks, .. window ..]; with the block before: .. 2 window .. ."""
+    def cut(x: jax.Array, axis: int, others: int, fill: int = 0) -> jax.Array:
+        """[B, .. T ..] -> [B blocks, .. window ..]; with other blocks: .. (1 + others) window .. .
+
+        The first other block is the one before, and the second is the one after.
+        """
         widths = [(0, 0)] * x.ndim
-        widths[axis] = (before * window, after)
+        widths[axis] = ((others > 0) * window, after + (others > 1) * window)
         x = jnp.pad(x, widths, constant_values=fill)
         x = jnp.moveaxis(x.reshape(*x.shape[:axis], -1, window, *x.shape[axis + 1 :]), axis, 1)
-        if before:
-            x = jnp.concatenate([x[:, :-1], x[:, 1:]], axis=axis + 1)
+        if others:
+            count = x.shape[1] - others
+            x = jnp.concatenate([x[:, i : i + count] for i in range(1 + others)], axis=axis + 1)
         return x.reshape(-1, *x.shape[2:])
 
     # Queries after the end see nothing; their results are cut off.
-    part = Part(cut(keys, 2, True), cut(values, 2, True), cut(positions, 1, True, fill=-1))
-    out = attend(cut(q, 1, False), [part], cut(positions, 1, False), window)
+    part = Part(*(cut(x, 2, others) for x in (keys, values)), cut(positions, 1, others, fill=-1))
+    reach = None if reach is None else cut(reach, 1, 0, fill=-1)
+    out = attend(cut(q, 1, 0), [part], cut(positions, 1, 0), window, reach)
     return out.reshape(batch, -1, *q.shape[2:])[:, :num_tokens]
 
 

@@ -68,20 +68,50 @@ def write_slots(
     return jnp.where(keep, positions % max(num_slots, 1), num_slots)
 
 
-def visible(query: jax.Array, key: jax.Array, window: int) -> jax.Array:
+def visible(
+    query: jax.Array, key: jax.Array, window: int, reach: jax.Array | None = None
+) -> jax.Array:
     """Which keys a query sees: those up to its own position, and only the last `window` of them.
 
     In encode mode, a query has its token's position. In denoise mode, every token of a canvas has
     the position of the canvas' first token. So all of them see the same cached tokens, and in
     sliding layers these are the last window - 1 (docs/MODEL.md, Network).
 
+    A token of an image sees further in sliding layers: up to its `reach`.
+
     Args:
       query: [B, T] int32 positions.
       key: [B, S] int32 positions; negative for an empty slot or padding, which no query sees.
       window: in tokens, the query's own included; NO_WINDOW in full layers.
+      reach: [B, T] int32, the last position that each query sees (span_reach). None: its own.
 
     Returns:
       [B, T, S] bool.
     """
     query, key = query[:, :, None], key[:, None, :]
-    return (key >= 0) & (key <= query) & (query - key < window)
+    last = query if reach is None else reach[:, :, None]
+    return (key >= 0) & (key <= last) & (query - key < window)
+
+
+def span_reach(
+    positions: jax.Array, in_span: jax.Array, mask: jax.Array | None, window: int
+) -> jax.Array:
+    """The last position that each token sees where the tokens of a span see each other.
+
+    A span is a run of tokens, such as the tokens of an image. A token of it sees the later tokens
+    of its span that are less than `window` away. Every other token sees up to itself.
+
+    Args:
+      positions: [B, T] int32, from token_positions.
+      in_span: [B, T] bool, True at the tokens of spans. Padding is in none.
+      mask: [B, T] bool, True at real tokens; None if all are real.
+      window: in tokens.
+
+    Returns:
+      [B, T] int32.
+    """
+    outside = ~in_span if mask is None else ~in_span & mask
+    end = jnp.where(outside, positions, positions[:, -1:] + 1)
+    end = jax.lax.cummin(end, axis=1, reverse=True)  # the next token that is in no span
+    reach = jnp.minimum(end - 1, positions + window - 1)
+    return jnp.where(in_span, reach, positions)

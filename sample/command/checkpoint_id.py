@@ -1,6 +1,5 @@
 """What a checkpoint is, in a few characters, so that its answers are not taken for another's."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -58,7 +57,7 @@ def fingerprint(checkpoint: Checkpoint, model: SplitModel, tokenizer: str | None
       CheckpointError, OSError: the checkpoint cannot be read.
     """
     adapter, named = checkpoint.adapter, checkpoint.companions
-    parts = [dataclasses.asdict(checkpoint.config), adapter and [adapter.rank, adapter.alpha]]
+    parts = [checkpoint.config.to_fields(), adapter and [adapter.rank, adapter.alpha]]
     parts += [
         [jax.tree_util.keystr(path), str(array.dtype), array.shape, _hash(array)]
         for path, array in jax.tree_util.tree_leaves_with_path(model.state)

@@ -8,8 +8,10 @@ from flax import nnx
 
 from diffusiongemma import DiffusionGemma, ModelConfig
 from diffusiongemma.layers import Linear
-from diffusiongemma.lora import NAMES, add_lora, in_mode, merge_lora
+from diffusiongemma.lora import NAMES, add_lora, in_mode, linears, matches, merge_lora
+from diffusiongemma.parameters import in_tower
 from tests.conftest import Compiled
+from tests.diffusiongemma.formats.folders import TOWER
 
 TOKENS = np.random.default_rng(0).integers(3, 64, (2, 9)).astype(np.int32)
 
@@ -52,6 +54,18 @@ def test_the_pattern_chooses():
         add_lora(make(), 1, 1.0, rngs=nnx.Rngs(0), pattern="nothing")
     with pytest.raises(ValueError, match="rank"):
         add_lora(make(), 0, 1.0, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [(".*", 0), ("mlp", 0), ("vision", 16), (r"^(vision\.)?layers.*mlp\.up", 2)],
+)
+def test_the_vision_tower_gets_factors_only_if_the_pattern_names_it(pattern, count):
+    config = ModelConfig.preset("tiny", layer_types=("full",), vision=TOWER)
+    model = nnx.eval_shape(lambda: DiffusionGemma(config, rngs=nnx.Rngs(0)))
+    found = [path for path, _ in linears(model) if matches(pattern, path)]
+    assert sum(map(in_tower, found)) == count
+    assert pattern == "vision" or len(found) > count
 
 
 def test_each_mode_has_its_own_factors_and_their_gradients():

@@ -1,5 +1,6 @@
 """Quantized models against models with the weights that they stand for, and random ones."""
 
+import dataclasses
 import functools
 
 import jax
@@ -20,6 +21,7 @@ from diffusiongemma.quantized_model import (
 )
 from diffusiongemma.sharding import MeshConfig, param_sharding
 from diffusiongemma.transformer import create_model
+from tests.diffusiongemma.formats.folders import TOWER
 
 CONFIG = ModelConfig.preset("tiny", layer_types=("full",), num_experts=8)
 TOKENS = np.random.default_rng(0).integers(3, 64, (2, 9)).astype(np.int32)
@@ -78,6 +80,12 @@ def test_what_cannot_be_quantized():
         quantize_model(model, "int2")
     with pytest.raises(ValueError, match="15 is odd: take int8"):
         abstract_model(ModelConfig.preset("tiny", expert_dim=15), precision="int4")
+
+
+def test_the_vision_tower_is_not_quantized():
+    config = dataclasses.replace(CONFIG, vision=TOWER)
+    before, after = (nnx.state(abstract_model(config, precision=p)) for p in (None, "int8"))
+    assert jax.tree.leaves(before["vision"]) == jax.tree.leaves(after["vision"])
 
 
 def test_factors_are_not_merged_into_quantized_weights():

@@ -18,5 +18,9 @@ def test_where_values_and_scales_go():
     assert spec("layers.0.attention.o.kernel.scales", 1, 32) == P(None, "fsdp")
     assert spec("layers.3.moe.gate_up.kernel.values", 8, 16, 32) == P("expert", "fsdp", None)
     assert spec("layers.3.moe.gate_up.kernel.scales", 8, 1, 32) == P("expert", None, None)
+    assert spec("vision.layers.1.attention.q.kernel", 8, 12) == P("fsdp", None)
+    assert spec("vision.position_table", 2, 9, 8) == P(None, None, "fsdp")
+    assert spec("vision.projection.kernel", 8, 32) == P("fsdp", None)
+    assert spec("vision.layers.1.attention.q.input_min") == P()
     for mode in ("", "encode_", "denoise_"):
         assert spec(f"layers.3.moe.gate_up.{mode}lora_b", 8, 2, 32) == P("expert")

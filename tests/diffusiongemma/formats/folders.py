@@ -19,8 +19,10 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.hf_config import config_to_hf
 from diffusiongemma.formats.load_save import load_checkpoint
-from diffusiongemma.formats.tensor_tables import HF, HF_SKIPPED_PREFIXES, file_tensors
+from diffusiongemma.formats.tensor_tables import HF, file_tensors
+from diffusiongemma.formats.vision_tables import HF_PREFIXES
 from diffusiongemma.transformer import DiffusionGemma
+from diffusiongemma.vision.config import VisionConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -55,6 +57,26 @@ CONFIGS = {
         norm_eps=1e-5,
     ),
 }
+# A tower that has all parameters that a tower can have.
+TOWER = VisionConfig(
+    width=6,
+    num_layers=2,
+    num_heads=3,
+    num_kv_heads=1,
+    head_dim=4,
+    mlp_dim=5,
+    num_places=7,
+    patch_size=1,
+    pool_size=2,
+    rope_theta=50.0,
+    norm_eps=1e-5,
+    clipped=True,
+    standardize=True,
+    bidirectional=False,
+    image_id=31,
+    begin_image_id=32,
+    end_image_id=33,
+)
 # The dtypes of matrices and of vectors.
 DTYPES = {
     "six": (np.float32, np.float32),
@@ -98,6 +120,21 @@ def write_random(
     save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config_to_hf(config)))
     return folder
+
+
+def add_tower(folder: Path) -> dict[str, np.ndarray]:
+    """Gives a folder the vision tower TOWER, of several dtypes, and returns its tensors by name."""
+    config = dataclasses.replace(load_checkpoint(folder).config, vision=TOWER)
+    rng, tower = np.random.default_rng(5), {}
+    for i, (name, tensor) in enumerate(file_tensors(config, HF).items()):
+        if name.startswith(HF_PREFIXES):
+            dtype = (ml_dtypes.bfloat16, np.float32)[i % 2]
+            tower[name] = np.asarray(rng.normal(size=tensor.shape)).astype(dtype)
+    bound = next(name for name in tower if name.endswith("output_max"))
+    tower[bound] = np.array(np.inf, np.float32)  # nothing is clipped there
+    write_tensors(folder, text_tensors(folder) | tower)
+    (folder / "config.json").write_text(json.dumps(config_to_hf(config)))
+    return tower
 
 
 def make_adapter(folder: Path, config: ModelConfig, base: str, seed: int = 0) -> Path:
@@ -190,7 +227,7 @@ def read_all(folder: Path) -> dict[str, np.ndarray]:
 
 def text_tensors(folder: Path) -> dict[str, np.ndarray]:
     """Every tensor of a folder's safetensors files but those of the vision tower."""
-    return {k: v for k, v in read_all(folder).items() if not k.startswith(HF_SKIPPED_PREFIXES)}
+    return {k: v for k, v in read_all(folder).items() if not k.startswith(HF_PREFIXES)}
 
 
 def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:

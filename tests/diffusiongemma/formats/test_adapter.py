@@ -17,6 +17,7 @@ from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint
 from diffusiongemma.lora import add_lora
 from tests.diffusiongemma.formats.folders import (
     CONFIGS,
+    add_tower,
     assert_same,
     assert_same_tensors,
     edit_config,
@@ -42,6 +43,8 @@ def test_a_base_keeps_its_fingerprint_in_every_format_and_in_bfloat16(tmp_path):
     }.items():
         convert_checkpoint(base, tmp_path / name, **({"format": name} | options))
         assert fingerprint(open_checkpoint(tmp_path / name)[0]) == known, name
+    add_tower(base)
+    assert fingerprint(open_checkpoint(base)[0]) == known
 
 
 @pytest.mark.parametrize("name", ["layers.1.experts.down_proj", "layers.0.layer_scalar"])

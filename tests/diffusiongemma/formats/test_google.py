@@ -1,5 +1,7 @@
 """Google's layout, as Orbax itself saves and restores it."""
 
+import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,9 +19,14 @@ from diffusiongemma.formats.load_save import (
     load_checkpoint,
     save_checkpoint,
 )
+from diffusiongemma.formats.tensor_tables import GOOGLE, file_tensors
+from diffusiongemma.parameters import BOUNDS
 from tests.diffusiongemma.formats.folders import (
     CONFIGS,
+    TOWER,
+    add_tower,
     assert_same,
+    assert_same_tensors,
     nested,
     refusal,
     save_by_orbax,
@@ -98,12 +105,50 @@ def test_google_faults_are_reported_together(google_tree, tmp_path):
     assert "dtype (1): layer_0/mlp/router_scale is int32" in message
 
 
-def test_google_vision_tensors_are_left_aside(two, google_tree, tmp_path):
+@pytest.mark.parametrize("form", [nested, flat], ids=["nested", "flat"])
+def test_a_vision_tower_comes_and_goes_in_googles_layout(two, tmp_path, form):
+    source = Path(shutil.copytree(two, tmp_path / "source"))
+    add_tower(source)
+    # Google's tree has one tensor and its bounds for keys and values, and for gate and up.
+    model = load_checkpoint(source, np.float32)
+    for layer in model.vision.layers:
+        pairs = (layer.attention.k, layer.attention.v), (layer.mlp.gate, layer.mlp.up)
+        for (one, other), bound in itertools.product(pairs, BOUNDS):
+            getattr(other, bound)[...] = getattr(one, bound)[...]
+    save_checkpoint(model, tmp_path / "hf")
+    convert_checkpoint(tmp_path / "hf", tmp_path / "google", "google", flat=form is flat)
+    config = load_checkpoint(source).config
+    tree = {}
+    for name, tensor in file_tensors(config, GOOGLE).items():
+        if name.startswith(("vision_encoder/", "embedder/mm_")):
+            tree[name] = np.zeros(tensor.shape, np.float32)
+    assert tree["vision_encoder/transformer/stacked_layers/block/attn/kv_einsum/w"].shape == (
+        2,
+        2,
+        1,
+        6,
+        4,
+    )
+    assert_same(load_checkpoint(tmp_path / "google"), model)
+    convert_checkpoint(tmp_path / "google", tmp_path / "back", "hf")
+    assert_same_tensors(tmp_path / "back", tmp_path / "hf")
+    assert load_checkpoint(tmp_path / "google").config == config
+
+    model.vision.layers[1].mlp.up.input_max[...] += 1
+    said = r"they differ \(1\): vision\.layers\.1\.mlp\.gate\.input_max and"
+    with pytest.raises(CheckpointError, match=said):
+        save_checkpoint(model, tmp_path / "apart", format="google")
+
+
+def test_googles_layout_without_a_tower_needs_none_in_the_config(two, google_tree, tmp_path):
+    seeing = dataclasses.replace(CONFIGS["two"], vision=TOWER)
+    saved = save_by_orbax(tmp_path / "google", flat(google_tree))
+    assert load_checkpoint(saved, config=seeing).config == CONFIGS["two"]
     tree = flat(google_tree)
-    tree["transformer/embedder/mm_input_projection"] = {"w": np.ones((3, 24), np.float32)}
-    tree["transformer/vision_encoder/entry"] = {"kernel": np.ones((3, 3), np.int8)}
-    saved = save_by_orbax(tmp_path / "google", tree)
-    assert_same(load_checkpoint(saved, config=CONFIGS["two"]), load_checkpoint(two))
+    tree["transformer/embedder/mm_input_projection"] = {"w": np.ones((6, 24), np.int8)}
+    said = refusal(save_by_orbax(tmp_path / "bad", tree), config=seeing)
+    assert "vision_encoder/entry/pos_emb" in said
+    assert "dtype (1): embedder/mm_input_projection/w is int8" in said
 
 
 def test_google_tensor_under_both_names_is_refused(google_tree, tmp_path):

@@ -13,7 +13,6 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.config import ModelConfig
-from diffusiongemma.formats import safetensors_file
 from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.config_file import CONFIG
 from diffusiongemma.formats.detect import open_checkpoint
@@ -22,6 +21,8 @@ from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
     CONFIGS,
     GOLDEN,
+    TOWER,
+    add_tower,
     assert_same,
     assert_same_tensors,
     make_adapter,
@@ -34,17 +35,13 @@ from tests.diffusiongemma.formats.folders import (
 )
 
 
-@pytest.mark.parametrize("name", ["hf_six", "hf_twelve"])
+@pytest.mark.parametrize("name", ["hf_six", "hf_twelve", "hf_seeing", "hf_clipped"])
 def test_folder_comes_back_bit_by_bit(tmp_path, name):
     model = load_checkpoint(GOLDEN / name)
     save_checkpoint(model, tmp_path / "new" / "out")
     out = tmp_path / "new" / "out"
     assert sorted(f.name for f in out.iterdir()) == ["config.json", "model.safetensors"]
-    before, after = text_tensors(GOLDEN / name), read_all(out)
-    assert before.keys() == after.keys()
-    for key in before:
-        assert before[key].dtype == after[key].dtype
-        assert before[key].tobytes() == after[key].tobytes(), key
+    assert_same_tensors(GOLDEN / name, out)
     assert load_checkpoint(out).config == model.config
 
 
@@ -71,100 +68,93 @@ def test_half_precision_files_keep_their_dtype_or_are_cast(folder, dtype):
     assert {v.dtype for v in wider.values()} == {np.dtype("f4")}
 
 
-def add_vision(folder: Path) -> dict[str, np.ndarray]:
-    """Gives a folder a vision tower with odd tensors, and returns them by name."""
-    tower = "model.encoder.vision_tower."
-    vision = {
-        f"{tower}encoder.layers.0.mlp.up_proj.input_max": np.array(np.inf, np.float32),
-        f"{tower}encoder.layers.0.mlp.up_proj.linear.weight": np.full((3, 5), -0.0, np.float32),
-        f"{tower}patch_embedder.position_ids": np.arange(7, dtype=np.int64),
-        f"{tower}std_scale": np.array([np.nan, 1], ml_dtypes.bfloat16),
-        f"{tower}unused": np.zeros((0, 4), np.float16),
-        "model.encoder.embed_vision.embedding_projection.weight": np.ones((24, 3), np.float64),
-    }
-    write_tensors(folder, text_tensors(folder) | vision)
-    file = folder / "config.json"
-    about = {"vision_config": {"hidden_size": 3, "novelty": 1}, "image_token_id": 7}
-    file.write_text(json.dumps(json.loads(file.read_text()) | about | {"torch_dtype": "bfloat16"}))
-    return vision
-
-
-def test_the_vision_tower_is_copied_to_the_bit(two, tmp_path, monkeypatch):
+def test_a_folder_with_a_vision_tower_comes_back_from_every_format(two, tmp_path, capsys):
     source = Path(shutil.copytree(two, tmp_path / "source"))
-    vision = add_vision(source)
-    monkeypatch.setattr(safetensors_file, "SLICE_BYTES", 16)
-    convert_checkpoint(source, tmp_path / "same", "hf")
+    tower = add_tower(source)
+    about = json.loads((source / CONFIG).read_text())
+    about |= {"torch_dtype": "bfloat16", "vision_soft_tokens_per_image": 280}
+    about["vision_config"] |= {"default_output_length": 280, "initializer_range": 0.02}
+    (source / CONFIG).write_text(json.dumps(about))
+    config = load_checkpoint(source).config
+    assert config.vision == TOWER
+
+    # From hf to hf, all fields of config.json stay.
+    convert_checkpoint(source, tmp_path / "same", "hf", shard_bytes=3_000)
     assert_same_tensors(source, tmp_path / "same")
-    before, after = (json.loads((f / CONFIG).read_text()) for f in (source, tmp_path / "same"))
-    assert after.pop("dtype") == before.pop("torch_dtype") == "bfloat16"
-    before.pop("dtype", None)
-    assert before == after
+    after = json.loads((tmp_path / "same" / CONFIG).read_text())
+    assert after.pop("dtype") == about.pop("torch_dtype") and after == about
 
-    convert_checkpoint(source, tmp_path / "shards", "hf", shard_bytes=3_000)
-    assert_same_tensors(source, tmp_path / "shards")
-    index = json.loads((tmp_path / "shards" / "model.safetensors.index.json").read_text())
-    assert set(vision) < set(index["weight_map"])
-    sizes = [value.nbytes for value in read_all(source).values()]
-    assert index["metadata"]["total_size"] == sum(sizes)
-
-    # Neither a cast nor a merged adapter changes it.
+    convert_checkpoint(source, tmp_path / "orbax", "orbax")
+    convert_checkpoint(tmp_path / "orbax", tmp_path / "back", "hf")
+    save_checkpoint(load_checkpoint(source), tmp_path / "saved")
+    for name in ("back", "saved"):
+        assert_same_tensors(source, tmp_path / name)
+        assert load_checkpoint(tmp_path / name).config == config
+    # A merged adapter does not change it, and a cast is a cast of the tower too.
     adapter = make_adapter(tmp_path / "adapter", CONFIGS["two"], str(source))
-    convert_checkpoint(source, tmp_path / "cast", "hf", dtype="float32")
     convert_checkpoint(adapter, tmp_path / "merged", "hf")
-    for name in ("cast", "merged"):
-        found = read_all(tmp_path / name)
-        for key, value in vision.items():
-            assert found[key].dtype == value.dtype and found[key].shape == value.shape
-            assert found[key].tobytes() == value.tobytes()
-        config = json.loads((tmp_path / name / CONFIG).read_text())
-        assert config["vision_config"] == {"hidden_size": 3, "novelty": 1}
-        assert config["dtype"] == ("float32" if name == "cast" else "bfloat16")
-    for name, dtype in (("cast", "float32"), ("merged", "bfloat16")):
-        text = text_tensors(tmp_path / name).values()
-        assert {value.dtype.name for value in text} == {dtype}
-
-
-def test_a_model_in_memory_or_from_another_format_has_no_vision(two, tmp_path, capsys):
-    source, orbax = Path(shutil.copytree(two, tmp_path / "source")), tmp_path / "orbax"
-    add_vision(source)
-    model = load_checkpoint(source)
-    save_checkpoint(model, tmp_path / "saved")
-    convert_checkpoint(two, tmp_path / "blind", "orbax")
+    convert_checkpoint(source, tmp_path / "cast", "hf", dtype="float32")
+    merged, cast = read_all(tmp_path / "merged"), read_all(tmp_path / "cast")
+    for key, value in tower.items():
+        assert merged[key].dtype == value.dtype and merged[key].tobytes() == value.tobytes()
+        np.testing.assert_array_equal(cast[key], value.astype(np.float32))
+    assert {value.dtype.name for value in cast.values()} == {"float32"}
     assert capsys.readouterr().err == ""
-    convert_checkpoint(source, orbax, "orbax")
-    assert capsys.readouterr().err == (
-        f"warning: {orbax}: is written without the vision tower of {source}, because orbax holds "
-        f"none: --vision={source} adds it when you convert back\n"
-    )
+
+
+def test_a_model_may_have_no_vision_tower_and_get_one(two, tmp_path, capsys):
+    source, orbax = Path(shutil.copytree(two, tmp_path / "source")), tmp_path / "orbax"
+    convert_checkpoint(two, orbax, "orbax")
     convert_checkpoint(orbax, tmp_path / "back", "hf")
     assert capsys.readouterr().err == (
         f"warning: {tmp_path / 'back'}: is written without a vision tower, because {orbax} has "
         "none: --vision=DIR adds the tower of another folder, for example of the release\n"
     )
-    for name in ("saved", "back"):
-        assert_same_tensors(two, tmp_path / name)
-        config = json.loads((tmp_path / name / CONFIG).read_text())
-        assert config["vision_config"]["num_hidden_layers"] == 0
-
-    # It gets one if it is asked for.
-    convert_checkpoint(orbax, tmp_path / "seeing", "hf", vision=source)
-    untouched = open_checkpoint(source)[0].untouched
-    save_checkpoint(model, tmp_path / "saved seeing", untouched=untouched)
-    for name in ("seeing", "saved seeing"):
-        assert_same_tensors(source, tmp_path / name)
-        config = json.loads((tmp_path / name / CONFIG).read_text())
-        assert config["vision_config"] == {"hidden_size": 3, "novelty": 1}
+    config = json.loads((tmp_path / "back" / CONFIG).read_text())
+    assert config["vision_config"]["num_hidden_layers"] == 0
+    add_tower(source)
+    for name, format in (("seeing", "hf"), ("own", "orbax")):
+        convert_checkpoint(orbax, tmp_path / name, format, vision=source)
+        assert_same(load_checkpoint(tmp_path / name), load_checkpoint(source))
+    assert_same_tensors(source, tmp_path / "seeing")
+    # It gets what is wrong with the tower, too.
+    tower = read_all(source)
+    tower["model.encoder.vision_tower.std_scale"][3] = np.nan
+    write_tensors(source, tower)
+    with pytest.raises(CheckpointError, match=r"inf or nan \(1\): model.encoder.*std_scale"):
+        convert_checkpoint(orbax, tmp_path / "out", "hf", vision=source)
     assert capsys.readouterr().err == ""
     six = make_folder(tmp_path / "six", "six")
     for folder, format, said in (
         (two, "hf", f"{two}: has no vision tower: name the released folder"),
-        (source, "google", "vision: the format google holds no vision tower: leave it out"),
         (source, "peft", "vision: the format peft holds no vision tower: leave it out"),
     ):
         with pytest.raises(CheckpointError, match=said):
             convert_checkpoint(tmp_path / "orbax", tmp_path / "out", format, vision=folder)
     with pytest.raises(CheckpointError, match=f"{source}: its text model is not that of {six}"):
         convert_checkpoint(six, tmp_path / "out", "hf", vision=source)
+
+
+def test_faults_of_a_vision_tower_are_reported(two, tmp_path):
+    source = Path(shutil.copytree(two, tmp_path / "source"))
+    tower = add_tower(source)
+    layer = "model.encoder.vision_tower.encoder.layers."
+    wrong = tower | {f"{layer}2.mlp.up_proj.linear.weight": np.ones((5, 6), np.float32)}
+    del wrong[f"{layer}0.mlp.up_proj.input_max"]
+    write_tensors(source, text_tensors(source) | wrong)
+    said = refusal(source)
+    assert f"missing (1): {layer}0.mlp.up_proj.input_max" in said
+    assert f"extra (1): {layer}2.mlp.up_proj.linear.weight" in said
+    wrong = tower | {f"{layer}0.mlp.up_proj.input_max": np.array(np.nan, np.float32)}
+    write_tensors(source, text_tensors(source) | wrong)
+    assert f"inf or nan (1): {layer}0.mlp.up_proj.input_max" in refusal(source)
+    # A config.json may say what it likes of a tower that is not there.
+    config = json.loads((source / CONFIG).read_text())
+    config["vision_config"] = {"hidden_size": 3, "novelty": 1}
+    (source / CONFIG).write_text(json.dumps(config))
+    assert "vision_config.novelty: unknown field" in refusal(source)
+    write_tensors(source, text_tensors(source))
+    assert load_checkpoint(source).config == CONFIGS["two"]
 
 
 def test_large_weights_are_written_in_shards(two, tmp_path):
@@ -235,12 +225,9 @@ def test_the_files_that_transformers_reads_are_read(folder, capsys):
 
 
 def test_a_conversion_that_fails_does_not_say_what_it_wrote(folder, tmp_path, capsys):
-    add_vision(folder)
-    write_tensors(
-        folder, read_all(folder) | {"model.decoder.norm.weight": np.full(32, np.nan, "f4")}
-    )
+    convert_checkpoint(folder, tmp_path / "orbax", "orbax")
     with pytest.raises(CheckpointError):
-        convert_checkpoint(folder, tmp_path / "out", "orbax")
+        convert_checkpoint(tmp_path / "orbax", tmp_path / "out", "hf", shard_bytes=0)
     assert capsys.readouterr().err == ""
 
 

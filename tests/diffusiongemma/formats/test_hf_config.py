@@ -8,10 +8,12 @@ import pytest
 
 from diffusiongemma.config import ModelConfig, five_to_one
 from diffusiongemma.formats.hf_config import config_from_hf, config_to_hf
+from diffusiongemma.formats.hf_vision_config import NO_VISION
+from tests.diffusiongemma.formats.folders import TOWER
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
-# What Google released, as other projects quote it; the vision tower's fields left out.
+# What Google released, as other projects quote it.
 RELEASED = {
     "architectures": ["DiffusionGemmaForBlockDiffusion"],
     "model_type": "diffusion_gemma",
@@ -24,7 +26,31 @@ RELEASED = {
     "initializer_range": 0.02,
     "tie_word_embeddings": True,
     "vision_soft_tokens_per_image": 280,
-    "vision_config": {"model_type": "gemma4_vision"},
+    "vision_config": {
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "chunk_size_feed_forward": 0,
+        "default_output_length": 280,
+        "dtype": "bfloat16",
+        "global_head_dim": 72,
+        "head_dim": 72,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": 1152,
+        "initializer_range": 0.02,
+        "intermediate_size": 4304,
+        "max_position_embeddings": 131072,
+        "model_type": "gemma4_vision",
+        "num_attention_heads": 16,
+        "num_hidden_layers": 27,
+        "num_key_value_heads": 16,
+        "patch_size": 16,
+        "pooling_kernel_size": 3,
+        "position_embedding_size": 10240,
+        "rms_norm_eps": 1e-06,
+        "rope_parameters": {"rope_theta": 100.0, "rope_type": "default"},
+        "standardize": True,
+        "use_clipped_linears": False,
+    },
     "text_config": {
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -159,6 +185,42 @@ def test_bookkeeping_of_other_tools_is_ignored():
     config = RELEASED | both | {"video_token_id": None, "audio_config": None}
     config["text_config"] = RELEASED["text_config"] | both
     assert config_from_hf(config) == ModelConfig.preset("26b_a4b")
+
+
+def test_the_vision_part_is_read_with_transformers_defaults():
+    both = {"vision_config": {"model_type": "gemma4_vision"}, "image_token_id": None}
+    found = config_from_hf(RELEASED | both).vision
+    assert (found.width, found.num_layers, found.head_dim, found.image_id) == (768, 16, 64, 258880)
+    assert not found.standardize and not found.clipped and found.bidirectional
+    text = RELEASED["text_config"] | {"use_bidirectional_attention": None}
+    assert not config_from_hf(RELEASED | {"text_config": text}).vision.bidirectional
+    odd = dataclasses.replace(ModelConfig.preset("26b_a4b"), vision=TOWER)
+    assert config_from_hf(json.loads(json.dumps(config_to_hf(odd)))) == odd
+    for vision in (None, NO_VISION):
+        assert config_from_hf(RELEASED | {"vision_config": vision}).vision is None
+    assert config_from_hf(RELEASED | {"vision_config": 3}, tower=False).vision is None
+
+
+@pytest.mark.parametrize(
+    ("vision", "said"),
+    [
+        ({"novelty": 1}, "vision_config.novelty: unknown field"),
+        ({"hidden_activation": "silu"}, "vision_config.hidden_activation: 'silu' is not supported"),
+        ({"hidden_size": 0}, "vision_config.hidden_size: 0 is out of range"),
+        ({"standardize": 1}, "vision_config.standardize: expected true or false, got 1"),
+        ({"head_dim": 6}, "vision: head_dim 6 must be a multiple of 4"),
+        ({"num_key_value_heads": 5}, "vision: 16 query heads cannot share 5 KV heads"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type: 'yarn'"),
+        ({"rope_parameters": 4}, "vision_config.rope_parameters: expected fields, got 4"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta: expected a number, got 'x'"),
+    ],
+)
+def test_a_vision_part_that_is_not_supported_is_refused(vision, said):
+    with pytest.raises(ValueError) as caught:
+        config_from_hf(RELEASED | {"vision_config": RELEASED["vision_config"] | vision})
+    assert said in str(caught.value)
+    with pytest.raises(ValueError, match="vision_config: expected the fields of a tower, got None"):
+        config_from_hf(RELEASED | {"vision_config": None}, tower=True)
 
 
 def test_config_faults_are_reported_together():

@@ -19,7 +19,6 @@ from tests.diffusiongemma.formats.folders import (
     assert_same_tensors,
     make_folder,
     read_all,
-    text_tensors,
 )
 
 
@@ -61,7 +60,7 @@ def test_conversion_casts_on_request(two, tmp_path, format):
 
 def test_save_casts_on_request(tmp_path):
     save_checkpoint(load_checkpoint(GOLDEN / "hf_six"), tmp_path, "bfloat16")
-    before, after = text_tensors(GOLDEN / "hf_six"), read_all(tmp_path)
+    before, after = read_all(GOLDEN / "hf_six"), read_all(tmp_path)
     for key, value in after.items():
         assert value.tobytes() == before[key].astype(ml_dtypes.bfloat16).tobytes(), key
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"

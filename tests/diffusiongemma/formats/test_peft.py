@@ -20,11 +20,14 @@ from safetensors.numpy import load_file, save_file
 
 from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.load_save import convert_checkpoint, load_checkpoint
-from diffusiongemma.lora import merge_lora
+from diffusiongemma.lora import linears, merge_lora
+from diffusiongemma.parameters import in_tower
 from diffusiongemma.transformer import DiffusionGemma
 from tests.diffusiongemma.formats.folders import (
     CONFIGS,
+    add_tower,
     assert_same,
+    assert_same_tensors,
     edit_config,
     make_adapter,
     make_folder,
@@ -161,13 +164,37 @@ def test_factors_go_where_the_sharding_says(adapter):
     assert model.layers[0].attention.q.lora_a[...].sharding == where
 
 
-def test_factors_of_the_vision_tower_are_left_out_with_a_warning(adapter, capsys):
+def test_factors_of_the_vision_tower_are_left_out_with_a_warning(two, adapter, capsys):
     tower = "model__encoder__vision_tower__encoder__layers__0__mlp__up_proj__linear__lora_"
     retouch(adapter, **{f"{tower}{part}": np.ones((2, 2), np.float32) for part in "AB"})
     for _ in range(2):  # said once
         assert load_checkpoint(adapter).layers[0].attention.q.lora_a is not None
-    said = "2 tensors belong to the vision tower and are left out, because this is the text model"
-    assert capsys.readouterr().err == f"warning: {adapter}: {said}\n"
+    said = "2 tensors belong to the vision tower and are left out, because"
+    assert capsys.readouterr().err == f"warning: {adapter}: {said} {two} has none\n"
+
+
+def test_factors_of_a_vision_tower_come_and_go(two, adapter, tmp_path, capsys):
+    base = Path(shutil.copytree(two, tmp_path / "base"))
+    add_tower(base)
+    before = load_checkpoint(adapter, base=base)  # it has no factors of the tower
+    assert all(m.lora_a is None for p, m in linears(before) if in_tower(p))
+    tower = "model__encoder__vision_tower__encoder__layers__0__mlp__up_proj__linear__lora_"
+    rng = np.random.default_rng(2)
+    pair = {"A": rng.normal(size=(2, 6)), "B": rng.normal(size=(5, 2))}
+    retouch(adapter, **{f"{tower}{p}": v.astype(np.float32) for p, v in pair.items()})
+    names = ["layers.0.self_attn.q_proj", "self_conditioning.down_proj", "0.mlp.up_proj.linear"]
+    edit_config(adapter, target_modules=names)
+    up = load_checkpoint(adapter, base=base).vision.layers[0].mlp.up
+    np.testing.assert_array_equal(up.lora_a[...], pair["A"].T.astype(np.float32))
+    np.testing.assert_array_equal(up.lora_b[...], pair["B"].T.astype(np.float32))
+    shutil.copytree(base, tmp_path / "new base")
+    convert_checkpoint(adapter, tmp_path / "again", "peft", base=tmp_path / "new base")
+    assert_same_tensors(adapter, tmp_path / "again")
+    convert_checkpoint(adapter, tmp_path / "merged", "hf", base=base)
+    merged = load_checkpoint(tmp_path / "merged").vision.layers[0].mlp.up.kernel[...]
+    kernel = up.kernel[...].astype(np.float32) + 1.5 * (pair["B"] @ pair["A"]).T
+    np.testing.assert_allclose(merged.astype(np.float32), kernel, atol=0.05)
+    assert capsys.readouterr().err == ""
 
 
 # Faults, each in one report.
@@ -330,7 +357,7 @@ def test_a_config_of_nonsense_is_refused_in_one_line(adapter):
 
 def test_an_adapter_of_nothing_or_without_its_file_is_refused(adapter):
     edit_config(adapter, target_modules=["lm_head"], target_parameters=None)
-    said = "its target_modules and target_parameters name no linear map of the text model"
+    said = "its target_modules and target_parameters name no linear map of the model"
     assert refusal(adapter) == f"{adapter}: {said}"
     edit_config(adapter, target_modules=["down_proj"])
     edit_config(adapter, base_model_name_or_path="google/some-model")

@@ -17,7 +17,9 @@ def on_gpus(count: int = 1) -> AbstractContextManager:
     return use_abstract_mesh(AbstractMesh((count, 1, 1), names, auto, abstract_device=device))
 
 
-def lowered(function: Callable, *args) -> str:
+def lowered(function: Callable, *args, **kwargs) -> str:
     """A function's program for an H100."""
     with on_gpus():
-        return jax.jit(function).trace(*args).lower(lowering_platforms=("cuda",)).as_text()
+        return (
+            jax.jit(function).trace(*args, **kwargs).lower(lowering_platforms=("cuda",)).as_text()
+        )

@@ -38,9 +38,9 @@ def arrays(rows, cached_rows, num_tokens, cached, head_dim, *, causal, kv_heads=
     return q, [*parts, Part(*old, masks.slot_positions(length, cached))], query
 
 
-def check(args, window=masks.NO_WINDOW, tolerance=2e-6):
-    wanted = plain(*args, window)
-    found = kernel(*args, window)
+def check(args, window=masks.NO_WINDOW, tolerance=2e-6, reach=None):
+    wanted = plain(*args, window, reach)
+    found = kernel(*args, window, reach)
     assert found.dtype == wanted.dtype
     np.testing.assert_allclose(found.astype("float32"), wanted.astype("float32"), atol=tolerance)
 
@@ -54,6 +54,13 @@ def test_a_canvas_sees_itself_and_the_cache(cached, window):
 @pytest.mark.parametrize("window", [masks.NO_WINDOW, 5])
 def test_a_chunk_of_a_prompt_sees_what_is_before(window):
     check(arrays(2, 2, 70, 201, 8, causal=True), window)
+
+
+def test_queries_may_reach_further_than_themselves():
+    q, parts, query = arrays(2, 2, 70, 201, 8, causal=True)
+    in_span = np.broadcast_to(np.arange(70) % 20 < 12, query.shape)
+    reach = masks.span_reach(query, jnp.array(in_span), None, 9)
+    check((q, parts, query), 9, reach=reach)
 
 
 def test_heads_may_share_one_kv_head():
@@ -139,10 +146,11 @@ def test_what_the_kernel_supports():
 
 
 @pytest.mark.filterwarnings(DEPRECATED)
-@pytest.mark.parametrize("head_dim", [256, 512])
-def test_it_lowers_to_triton(head_dim):
-    args = arrays(1, 1, 256, 1023, head_dim, causal=False, dtype="bfloat16")
-    text = lowered(functools.partial(flash_attention.attend, window=1024), *args)
+@pytest.mark.parametrize(("head_dim", "reaches"), [(256, False), (512, False), (256, True)])
+def test_it_lowers_to_triton(head_dim, reaches):
+    q, parts, query = arrays(1, 1, 256, 1023, head_dim, causal=reaches, dtype="bfloat16")
+    attend = functools.partial(flash_attention.attend, window=1024)
+    text = lowered(attend, q, parts, query, reach=query + 3 if reaches else None)
     assert "xla.gpu.triton" in text
 
 

@@ -64,20 +64,26 @@ def test_chunks_of_keys_change_nothing(arrays, monkeypatch, window, score_bytes)
     assert slope == pytest.approx((loss_at(1e-4) - loss_at(-1e-4)) / 2e-4, rel=1e-5)
 
 
-@pytest.mark.parametrize("num_tokens", [3, 12, 13, 29])
-def test_a_band_is_the_window_of_all(num_tokens):
-    window = 4
+@pytest.mark.parametrize(
+    ("num_tokens", "spans"), [(3, False), (12, False), (13, False), (29, False), (29, True)]
+)
+def test_a_band_is_the_window_of_all(num_tokens, spans):
+    window, reach = 4, None
     rng = np.random.default_rng(2)
     q = rng.normal(size=(B, num_tokens, H, D)).astype(np.float32)
     kv = rng.normal(size=(2, B, K, num_tokens, D)).astype(np.float32)
     positions = np.array([[0], [7]]) + np.arange(num_tokens)
+    if spans:  # the longest is longer than the window
+        in_span = np.isin(np.arange(num_tokens), [0, 1, *range(5, 17), 19, *range(26, 29)])
+        in_span = np.broadcast_to(in_span, positions.shape)
+        reach = masks.span_reach(jnp.array(positions), jnp.array(in_span), None, window)
     part = rng.normal(size=q.shape)  # the gradient of a sum with these weights is compared
 
     def whole(q, kv):
-        return attend(q, [Part(*kv, positions)], positions, window)
+        return attend(q, [Part(*kv, positions)], positions, window, reach)
 
     def band(q, kv):
-        return attend_band(q, *kv, positions, window)
+        return attend_band(q, *kv, positions, window, reach)
 
     def gradients(run):
         return jax.jit(jax.grad(lambda q, kv: jnp.sum(run(q, kv) * part), (0, 1)))(q, kv)

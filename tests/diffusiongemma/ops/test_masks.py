@@ -47,3 +47,26 @@ def test_a_query_sees_the_last_keys_up_to_its_own(window):
     found = masks.visible(jnp.array(query), jnp.array(key), window)
     wanted = [[0 <= k <= q and q - k < window for k in key[0]] for q in query[0]]
     np.testing.assert_array_equal(found[0], wanted)
+
+
+@pytest.mark.parametrize("window", [2, 4, 30])
+def test_tokens_of_a_span_see_its_later_tokens_within_the_window(window):
+    """Rows with padding in between; spans at both ends of a row, and one that is alone in it."""
+    rows = ["ss.tt.sss_s.", "_.s__sss.sss", "ssssssssssss", "....._......"]
+    kind = np.array([list(row) for row in rows])
+    mask, in_span = kind != "_", kind == "s"
+    positions = masks.token_positions(jnp.array([0, 3, 7, 1]), jnp.array(mask), kind.shape[1])
+    reach = masks.span_reach(positions, jnp.array(in_span), jnp.array(mask), window)
+    key = jnp.where(mask, positions, -1)
+    found = np.asarray(masks.visible(positions, key, window, reach))
+    for row in range(len(rows)):
+        real = np.flatnonzero(mask[row])
+        for i, query in enumerate(real):
+            for j, at in enumerate(real):
+                run = in_span[row, real[min(i, j) : max(i, j) + 1]].all()
+                wanted = abs(i - j) < window and (j <= i or run)
+                assert found[row, query, at] == wanted, (row, i, j)
+    assert not found.swapaxes(1, 2)[~mask].any()
+    if window == 30:  # without padding
+        whole = masks.span_reach(positions[2:3], jnp.array(in_span[2:3]), None, window)
+        np.testing.assert_array_equal(whole, reach[2:3])

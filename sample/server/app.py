@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sample.server import chat_response as reply
 from sample.server.chat_request import ChatRequest, Defaults, read_chat
-from sample.server.errors import Refused, wrong
+from sample.server.errors import TOO_DEEP, Refused, wrong
 from sample.server.events import Said, Started
 from sample.server.guard import check_origin, read_body
 from sample.server.jobs import BEAT, Job, Jobs
@@ -130,6 +130,8 @@ def _guarded(handler: Handler, host: str) -> Handler:
         try:
             check_origin(request, host)
             response = await handler(request)
+        except ClientDisconnect:  # in the middle of a body
+            return Response(status_code=GONE)
         except Refused as error:
             response = _json(error.body(), error.status)
             if error.status == 429:
@@ -150,8 +152,11 @@ async def _no_such_place(request: Request, error: Exception) -> Response:
 
 async def _asked(service: Service, request: Request) -> ChatRequest:
     body = await read_body(request)
-    # On another thread, because a schema may take long to read, and others are to be served.
-    return await asyncio.to_thread(read_chat, body, service.defaults)
+    try:
+        # On another thread, because a schema may take long to read, and others are to be served.
+        return await asyncio.to_thread(read_chat, body, service.defaults)
+    except RecursionError:
+        raise Refused(400, TOO_DEEP) from None
 
 
 @contextlib.asynccontextmanager

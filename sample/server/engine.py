@@ -12,7 +12,7 @@ from sample.command.session import ContextFull, Session
 from sample.generation import Snapshot
 from sample.page.record import CANDIDATES, token_texts
 from sample.server.chat_request import ChatRequest, Defaults
-from sample.server.errors import Refused, wrong
+from sample.server.errors import TOO_DEEP, Refused, wrong
 from sample.server.events import Grown, Said, Started, Stepped
 from sample.server.jobs import Job
 from sample.server.so_far import SoFar
@@ -54,6 +54,8 @@ class Engine:
             raise Refused(400, in_fields(error), "messages", "context_length_exceeded") from None
         except ValueError as error:
             raise Refused(400, in_fields(error)) from None
+        except RecursionError:
+            raise Refused(400, TOO_DEEP) from None
         self._count_program(session, request)
         text = session.tokenizer.decode(request.tokens, skip_special=False) if asked.steps else ""
         job.send(Started(len(request.tokens), text))

@@ -3,6 +3,7 @@
 from typing import Any
 
 TYPES = {429: "rate_limit_error"}
+TOO_DEEP = "the body has too many brackets within each other"
 
 
 class Refused(Exception):

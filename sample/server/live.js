@@ -48,7 +48,7 @@ const take = {
   started(given) {
     const { prompt_tokens: count, ...rest } = given;
     [head, tokens, canvases, figures] = [rest, [], [], {}];
-    tell(`Denoising behind ${count} tokens of the prompt. The first answer of its kind is compiled first …`);
+    tell(`The prompt has ${count} tokens. The first answer with new settings waits for its program …`);
   },
   step(given) {
     tokens.push(...given.tokens);

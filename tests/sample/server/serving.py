@@ -85,7 +85,7 @@ def served(
     page = live_page(defaults, defaults.sampler.max_new_tokens)
     service = Service(jobs, defaults, CONTEXT, "127.0.0.1", page, 1)
     with listening(service, bound):
-        worker = threading.Thread(target=jobs.run, args=(over.is_set,))
+        worker = threading.Thread(target=jobs.run, args=(over.is_set,), daemon=True)
         worker.start()
         try:
             yield (found := Served(bound.getsockname()[1], jobs, faults, over))
@@ -93,7 +93,8 @@ def served(
             if "client" in vars(found):
                 found.client.close()
             over.set()
-            worker.join()
+            worker.join(PATIENCE)
+            assert not worker.is_alive()
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -83,7 +83,7 @@ BODIES = {
     b"{": "not JSON",
     b"\xff": "not UTF-8",
     b'{"messages": 1, "messages": 2}': "has the key 'messages' twice",
-    b"[" * 100_000: "nested too deeply",
+    b"[" * 100_000: "too many brackets within each other",
     b'{"seed": ' + b"9" * 5000 + b"}": "a number has too many digits",
     b"{} {}": "not JSON",
     b"nul": "not JSON",
@@ -94,6 +94,11 @@ def test_bodies_that_are_no_json(server):
     for body, part in BODIES.items():
         status, found = server.ask(body)
         assert status == 400 and part in found["error"]["message"], (body[:50], found)
+    for depth in (300, 900, 3000, 20_000):  # whoever reads it reaches a limit of its own
+        deep = b'{"a": ' * depth + b"1" + b"}" * depth
+        tool = b'{"type": "function", "function": {"name": "f", "parameters": ' + deep + b"}}"
+        status, found = server.ask(b'{"messages": [], "tools": [' + tool + b"]}")
+        assert status == 400 and found["error"]["message"]
     status, found = server.ask(b"\xef\xbb\xbf" + json.dumps({"messages": HI}).encode())
     assert status == 200
 

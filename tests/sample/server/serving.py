@@ -67,11 +67,17 @@ class Served:
             text = response.read()
             return response.status, json.loads(text) if text else None
 
-    def live(self, body: Any) -> str:
-        """The events of an answer whose steps are shown."""
+    def steps(self, body: Any) -> list[tuple[str, Any]]:
+        """The names and the data of the events of an answer whose steps are shown."""
         with contextlib.closing(self.connection()) as line:
             line.request("POST", "/live", json.dumps(body), {"Content-Type": "application/json"})
-            return line.getresponse().read().decode()
+            text = line.getresponse().read().decode()
+        parts = [part.split("\n") for part in text.removesuffix("\n\n").split("\n\n")]
+        return [  # without the comments that say that the stream is alive
+            (part[0].removeprefix("event: "), json.loads(part[1].removeprefix("data: ")))
+            for part in parts
+            if not part[0].startswith(":")
+        ]
 
 
 @contextlib.contextmanager

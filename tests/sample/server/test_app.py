@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -195,24 +196,36 @@ def test_an_error_of_one_answer_is_told_and_harms_no_other():
         assert body["error"]["type"] == "server_error"
         with pytest.raises(openai.APIError, match="division by zero"):
             list(server.client.chat.completions.create(model=MODEL, stream=True, **broken))
-        assert "event: error" in server.live(broken)
+        assert "division by zero" in server.steps(broken)[-1][1]["error"]["message"]
         assert server.ask({"messages": HI})[0] == 200
         assert len(server.faults) == 3 and "1 / 0" in server.faults[0]
         server.faults.clear()
 
 
 def test_the_steps_of_an_answer_are_events(server):
-    text = server.live({"messages": [{"role": "user", "content": "a b"}]})
-    events = [part.split("\n") for part in text.removesuffix("\n\n").split("\n\n")]
-    assert [name for name, _ in events] == [
-        f"event: {name}" for name in ("queued", "started", "step", "step", "answered")
-    ]
-    queued, started, *steps, answered = (json.loads(data[6:]) for _, data in events)
+    names, data = zip(
+        *server.steps({"messages": [{"role": "user", "content": "a b"}]}), strict=True
+    )
+    assert names == ("queued", "started", "step", "step", "answered")
+    queued, started, *steps, answered = data
     assert queued == {"before": 0} and started["prompt"] == "a b"
     assert started["max_steps"] == 48 and [step["word"] for step in steps] == ["a", "b"]
     assert answered["content"] == "0/0: a b" and answered["figures"]["steps"] == 4
     status, body = server.ask({"messages": HI, "n": 2}, "/live")
     assert status == 400 and body["error"]["param"] == "n"
+
+
+def test_a_stream_that_waits_says_that_it_is_alive(monkeypatch):
+    monkeypatch.setattr("sample.server.app.HEARTBEAT", 0.01)
+    with served(lambda job: repeat(job, lambda: time.sleep(0.05))) as server:
+        line = server.connection()
+        body = json.dumps({"messages": HI, "stream": True})
+        line.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        assert b"\n\n: waiting\n\ndata: " in line.getresponse().read()
+        line.close()
+        got = server.client.chat.completions.create(model=MODEL, messages=HI, stream=True)
+        assert "".join(part.choices[0].delta.content or "" for part in got) == "Hi (0/0)"
+        assert server.ask({"messages": HI})[0] == 200
 
 
 def test_who_waits_when_the_server_ends_is_told():

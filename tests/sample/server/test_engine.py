@@ -96,10 +96,8 @@ def test_steps_are_those_of_the_generation(server, expected, monkeypatch):
 
     sessions_generate = sessions.generate
     monkeypatch.setattr(sessions, "generate", generate)
-    text = server.live({"messages": ASKED[0]})
-    events = [part.split("\n") for part in text.removesuffix("\n\n").split("\n\n")]
-    steps = [json.loads(data[6:]) for name, data in events if name == "event: step"]
-    answered = json.loads(events[-1][1][6:])
+    events = server.steps({"messages": ASKED[0]})
+    steps, answered = [data for name, data in events if name == "step"], events[-1][1]
     assert answered["content"] == expected[0][0] and answered["figures"]["tokens"] == expected[0][1]
     [(out, config)] = made
     text_of = token_texts(Tokenizer.load())
@@ -130,7 +128,7 @@ def test_what_only_the_model_can_refuse(server, name):
         status, body = server.ask({"messages": ASKED[0]} | fields | more)
         assert status == 400 and part in body["error"]["message"], body
         assert body["error"]["code"] == code and "--" not in body["error"]["message"]
-    assert "event: error" in server.live({"messages": ASKED[0]} | fields)
+    assert [name for name, _ in server.steps({"messages": ASKED[0]} | fields)][-1] == "error"
 
 
 def ask_and_go(server, path):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import openai
@@ -20,7 +21,7 @@ from sample.server import engine as engines
 from sample.server.engine import Engine, defaults_of, in_fields
 from tests.sample.asking import FLAGS, PROMPTS
 from tests.sample.page.recorded import ABOUT
-from tests.sample.server.serving import served, until
+from tests.sample.server.serving import PATIENCE, served, until
 from tests.sample.server.stepping import same
 
 ASKED = [[{"role": "user", "content": text}] for text in PROMPTS]
@@ -105,6 +106,32 @@ def test_steps_are_those_of_the_generation(server, expected, monkeypatch):
     assert len(steps) == 6 and config.candidates == CANDIDATES
     same(steps, record, unpack(record))
     assert [steps[i]["valid"] for i in (2, 5)] == [part["valid"] for part in record["canvases"]]
+
+
+def test_8_at_once_and_some_that_hang_up_get_what_they_would_get_alone(server, expected):
+    def whole(number):
+        return ask(server, number).choices[0].message.content
+
+    def streamed(number):
+        parts = ask(server, number, stream=True)
+        return "".join(part.choices[0].delta.content or "" for part in parts)
+
+    def stepped(number):
+        return server.steps({"messages": ASKED[number]})[-1][1]["content"]
+
+    def gone(number):
+        with contextlib.closing(server.connection()) as line:
+            body = json.dumps({"messages": ASKED[number], "stream": True})
+            line.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+            line.getresponse().read(5)
+
+    ways = [whole, streamed, stepped, gone] * 8
+    with ThreadPoolExecutor(8) as pool:
+        got = [pool.submit(way, i % 3) for i, way in enumerate(ways)]
+        found = [each.result(PATIENCE) for each in got]
+    for i, (way, text) in enumerate(zip(ways, found, strict=True)):
+        assert text == (None if way is gone else expected[i % 3][0])
+    until(lambda: server.jobs.count == 0)
 
 
 REFUSED = {

@@ -1,9 +1,12 @@
 """What the server answers at each address, as an ASGI application.
 
-GET  /                       the live page
-POST /live                   the steps of an answer, as server-sent events, for that page
-POST /v1/chat/completions    an answer, as OpenAI's clients read it
-GET  /v1/models              the name of the model
+    GET  /                       the live page
+    POST /live                   the steps of an answer, as server-sent events, for that page
+    POST /v1/chat/completions    an answer, as OpenAI's clients read it
+    GET  /v1/models              the name of the model
+
+A request goes through guard.py, chat_request.py and the queue of jobs.py. Its events come back and
+become a response by chat_response.py or live_page.py.
 """
 
 import asyncio
@@ -59,9 +62,7 @@ def make_app(service: Service) -> Starlette:
     model = reply.Model(service.defaults.model, service.started, service.context)
 
     async def page(request: Request) -> Response:
-        return HTMLResponse(
-            service.page, headers={"Content-Security-Policy": "frame-ancestors 'none'"}
-        )
+        return HTMLResponse(service.page, headers={"Content-Security-Policy": NO_FRAME})
 
     async def icon(request: Request) -> Response:
         return Response(status_code=204)
@@ -173,7 +174,7 @@ async def _until_gone(jobs: Jobs, request: Request, job: Job) -> AsyncIterator[N
         yield
     finally:
         waiting.cancel()
-        jobs.cancel(job)
+        jobs.cancel(job)  # Starlette may have seen first that nobody is there
 
 
 async def _chunks(

@@ -119,7 +119,7 @@ class Engine:
         new = request.room or session.autoregressive.max_new_tokens
         width = bucket(len(request.tokens), session.model.config.max_length)
         settings = dataclasses.replace(session.sampler, max_new_tokens=None)
-        program = settings, width, -(-new // size), request.demand, request.outline is None
+        program = settings, width, -(-new // size), hash(request.demand), request.outline is None
         if program not in self._programs and len(self._programs) >= MOST_PROGRAMS:
             jax.clear_caches()
             self._programs.clear()

@@ -1,6 +1,7 @@
 """Runs the server until Ctrl-C."""
 
 import contextlib
+import ipaddress
 import os
 import socket
 import threading
@@ -47,6 +48,9 @@ def serve(session: Session, bound: socket.socket, host: str, over: Callable[[], 
       bound: where to listen.
       host: the name of that place, as --host has it.
       over: whether to end.
+
+    Raises:
+      OSError: the server has ended by itself.
     """
     model = Path(session.checkpoint.folder).resolve().name
     defaults = defaults_of(session, model)
@@ -57,7 +61,11 @@ def serve(session: Session, bound: socket.socket, host: str, over: Callable[[], 
     with listening(service, bound) as alive:
         url = address_of(bound, host)
         complain(f"{model!r} is served at {url} and {url}v1 until Ctrl-C")
+        if not ipaddress.ip_address(bound.getsockname()[0]).is_loopback:
+            complain("warning: whoever can reach this machine can ask it, without a key")
         jobs.run(lambda: over() or not alive())
+        if not alive():
+            raise OSError("the server has ended by itself")
 
 
 @contextlib.contextmanager

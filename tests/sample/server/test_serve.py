@@ -72,12 +72,13 @@ def test_ctrl_c_ends_the_server_in_an_answer(folder, interruptible, monkeypatch,
     monkeypatch.setattr("sample.server.serve.complain", said.append)
     before = threading.active_count()
     pressing = press_when(said, act)
-    assert command.main(["main", f"--checkpoint={folder}", "--serve=0"]) == 0
+    assert command.main(["main", f"--checkpoint={folder}", "--serve=0", "--host=0.0.0.0"]) == 0
     for thread in (pressing, *waiting):
         thread.join(PATIENCE)
     assert got == [(200, True), (503, "the server is being stopped")]
     assert threading.active_count() == before
     assert said[0].startswith("'model' is served at http://127.0.0.1:")
+    assert said[1] == "warning: whoever can reach this machine can ask it, without a key"
     assert "Ctrl-C again ends the program at once" in capsys.readouterr().err
 
 

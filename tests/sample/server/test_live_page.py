@@ -56,12 +56,12 @@ def answer(job):
     maker = StepEvents(text_of, (), 22)
     for seen in snapshots(OUT):
         if said == "slowly":
-            go.acquire()
+            until(lambda: job.cancelled or go.acquire(timeout=0.05))
         if job.cancelled:
             raise KeyboardInterrupt
         job.send(Stepped(maker.event(seen)))
     if said == "slowly":
-        go.acquire()
+        until(lambda: job.cancelled or go.acquire(timeout=0.05))
     message, rest = {"role": "assistant", "content": "there"}, Grown(0, "there", "")
     job.send(Said(0, message, "", rest, "length", [6, 5], [12, 10]))
 
@@ -147,7 +147,6 @@ def test_stopping_frees_the_model_and_keeps_what_was_seen(browser, server):
     browser.until("document.querySelector('#told').textContent.includes('step 1 ')")
     browser.click("#stop")
     browser.until("document.querySelector('#told').textContent === 'Stopped.'")
-    server.go.release()
     until(lambda: server.jobs.count == 0)
     assert len(browser.run(TEXTS)) == 12 and browser.faults == []
     ask(browser, "Hi")

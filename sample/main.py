@@ -8,12 +8,14 @@
     python -m sample.main --checkpoint=DIR --edit="The sky is green." --spans=green
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
     python -m sample.main --checkpoint=DIR --prompt=Hi --page=FILE.html       # shows every step
+    python -m sample.main --checkpoint=DIR --serve=8000                 # page and API
     python -m sample.main --checkpoint=DIR --prompt=Hi --max-steps=2 --nojit  # for debugging
 
 Answers go to stdout or to --out, everything else goes to stderr. The sampler's defaults come from
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
 if a record of --prompts could not be answered, 2 if nothing could be done, and 130 after Ctrl-C.
 Ctrl-C ends the run after the canvas that is being denoised; pressed again, it ends the run at once.
+A server ends so too, with the status 0.
 """
 
 import sys
@@ -28,7 +30,7 @@ from sample.command.answer_all import answer_all
 from sample.command.answer_file import AnswerFile
 from sample.command.chat_loop import chat
 from sample.command.console import asked_rows, complain, counted, show
-from sample.command.flags import check_flags, define_flags, rows_together
+from sample.command.flags import LOOPBACK, check_flags, define_flags, rows_together
 from sample.command.interrupts import Interrupts
 from sample.command.open_session import open_draft, open_session
 from sample.command.output import Output
@@ -50,6 +52,8 @@ def _run(values: flags.FlagValues) -> int:
     check_flags(values)
     compile_cache.enable()
     logging.set_verbosity(logging.FATAL)  # or orbax would log every file and every error
+    if values.serve is not None:
+        return _serve(values)
     pieces = read_pieces(values.fill, values.edit, values.spans)
     rows = asked_rows(values.prompt, values.prompts, pieces)
     if rows and values.mode != "diffusion":
@@ -64,6 +68,19 @@ def _run(values: flags.FlagValues) -> int:
     output = Output(file, values.show_thoughts, values.num_samples)
     with Interrupts(output.say) as interrupts:
         return _answer(values, rows, output, interrupts)
+
+
+def _serve(values: flags.FlagValues) -> int:
+    """Serves until Ctrl-C, by which a server ends as it should."""
+    from sample.server.serve import bind, serve
+
+    host = values.host or LOOPBACK
+    with bind(host, values.serve) as bound, Interrupts(complain) as interrupts:
+        with interrupts.held(presses=1):
+            session = open_session(values)
+        with interrupts.held():
+            serve(session, bound, host, interrupts.pressed)
+    return 0
 
 
 def _answer(

@@ -42,12 +42,16 @@ BELOW_SAMPLE = set(ROOMS) - {"configs"}
 ROOMS["sample"] = BELOW_SAMPLE | {"sample"}
 ROOMS["sample.page"] = ROOMS["sample"] | {"sample.page"}
 ROOMS["sample.command"] = ROOMS["sample.page"] | {"sample.command"}
+ROOMS["sample.server"] = ROOMS["sample.command"] | {"sample.server"}
 ROOMS["train"] = ROOMS["sample.page"] | {"train"}
 ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
 for part in ("scripts.benchmark", "scripts.compare_checkouts"):
     ROOMS[part] = ROOMS["scripts"] | {part}
 # A command may import from the rooms that hold its parts.
-DOORS = {"sample.main": {"sample.command", "sample.page"}, "sample.solve": {"sample.command"}}
+DOORS = {
+    "sample.main": {"sample.command", "sample.page", "sample.server"},
+    "sample.solve": {"sample.command"},
+}
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -14,6 +14,9 @@ from sample.step import SamplerConfig
 SAMPLER = tuple(f.name for f in dataclasses.fields(SamplerConfig))
 AUTOREGRESSIVE = tuple(f.name for f in dataclasses.fields(AutoregressiveConfig))
 SHARED = set(SAMPLER) & set(AUTOREGRESSIVE)
+LOOPBACK = "127.0.0.1"
+# What says which answers to make, and where they go. A server is told by its requests.
+ASKS = ("prompt", "prompts", "fill", "edit", "spans", "out", "page", "draft", "batch_size")
 
 
 def define_flags() -> flags.FlagValues:
@@ -23,8 +26,12 @@ def define_flags() -> flags.FlagValues:
     def text(name: str, help: str) -> None:
         flags.DEFINE_string(name, None, help, flag_values=values)
 
-    def number(name: str, default: int | None, help: str, least: int) -> None:
-        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
+    def number(
+        name: str, default: int | None, help: str, least: int, most: int | None = None
+    ) -> None:
+        flags.DEFINE_integer(
+            name, default, help, lower_bound=least, upper_bound=most, flag_values=values
+        )
 
     def switch(name: str, default: bool | None, help: str) -> None:
         flags.DEFINE_bool(name, default, help, flag_values=values)
@@ -74,6 +81,19 @@ def define_flags() -> flags.FlagValues:
         "--mode=both it shows the answers left to right beside them. Each of these answers is "
         "generated several times, so that its time is measured without the recording.",
     )
+    number(
+        "serve",
+        None,
+        "Port to serve a live page and an OpenAI-compatible /v1 at, until Ctrl-C. With 0, any free "
+        "port is taken.",
+        least=0,
+        most=65535,
+    )
+    text(
+        "host",
+        f"Address or name to listen at, with --serve. Default: {LOOPBACK}, so that nobody "
+        "but this machine can ask.",
+    )
     text("regex", "Regular expression that every answer matches as a whole.")
     text("schema", "FILE of a JSON schema. Every answer is JSON that it accepts.")
     help = "Text before which an answer ends. It does not count in thoughts and tool calls"
@@ -106,13 +126,14 @@ def check_flags(values: flags.FlagValues) -> None:
     """Raises ValueError for flags that are missing or do not go together."""
     if not values.checkpoint:
         raise ValueError("--checkpoint=DIR is needed")
+    _check_server(values)
     if values.prompt is not None and values.prompts is not None:
         raise ValueError("give one of --prompt and --prompts")
     if values.prompts is not None and not values.fill is values.edit is values.spans is None:
         raise ValueError(
             "--fill, --edit and --spans are for one text: a record of --prompts has them as fields"
         )
-    for name in ("base", "tokenizer", "dtype", "prompts", "out", "page", "regex", "schema"):
+    for name in ("base", "tokenizer", "dtype", "prompts", "out", "page", "host", "regex", "schema"):
         if values[name].value == "":
             raise ValueError(f"--{name}= has no text")
     mode = values.mode
@@ -161,3 +182,19 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError("--trajectory is for --out=FILE.jsonl")
     if mode == "both" and values.out:
         raise ValueError("--out is for one mode, not for --mode=both")
+
+
+def _check_server(values: flags.FlagValues) -> None:
+    """Raises ValueError for flags that do not go with --serve, or that need it."""
+    if values.serve is None:
+        if values.host is not None:
+            raise ValueError("--host is for --serve=PORT")
+        return
+    asks = [name for name in ASKS if values[name].value is not None]
+    asks += [name for name in ("trajectory", "candidates") if values[name].value]
+    asks += ["num_samples"] * (values.num_samples > 1) + ["show_thoughts"] * values.show_thoughts
+    if asks:
+        name = asks[0].replace("_", "-")
+        raise ValueError(f"--{name} and --serve do not go together: requests say what is asked")
+    if values.mode != "diffusion":
+        raise ValueError(f"--serve is for --mode=diffusion, not for --mode={values.mode}")

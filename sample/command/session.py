@@ -66,6 +66,7 @@ class Session:
       watch: sees every denoising step; see `generate`.
       interrupted: asked after each canvas or piece; if it says so, `answer` raises
         KeyboardInterrupt.
+      progress: gets the tokens [n] so far of each row that goes on, after each canvas or piece.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
       recorder: gets every answer, for a page. While it has room, answers are generated a second
@@ -88,6 +89,7 @@ class Session:
     kept: KeptPrompt | None = None
     watch: Callable[[Snapshot], bool | None] | None = None
     interrupted: Callable[[], bool] | None = None
+    progress: Callable[[np.ndarray], None] | None = None
     warm_up: bool = False
     recorder: Recorder | None = None
     statistics: dict[Mode, Statistics] = dataclasses.field(
@@ -297,7 +299,7 @@ class Session:
         """Generates with the session's settings, or unwatched with others."""
         self._go_on()
         kept = self.kept if len(tokens) == 1 else None
-        ended = self._ended if self.stop_texts or self.interrupted else None
+        ended = self._ended if self.stop_texts or self.interrupted or self.progress else None
         watch = self.watch if config is None else None
         config = config or self.config
         if given is not None:
@@ -366,6 +368,8 @@ class Session:
 
     def _ended(self, tokens: np.ndarray) -> bool:
         self._go_on()  # a row with kept tokens to come would not end
+        if self.progress is not None:
+            self.progress(tokens)
         stops = self.stop_texts
         return bool(stops) and has_stop_text(tokens, self.tokenizer, stops)
 

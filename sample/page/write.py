@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from diffusiongemma.formats.atomic_folder import write_file
 from sample.page.record import Record, dumps
@@ -23,21 +24,37 @@ BEGIN = '<script type="application/json" id="records">'
 END = "</script>"
 
 
-def page(records: Sequence[Record], connect: str = "'none'") -> str:
+class Live(NamedTuple):
+    """What a server adds to a page that it sends.
+
+    Attributes:
+      html: what stands below the heading.
+      script: what follows the script of the page. It may ask the server and nobody else.
+    """
+
+    html: str
+    script: str
+
+
+def page(records: Sequence[Record], live: Live | None = None) -> str:
     """The page with these records.
 
     Args:
       records: at least one record, or none for a page whose records come later.
-      connect: the origins that the page may ask, as its Content-Security-Policy names them. The
-        page itself asks none. A server that sends it steps may allow itself.
+      live: what a server adds, whose records come later; None for a page that asks nobody.
     """
     style, script = ((FOLDER / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    html, connect = "", "'none'"
+    if live is not None:
+        html, connect = live.html, "'self'"
+        script += live.script
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src 'unsafe-inline'; "
         f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
     found = (FOLDER / "page.html").read_text("utf-8")
-    parts = {"policy": policy, "style": style, "script": script, "records": escaped(records)}
+    parts = {"policy": policy, "style": style, "live": html, "script": script}
+    parts["records"] = escaped(records)
     return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], found)
 
 

@@ -9,7 +9,7 @@ import pytest
 from diffusiongemma import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
-UNUSED = ("matplotlib", "numba", "orbax", "tensorstore")
+UNUSED = ("matplotlib", "numba", "orbax", "starlette", "tensorstore", "uvicorn")
 
 CHAT = """
 import io, sys

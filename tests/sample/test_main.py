@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import socket
 
 import pytest
 
@@ -66,6 +67,18 @@ ERRORS = {
     "{model} --prompt=a --mode=ar --temperature=0 --num-samples=2": "all samples would be equal",
     "{model} --prompt=a --mode=both --temperature=0 --num-samples=2": "all samples would be equal",
     "{model} --prompt=a --out=": "--out= has no text",
+    "{model} --serve=8000 --prompt=a": "--prompt and --serve do not go together",
+    "{model} --serve=8000 --page={out}": "--page and --serve do not go together",
+    "{model} --serve=8000 --num-samples=2": "--num-samples and --serve do not go together",
+    "{model} --serve=8000 --mode=ar": "--serve is for --mode=diffusion",
+    "{model} --serve=70000": "70000",
+    "{model} --serve=web": "expected a whole number",
+    "{model} --serve={taken}": "address already in use: choose another port or host",
+    "{model} --serve=0 --host=no.such.host.invalid": "there is no such host",
+    "{model} --serve=0 --host=192.0.2.1": "cannot assign requested address",
+    "{model} --serve=0 --host=": "--host= has no text",
+    "{model} --prompt=a --host=localhost": "--host is for --serve=PORT",
+    "--checkpoint=nowhere --serve=0": "nowhere: no such folder",
     "{model} --prompts=": "--prompts= has no text",
     "{model} --prompt=a --stop=\udcff": "--stop has bytes that are not UTF-8",
     "{model} --prompt=a --stop-ids=1,1024": "--stop-ids=1024 is no token",
@@ -84,8 +97,11 @@ def test_bad_input_is_one_line(line, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     out, config = tmp_path / "out.jsonl", tmp_path / "config.json"
     shutil.copy(folder / "config.json", config)
-    filled = line.format(model=f"--checkpoint={folder}", out=out, config=config)
-    assert command.main(["main", *filled.split()]) == 2
+    model = f"--checkpoint={folder}"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        filled = line.format(model=model, out=out, config=config, taken=taken)
+        assert command.main(["main", *filled.split()]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1
     assert said.err.startswith("error: ") and ERRORS[line] in said.err

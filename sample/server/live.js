@@ -1,0 +1,107 @@
+// Asks the server, and shows the steps of the answer as they come (docs/FORMATS.md). It makes a
+// record of them, so that the code above draws them, and replays them once the answer is there.
+(() => {
+const $ = (id) => document.getElementById(id);
+const base64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+const WIDE = 3; // bytes of a token's place
+const ids = (list) =>
+  base64(Uint8Array.from({ length: WIDE * list.length }, (_, i) => list[Math.floor(i / WIDE)] >> 8 * (i % WIDE)));
+// Numbers of `size` bits each, the first one in the lowest bits of the first byte.
+function bits(list, size = 1) {
+  const found = new Uint8Array(Math.ceil(list.length * size / 8));
+  list.forEach((value, i) => { found[i * size >> 3] |= value << (i * size & 7); });
+  return base64(found);
+}
+const signs = (text) => Array.from(text, Number);
+
+let asking = null, head, tokens, canvases, figures, drawing = 0;
+
+function canvas(steps, scale) {
+  const all = (name) => steps.flatMap((step) => step[name]), saw = all("saw"), last = steps[steps.length - 1];
+  const changed = bits(saw.map(() => 1)), pairs = all("candidates");
+  const found = { steps: steps.length, valid: last.valid, mean_entropy: all("mean_entropy"),
+    canvas: { changed, ids: ids(saw) }, best: { changed, ids: ids(all("best")) },
+    accepted: bits(steps.flatMap((step) => signs(step.accepted))),
+    entropy: base64(all("entropy").map((nats) => Math.round(255 * Math.cbrt(nats / scale)))),
+    candidates: { changed, counts: bits(pairs.map((pair) => pair.length / 2), 4),
+      ids: ids(pairs.flatMap((pair) => pair.filter((_, i) => i % 2 === 0))),
+      probabilities: base64(pairs.flatMap((pair) => pair.filter((_, i) => i % 2))) } };
+  return last.kept ? { ...found, kept: bits(signs(last.kept)) } : found;
+}
+function draw() {
+  drawing = void cancelAnimationFrame(drawing);
+  if (!canvases.length) return;
+  const scale = Math.max(1e-3, ...canvases.flat().map((step) => Math.max(...step.entropy)));
+  denoisingPage.load([{ format: "denoising", version: 1, title: "The answer", ...head, tokens, id_bytes: WIDE,
+    canvas_size: canvases[0][0].saw.length, least_probability: 1, entropy_scale: scale,
+    canvases: canvases.map((steps) => canvas(steps, scale)), figures }]);
+  const slider = $("slider"); // the last step while steps come, then the answer
+  slider.value = slider.max - (asking ? 1 : 0);
+  slider.dispatchEvent(new Event("input"));
+}
+function tell(text, error = false) {
+  $("told").textContent = text;
+  $("told").classList.toggle("error", error);
+}
+const take = {
+  queued: ({ before }) => tell(before ? `Waiting behind ${before} other request${before > 1 ? "s" : ""} …` : "Asked …"),
+  started(given) {
+    const { prompt_tokens: count, ...rest } = given;
+    [head, tokens, canvases, figures] = [rest, [], [], {}];
+    tell(`The prompt has ${count} tokens. The first answer with new settings waits for its program …`);
+  },
+  step(given) {
+    tokens.push(...given.tokens);
+    (canvases[given.canvas] ||= []).push(given);
+    tell(`Canvas ${given.canvas + 1}, step ${given.step} …`);
+    drawing ||= requestAnimationFrame(draw);
+  },
+  answered(given) {
+    asking = null;
+    ({ figures } = given);
+    tell(given.finish_reason === "length" ? "The answer was cut off: allow more tokens." : "The answer is there.");
+    draw();
+  },
+  error: ({ error }) => { throw new Error(error.message); },
+};
+async function read(response) {
+  if (!response.ok) take.error(await response.json());
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = "", part; !(part = await reader.read()).done;) {
+    const events = (rest + part.value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const [name, data] = ["event: ", "data: "].map((start) =>
+        (event.split("\n").find((line) => line.startsWith(start)) || "").slice(start.length));
+      if (take[name]) take[name](JSON.parse(data));
+    }
+  }
+}
+async function ask(event) {
+  event.preventDefault();
+  if (asking) return;
+  const body = { messages: [{ role: "user", content: $("asked-text").value }], early_stop: $("early").checked,
+    thinking: $("thinking").checked };
+  for (const field of $("ask").querySelectorAll("[type=number]")) if (field.value) body[field.name] = Number(field.value);
+  if ($("fill").value) body.fill = $("fill").value;
+  const mine = asking = new AbortController();
+  canvases = [];
+  for (const id of ["send", "stop"]) $(id).disabled = id === "send";
+  try {
+    await read(await fetch("/live", { method: "POST", signal: mine.signal, body: JSON.stringify(body),
+      headers: { "Content-Type": "application/json" } }));
+    if (asking) throw new Error("The server has ended the answer.");
+  } catch (error) {
+    tell(mine.signal.aborted ? "Stopped." : error.message, !mine.signal.aborted);
+  }
+  asking = null;
+  for (const id of ["send", "stop"]) $(id).disabled = id === "stop";
+  draw();
+}
+$("ask").addEventListener("submit", ask);
+$("ask").addEventListener("keydown", (event) => {
+  event.stopPropagation(); // the page has keys of its own
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
+});
+$("stop").addEventListener("click", () => asking && asking.abort());
+})();

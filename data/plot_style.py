@@ -5,6 +5,7 @@ Figures are drawn without pyplot. So they need no display, and there is no globa
 
 import io
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -12,6 +13,11 @@ from PIL import Image
 DPI = 130  # pixels per inch
 BLUE, ORANGE, GREY, INK = "#2b6cb0", "#dd6b20", "#a0aec0", "#1a202c"
 GREEN = "#1b6b3a"
+
+
+def spread(steps: int, most: int) -> np.ndarray:
+    """At most so many of the steps 0, 1, ..., the first and the last among them: [n] int64."""
+    return np.unique(np.linspace(0, steps - 1, min(steps, most)).round().astype(int))
 
 
 def png(figure: Figure) -> bytes:

@@ -131,7 +131,8 @@ def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDi
     """A float32 model with eager attention, in which every weight is random and matters."""
     config = DiffusionGemmaConfig(
         text_config=DiffusionGemmaTextConfig(use_bidirectional_attention="vision", **text),
-        # The smallest vision tower there is. The layout has one, and this project skips it.
+        # The smallest vision tower there is: this golden is of texts. make_golden_vision.py has one
+        # of images.
         vision_config=Gemma4VisionConfig(
             hidden_size=4,
             intermediate_size=4,
@@ -148,26 +149,28 @@ def build(text: dict, canvas_length: int, seed: int) -> DiffusionGemmaForBlockDi
     config._experts_implementation = "eager"
     model = DiffusionGemmaForBlockDiffusion(config).eval()
     rng = torch.Generator().manual_seed(seed)
-
-    def normal(tensor: torch.Tensor, std: float, mean: float = 0.0) -> None:
-        tensor.data.copy_(mean + std * torch.randn(tensor.shape, generator=rng))
-
     scalars = {n: b for n, b in model.named_buffers() if n.endswith("layer_scalar")}
     for name, tensor in sorted({**dict(model.named_parameters()), **scalars}.items()):
-        if "embed_tokens" in name:
-            normal(tensor, 0.5)
-        elif tensor.ndim >= 2:
-            normal(tensor, tensor.shape[-1] ** -0.5)
-        # Rounding errors of float32 grow through the layers, because the softmax has no factor
-        # 1/sqrt(head_dim) and the layers nearly replace the residual. The next two kinds of
-        # weights are small to prevent that.
-        elif name.endswith("q_norm.weight"):
-            normal(tensor, 0.15, mean=0.5)
-        elif name.split(".")[-2] in ("post_attention_layernorm", "post_feedforward_layernorm"):
-            normal(tensor, 0.1, mean=0.3)
-        else:  # norms, layer scalars, router scale, per-expert scale
-            normal(tensor, 0.25, mean=1.0)
+        random_weight(name, tensor, rng)
     return model
+
+
+def random_weight(name: str, tensor: torch.Tensor, rng: torch.Generator) -> None:
+    """Fills a weight with random numbers, at a scale that its name tells."""
+    if "embed_tokens" in name:
+        mean, std = 0.0, 0.5
+    elif tensor.ndim >= 2:
+        mean, std = 0.0, tensor.shape[-1] ** -0.5
+    # Rounding errors of float32 grow through the layers, because the softmax has no factor
+    # 1/sqrt(head_dim) and the layers nearly replace the residual. The next two kinds of weights
+    # are small to prevent that.
+    elif name.endswith("q_norm.weight"):
+        mean, std = 0.5, 0.15
+    elif name.split(".")[-2] in ("post_attention_layernorm", "post_feedforward_layernorm"):
+        mean, std = 0.3, 0.1
+    else:  # norms, layer scalars, router scale, per-expert scale
+        mean, std = 1.0, 0.25
+    tensor.data.copy_(mean + std * torch.randn(tensor.shape, generator=rng))
 
 
 class Session:

@@ -3,8 +3,8 @@
 The results are committed, so that tests need neither torch nor transformers. To write them again,
 use an environment of its own:
 
-    pip install torch==2.13.0 transformers==5.23.0
-    python scripts/make_golden_vision.py
+    pip install torch==2.13.0 transformers==5.23.0 peft==0.21.2
+    python -m scripts.make_golden_vision
 
 With --check, nothing is written: the outputs of the installed transformers, which may be another
 version, are compared with those in tests/golden.
@@ -42,6 +42,8 @@ from transformers import DiffusionGemmaConfig, DiffusionGemmaTextConfig, Dynamic
 from transformers.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
 from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
 from transformers.models.gemma4.modeling_gemma4 import create_masks_for_vision_model
+
+from scripts.make_golden import random_weight
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 BEGIN, IMAGE, END = 3, 5, 4
@@ -102,27 +104,18 @@ def build(vision: dict, seed: int) -> DiffusionGemmaForBlockDiffusion:
     model = DiffusionGemmaForBlockDiffusion(config).eval()
     rng = torch.Generator().manual_seed(seed)
 
-    def normal(tensor: torch.Tensor, std: float, mean: float = 0.0) -> None:
-        tensor.data.copy_(mean + std * torch.randn(tensor.shape, generator=rng))
-
     kept = ("layer_scalar", "std_bias", "std_scale", "_min", "_max")
     buffers = {n: b for n, b in model.named_buffers() if n.endswith(kept)}
     for name, tensor in sorted({**dict(model.named_parameters()), **buffers}.items()):
         if name.endswith(("_min", "_max")):  # what is clipped has values of about 1
             sign = -1 if name.endswith("_min") else 1
             tensor.data.copy_(sign * (0.7 + 0.3 * torch.rand((), generator=rng)))
-        elif "embed_tokens" in name or "position_embedding_table" in name:
-            normal(tensor, 0.5)
+        elif "position_embedding_table" in name:
+            tensor.data.copy_(0.5 * torch.randn(tensor.shape, generator=rng))
         elif name.endswith("std_bias"):
-            normal(tensor, 1.0)
-        elif tensor.ndim >= 2:
-            normal(tensor, tensor.shape[-1] ** -0.5)
-        elif name.endswith("q_norm.weight"):
-            normal(tensor, 0.15, mean=0.5)
-        elif name.split(".")[-2] in ("post_attention_layernorm", "post_feedforward_layernorm"):
-            normal(tensor, 0.1, mean=0.3)
-        else:  # norms, layer scalars, router scale, per-expert scale, std_scale
-            normal(tensor, 0.25, mean=1.0)
+            tensor.data.copy_(torch.randn(tensor.shape, generator=rng))
+        else:
+            random_weight(name, tensor, rng)
     return model
 
 

@@ -6,7 +6,7 @@
 #
 # The tests of pages need a browser: Debian's package chromium. In CI (if the variable CI is set) it
 # is installed if it is missing, and the run fails if that is not possible. Elsewhere these tests are
-# skipped without it, and a line says so. --quick does not run them.
+# left out without it, and a line says so. --quick does not run them.
 #
 # With --many, tests of kept tokens and constraints try 1,000 random cases and more. Without it they
 # try a part of them.
@@ -44,8 +44,9 @@ if [[ ${1:-} == --quick ]]; then
   shift
 elif ! command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then
   if [[ -z ${CI:-} ]]; then
-    echo "note: the tests of pages in a browser are skipped: they need chromium" \
+    echo "note: the tests of pages in a browser are left out: they need chromium" \
       "(on Debian, as root: apt-get install chromium)" >&2
+    selected=(-m "not browser")
   elif ! install_browser; then
     echo "error: the tests of pages need chromium, and it cannot be installed here" \
       "(on Debian, as root: apt-get install chromium)" >&2

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from data.plot_style import DPI, GREEN, INK, png
+from data.plot_style import DPI, GREEN, INK, png, spread
 
 RED, PALE, PALE_RED = "#c9184a", "#98a2b3", "#e07a94"
 CLUE_FILL, GREEN_FILL, RED_FILL, ORANGE_FILL = "#dfe3e8", "#b7e4c7", "#ffccd7", (0.98, 0.81, 0.62)
@@ -36,7 +36,7 @@ def replay_strip(
       the bytes of a PNG file.
     """
     num_steps, empty = len(digits), puzzle == 0
-    shown = np.unique(np.linspace(0, num_steps - 1, min(num_steps, MAX_PANELS)).round().astype(int))
+    shown = spread(num_steps, MAX_PANELS)
     rows = -(-len(shown) // 4)
     columns = -(-len(shown) // rows)
     side = 2.0 + 0.08 * len(puzzle) ** 0.5

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data.plot_style import DPI, INK, png
+from data.plot_style import DPI, INK, png, spread
 
 MAX_PANELS = 12
 FILLS = {
@@ -46,7 +46,7 @@ def graph_strip(
       the bytes of a PNG file.
     """
     steps, path = len(marks), not any(mark in FILLS for mark in marks[-1])
-    shown = np.unique(np.linspace(0, steps - 1, min(steps, MAX_PANELS)).round().astype(int))
+    shown = spread(steps, MAX_PANELS)
     rows = -(-len(shown) // 4)
     columns = -(-len(shown) // rows)
     figure = Figure((max(columns * 2.3, 7), rows * 2.6 + 0.9), DPI, layout="constrained")

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from data.plot_style import DPI, GREEN, INK, png
+from data.plot_style import DPI, GREEN, INK, png, spread
 from data.tasks.amino_acids import LETTERS, OPEN, Peptide, demands_met
 
 KEPT_FILL, ACCEPTED_FILL, NOISE_FILL = "#dfe3e8", "#b7e4c7", (0.98, 0.81, 0.62)
@@ -26,7 +26,7 @@ def peptide_lines(
       the bytes of a PNG file.
     """
     steps, n = len(letters), len(item.given)
-    shown = np.unique(np.linspace(0, steps - 1, min(steps, MAX_LINES)).round().astype(int))
+    shown = spread(steps, MAX_LINES)
     figure = Figure((max(0.24 * (n + 14), 8.4), 0.3 * len(shown) + 1.2), DPI, layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()

@@ -1,5 +1,6 @@
-"""Random tiny models: one whose canvases settle at different steps, and one in a folder."""
+"""Random tiny models, alone and in a folder, and a browser."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,6 +12,21 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, ModelConfig, load_checkpoint, save_checkpoint
 from sample import SamplerConfig, generate
 from tests.sample.asking import CANVAS, NEW, PROMPTS, answer_text, padded_prompt
+from tests.sample.page.browser import Browser
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need a browser, so that scripts/test.sh can leave them out."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("browser"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

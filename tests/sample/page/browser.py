@@ -15,23 +15,22 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 60  # seconds for an answer of the browser
 ERRORS = ("error", "warning")
-HOW = "apt-get install chromium"
-
-
-def find_browser() -> str | None:
-    """The path of a Chromium; None if there is none."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
     """One tab of a browser.
+
+    Args:
+      folder: an empty folder for the browser's own files.
 
     Attributes:
       faults: what the console complained of, and exceptions of scripts.
       asked: the addresses that the page asked for, without the page itself.
     """
 
-    def __init__(self, program: str, folder: Path):
+    def __init__(self, folder: Path):
+        program = next(filter(None, map(shutil.which, NAMES)), None)
+        assert program, "no Chromium is installed (on Debian, as root: apt-get install chromium)"
         self.faults: list[str] = []
         self.asked: list[str] = []
         self._number, self._rest, self._session = 0, b"", {}

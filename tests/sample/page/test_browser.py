@@ -1,10 +1,9 @@
 """Pages in a real browser: playing, stepping, dragging, both modes, keys, and hostile texts.
 
-They need a Chromium (browser.py). Without one they are skipped, except in CI, where that is a
-failure.
+They need a Chromium (browser.py), and fail without one. scripts/test.sh leaves them out then, but
+not in CI.
 """
 
-import os
 import re
 
 import numpy as np
@@ -14,7 +13,6 @@ from sample.page.check import unpack
 from sample.page.columns import packed_ids, unpacked_ids
 from sample.page.read import from_answer, read_records
 from sample.page.write import write_page
-from tests.sample.page.browser import HOW, Browser, find_browser
 from tests.sample.page.hostile import HOSTILE
 from tests.sample.page.recorded import COMMITTED, random_record
 from tests.sample.page.test_read import ANSWER
@@ -24,17 +22,6 @@ SIGNS = re.compile("U[+][0-9A-F]{4}|[\u2400-\u2421\u21b5\u21e5]")
 WIDTHS = [360, 1280]
 TEXTS = "[...document.querySelectorAll('#{} .token')].filter(e => !e.closest('[hidden]'))"
 TEXTS += ".map(e => e.textContent)"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = find_browser()
-    if program is None:
-        say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"no Chromium is installed: {HOW}")
-    found = Browser(program, tmp_path_factory.mktemp("browser"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")

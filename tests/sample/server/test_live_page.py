@@ -1,7 +1,6 @@
 """The live page: its source, and asking, watching, stopping and hostile texts in a real browser."""
 
 import json
-import os
 import re
 import threading
 
@@ -13,7 +12,6 @@ from sample.server.errors import Refused
 from sample.server.events import Grown, Said, Started, Stepped
 from sample.server.live_page import live_page
 from sample.server.steps import StepEvents
-from tests.sample.page.browser import HOW, Browser, find_browser
 from tests.sample.page.hostile import HOSTILE
 from tests.sample.page.recorded import ABOUT, CONFIG, random_generation, word
 from tests.sample.server.serving import DEFAULTS, served, until
@@ -22,17 +20,6 @@ from tests.sample.server.stepping import snapshots
 OUT = random_generation()
 TEXTS = "[...document.querySelectorAll('#canvas .token')].filter(e => !e.closest('[hidden]'))"
 TEXTS += ".map(e => e.textContent.trim())"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = find_browser()
-    if program is None:
-        say = pytest.fail if os.environ.get("CI") else pytest.skip
-        say(f"no Chromium is installed: {HOW}")
-    found = Browser(program, tmp_path_factory.mktemp("browser"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Trains checkpoints/base_canvas to colour graphs of eight vertices with three colours.
+"""Trains the base model to colour graphs of eight vertices with three colours.
 
     python -m train.main --config=configs/graphs.py --workdir=runs/graphs
 
@@ -14,7 +14,7 @@ from configs import sudoku
 def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
-    config.init = "checkpoints/base_canvas"
+    config.init = "checkpoints/base"
     config.steps = 4_000
     config.data = {"task": "graphs", "prompt_length": 72}
     # Most answers settle one colour at a step, so the sampler sees all levels of noise.

@@ -1,4 +1,4 @@
-"""Trains checkpoints/base_canvas to fill in Sudoku puzzles whose clues stand on the canvas.
+"""Trains the base model to fill in Sudoku puzzles whose clues stand on the canvas.
 
     python -m train.main --config=configs/sudoku_fill.py --workdir=runs/sudoku_fill
 
@@ -14,7 +14,7 @@ from configs import sudoku
 def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
-    config.init = "checkpoints/base_canvas"
+    config.init = "checkpoints/base"
     config.data = {
         "task": "sudoku_fill",
         "prompt_length": 15,

@@ -52,6 +52,7 @@ class Peptide(NamedTuple):
       charge: the demanded net charge at pH 7.
       hydrophobic: the demanded number of hydrophobic residues.
       motif: accession number of the demanded motif.
+      motif_start: place of the first residue of the motif that was planted, from 0.
     """
 
     residues: str
@@ -59,6 +60,7 @@ class Peptide(NamedTuple):
     charge: int
     hydrophobic: int
     motif: str
+    motif_start: int
 
 
 def expression(pattern: str) -> re.Pattern[str]:
@@ -69,7 +71,7 @@ def expression(pattern: str) -> re.Pattern[str]:
 
 def without_budgets(answer: str) -> str:
     """The residues of an answer, without white space and the budgets of its lines."""
-    return re.sub(r"[0-9][+-][0-9]|\s", "", answer)
+    return re.sub(r"[0-9][+-][0-9](:[0-9]{2})?|\s", "", answer)
 
 
 def demands_met(item: Peptide, answer: str) -> dict[str, bool]:

@@ -8,8 +8,9 @@ demands are exact. Many peptides meet them, and any of them is a right answer.
 A peptide is drawn residue by residue, a motif is planted in one of its lines, and its own
 properties are then demanded. An answer is written in lines of BLOCK residues. Each line begins with
 its own budget: the number of hydrophobic residues and the net charge of the residues that were
-drawn for it. The budgets are kept tokens. They tell the model how to share out what is demanded of
-the whole; only the demands on the whole count.
+drawn for it, and the number of the motif if the motif was planted in it. The budgets are kept
+tokens. They tell the model how to share out what is demanded of the whole; only the demands on the
+whole count.
 """
 
 import dataclasses
@@ -103,7 +104,7 @@ class PeptideSource(SeededSource):
         kept[[first, *rng.permutation(others)[: count - 1]]] = True
         text = "".join(LETTERS[r] for r in residues)
         given = "".join(r if keep else OPEN for r, keep in zip(text, kept, strict=True))
-        return Peptide(text, given, charge, hydrophobic, name)
+        return Peptide(text, given, charge, hydrophobic, name, int(start))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +199,8 @@ class PeptidesTask(Task):
             if at % BLOCK == 0:
                 line = [LETTERS.index(residue) for residue in item.residues[at : at + BLOCK]]
                 budget = f"{_HYDROPHOBIC[line].sum()}{_CHARGES[line].sum():+}"
+                if at <= item.motif_start < at + BLOCK:
+                    budget += f":{item.motif[-2:]}"
                 parts.append(Part(budget if not at else f"\n{budget}", "kept"))
             parts.append(Part(right, "open" if shown == OPEN else "kept"))
         return parts

@@ -6,14 +6,18 @@ import pytest
 
 from configs import (
     base,
+    base_gpu,
     chat_26b_lora,
+    graphs,
     needle,
     needle_4k,
     needle_16k,
+    peptides,
     sudoku,
     sudoku_26b_full,
     sudoku_26b_lora,
-    sudoku_long,
+    sudoku_fill,
+    sudoku_gpu,
     sudoku_quick,
 )
 from data.tasks.needle import NeedleTask
@@ -28,7 +32,10 @@ RECIPES = {
     chat_26b_lora: (2, 2000, 100, 1.5e-4, 1.5e-5, "adam"),
 }
 
-SMALL = (base, sudoku, sudoku_quick, sudoku_long, needle, needle_4k, needle_16k)
+SMALL = (
+    *(base, base_gpu, sudoku, sudoku_fill, sudoku_gpu, sudoku_quick, graphs, peptides),
+    *(needle, needle_4k, needle_16k),
+)
 
 
 @pytest.mark.parametrize("module", SMALL)

@@ -1,6 +1,7 @@
 """Peptides: what is drawn, which answers meet the demands, and which peptides are held out."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from data.tasks.task import Replay, TaskError
 from data.text.parts import Part
 
 # 12 residues: K and R against E, so +1; A, L, V, I, M and F are hydrophobic.
-ITEM = Peptide("ALKGNVTEIRMF", "A---N-T-I---", 1, 6, "PS00001")
+ITEM = Peptide("ALKGNVTEIRMF", "A---N-T-I---", 1, 6, "PS00001", 4)
 
 
 def test_tables():
@@ -102,10 +103,11 @@ def test_prompt_and_parts():
     )
     assert "charge -3," in task.text(ITEM._replace(charge=-3))[0]
     # A and V and L are hydrophobic, K is +1 and E is -1; then I, M and F, and R.
-    assert answer == "3+0ALKGNVTE\n3+1IRMF"
+    # The motif NVTE stands in the first line.
+    assert answer == "3+0:01ALKGNVTE\n3+1IRMF"
     parts = task.parts(ITEM)
     assert "".join(part.text for part in parts) == answer
-    assert parts[:3] == [Part("3+0", "kept"), Part("A", "kept"), Part("L", "open")]
+    assert parts[:3] == [Part("3+0:01", "kept"), Part("A", "kept"), Part("L", "open")]
     assert parts[9] == Part("\n3+1", "kept")
     residues = [part for part in parts if part.text in LETTERS]
     assert [part.kind == "kept" for part in residues] == [shown != "-" for shown in ITEM.given]
@@ -116,7 +118,12 @@ def test_the_budgets_of_all_lines_add_up_to_the_demands():
     task = PeptidesTask()
     for i in range(50):
         item = task.open(0, None).train[i]
-        lines = task.text(item)[1].split("\n")
+        text = task.text(item)[1]
+        [number] = re.findall(":(..)", text)
+        assert item.motif.endswith(number)
+        planted = next(line for line in text.split("\n") if ":" in line)
+        assert expression(MOTIFS[item.motif]).search(planted.split(f":{number}")[1])
+        lines = text.replace(f":{number}", "").split("\n")
         assert sum(int(line[0]) for line in lines) == item.hydrophobic
         assert sum(int(line[1:3]) for line in lines) == item.charge
         assert "".join(line[3:] for line in lines) == item.residues
@@ -129,6 +136,8 @@ def test_the_budgets_of_all_lines_add_up_to_the_demands():
         (" ALKGNVTEIRMF\n", ()),
         ("3+0ALKGNVTE\n3+1IRMF", ()),
         ("5-1ALKGNVTE\n3+1IRMF", ()),  # budgets are no demands
+        ("3+0:01ALKGNVTE\n3+1IRMF", ()),
+        ("3+0:1ALKGNVTE\n3+1IRMF", ("length", "charge", "hydrophobic", "motif", "kept")),
         ("3+ALKGNVTE\n3+1IRMF", ("length", "charge", "hydrophobic", "motif", "kept")),
         ("AVKGNCTDIRLM", ()),  # another peptide that meets all
         ("ALKGNVTEIRM", ("length", "hydrophobic")),

@@ -260,6 +260,9 @@ def check(values: flags.FlagValues) -> int:
     """Prints a line for each check; returns 1 if one failed, else 0."""
     backend = "interpret" if values.interpret else "pallas"
     sizes = Sizes(*(values[name].value for name in Sizes._fields))
+    for name in ("width", "vocab_size"):
+        if (size := getattr(sizes, name)) % 128:
+            raise ValueError(f"--{name}={size}: the head's kernels need a multiple of 128")
     print(f"{cli.device_line()}; {backend}\n{'kernel':34}{'inputs':22}errors")
     failed = 0
     # The experts' 24 checks take the most time, so they come last.

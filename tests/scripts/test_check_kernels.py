@@ -17,3 +17,10 @@ def test_checking_the_kernels_finds_one_that_is_off(monkeypatch, capsys):
     monkeypatch.setattr(check_kernels, "grouped_alike", lambda *_: False)
     assert check_kernels.main(["check", *flags]) == 1
     assert "10 faults" in capsys.readouterr().out  # experts, grouping, attention 4, head 4
+
+
+def test_sizes_without_kernels_are_refused(capsys):
+    assert check_kernels.main(["check", "--interpret", "--width=64"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --width=64: the head's kernels need a multiple of 128\n"
+    )

@@ -12,6 +12,7 @@ from data.sudoku.engine import SudokuError, difficulty
 from data.sudoku.grids import compare, digits, find_grid, parse, prompt, render
 from data.sudoku.puzzle_file import Puzzles, read_puzzles
 from data.sudoku.sources import KAGGLE, FileSource, Puzzle, SudokuSource, split_puzzles
+from data.tasks.drawing import grid
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
@@ -196,14 +197,8 @@ class SudokuTask(Task):
         cells = [i for i, piece in enumerate(expected) if _digit(piece) >= 0]
         if len(cells) != item["puzzle"].size:
             return None
-        return {
-            "kind": "grid",
-            "columns": self.box**2,
-            "box": self.box,
-            "cells": cells,
-            "clues": np.flatnonzero(item["puzzle"]).tolist(),
-            "right": list(map(str, item["solution"].tolist())),
-        }
+        clues, right = np.flatnonzero(item["puzzle"]).tolist(), item["solution"].tolist()
+        return grid(self.box**2, cells, clues, self.box, list(map(str, right))).record()
 
     def picture(self, item: Puzzle, replay: Replay) -> bytes | None:
         """A strip of grids; None if the answer takes more than one canvas, or if the tokenizer does

@@ -321,11 +321,15 @@ def test_a_page_draws_a_grid():
     task = SudokuTask(box=2)
     expected = [t for row in SOLUTION.reshape(4, 4) for t in (*(f" {d}" for d in row), "\n")]
     view = task.view(ITEM, [*expected, "<turn|>"])
+    lines = [[x, 0, x, 4] for x in (0, 2, 4)] + [[0, y, 4, y] for y in (0, 2, 4)]
     assert view == {
-        "kind": "grid",
-        "columns": 4,
-        "box": 2,
+        "kind": "drawing",
+        "name": "Grid",
+        "size": [4, 4],
+        "shape": "square",
         "cells": [i for i in range(20) if i % 5 < 4],
+        "places": [[x, y] for y in range(4) for x in range(4)],
+        "lines": lines,
         "clues": np.flatnonzero(PUZZLE).tolist(),
         "right": [str(digit) for digit in SOLUTION],
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.sudoku.engine import SudokuError, difficulty
-from data.sudoku.grids import digits
+from data.sudoku.grids import digits, prompt, render
 from data.sudoku.puzzle_file import write_csv
 from data.sudoku.sources import SudokuSource
 from data.sudoku.symmetry import split_key
@@ -334,6 +334,21 @@ def test_a_page_draws_a_grid():
         "right": [str(digit) for digit in SOLUTION],
     }
     assert task.view(ITEM, ["12", *expected[2:]]) is None
+
+
+def test_a_message_that_is_a_puzzle_is_drawn_as_a_grid():
+    def pieces(text):
+        return [piece for line in text.splitlines() for piece in (*line.split(" "), "\n")]
+
+    asked = prompt(PUZZLE)
+    view = SudokuTask().view_of_message(asked, pieces)  # of any size
+    expected = pieces(render(SOLUTION))
+    assert view == {n: v for n, v in SudokuTask(box=2).view(ITEM, expected).items() if n != "right"}
+    assert SudokuTask().view_of_message(asked.replace(" ", "  ") + "\n", pieces) == view
+    for other in ("", "Solve", "Solve the sudoku:", asked[:-1], asked + " 1", asked[:-1] + "x"):
+        assert SudokuTask().view_of_message(other, pieces) is None
+    assert SudokuTask().view_of_message(asked, list) is not None  # one token a character
+    assert SudokuTask().view_of_message(asked, lambda text: [text]) is None
 
 
 def test_a_picture_has_the_digits_at_their_tokens(monkeypatch):

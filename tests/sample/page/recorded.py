@@ -21,7 +21,7 @@ DRAWN = Drawing(
     [(i % 3, i // 3 + 0.5) for i in range(6)],
     "round",
     names="ABCDEF",
-    groups=[Group("even", "blue", ["w0", "w2", "w4", "1"]), Group("odd", "red", ["w1", "w3", "2"])],
+    groups=[Group("even", "blue", ["w0", "w2", "w4", "1"]), Group("odd", "red", ["w1", "2"])],
     links=[(0, 1), (1, 2), (2, 5)],
     lines=[(0, 0, 3, 0)],
     demands=[

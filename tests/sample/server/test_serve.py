@@ -36,6 +36,12 @@ def ending(request):
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A server that does not end must fail a test, and not end the tests with the status 0."""
+    monkeypatch.setattr("sample.server.serve.GRACE", 4 * PATIENCE)
+
+
 def press_when(said, act, number):
     """Starts a thread that waits for the server's address, acts with it, and sends a signal."""
 

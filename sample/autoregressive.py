@@ -86,13 +86,15 @@ def generate_autoregressive(
     ended: Callable[[np.ndarray], bool] | None = None,
     kept: KeptPrompt | None = None,
     clock: Clock | None = None,
+    piece: int | None = None,
 ) -> Continuation:
     """Continues a batch of prompts token by token.
 
     Each row gets what it would get alone. The arguments are those of `sampler.generate`; `ended` is
-    called every PIECE tokens, and the laps of the clock are "setup", "prefill" and "decode". Kept
-    tokens take the place of drawn ones, and no drawn token knows those that follow it. Tokens that
-    are given and not kept have no meaning here, because there is no canvas to start from.
+    called every `piece` tokens (default: PIECE), and the laps of the clock are "setup", "prefill"
+    and "decode". Kept tokens take the place of drawn ones, and no drawn token knows those that
+    follow it. Tokens that are given and not kept have no meaning here, because there is no canvas
+    to start from.
     With a constraint, only those tokens are drawn after which the answer can still be completed.
 
     Raises:
@@ -126,7 +128,7 @@ def generate_autoregressive(
     loop = _begin(tokens[row, last], cache, loop_config, model.config.pad_id)
     if decoded is not None:
         loop = loop._replace(state=jnp.zeros(len(tokens), jnp.int32))
-    piece = config.max_new_tokens if ended is None else PIECE
+    piece = config.max_new_tokens if ended is None else piece or PIECE
     for limit in range(piece, config.max_new_tokens + piece, piece):
         loop = _decode(model, loop, limit, keys, loop_config, given, goes_on, decoded)
         found, valid, done = map(np.array, (loop.tokens, loop.valid, loop.done))

@@ -15,7 +15,7 @@ Answers go to stdout or to --out, everything else goes to stderr. The sampler's 
 the folder's generation_config.json, or else are the published ones; flags win. The exit status is 1
 if a record of --prompts could not be answered, 2 if nothing could be done, and 130 after Ctrl-C.
 Ctrl-C ends the run after the canvas that is being denoised; pressed again, it ends the run at once.
-A server ends so too, with the status 0.
+A server ends so too, also by SIGTERM, with the status 0 and within seconds.
 """
 
 import sys
@@ -71,14 +71,14 @@ def _run(values: flags.FlagValues) -> int:
 
 
 def _serve(values: flags.FlagValues) -> int:
-    """Serves until Ctrl-C, by which a server ends as it should."""
+    """Serves until Ctrl-C or SIGTERM, by which a server ends as it should."""
     from sample.server.serve import bind, serve
 
     host = values.host or LOOPBACK
     with bind(host, values.serve) as bound, Interrupts(complain) as interrupts:
         with interrupts.held(presses=1):
             session = open_session(values)
-        with interrupts.held():
+        with interrupts.held(terminable=True):
             serve(session, bound, host, interrupts.pressed)
     return 0
 

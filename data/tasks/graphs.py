@@ -9,7 +9,7 @@ and not the answer that the graph was drawn with.
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from data.tasks.graph_answers import (
     same_colors,
     shortest_length,
 )
+from data.tasks.graph_view import graph_view
 from data.tasks.seeded import SeededSource
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.parts import Part
@@ -225,22 +226,33 @@ class GraphsTask(Task):
     def shown(self, answer: str) -> str:
         return answer.replace("\n", " ")
 
+    def _diagonal(self, item: GraphItem, expected: Sequence[str]) -> list[int] | None:
+        """Positions of the marks in an answer with the tokens `expected`; None if the tokenizer
+        does not give each mark a token of its own."""
+        n, marks = item["vertices"], _marks(item["problem"], self.colors)
+        # A line has a name, n entries, and a line end that the last one lacks.
+        places = [1 + (n + 3) * i for i in range(n)]
+        if len(expected) <= places[-1] or any(expected[i].strip(" ") not in marks for i in places):
+            return None
+        return places
+
+    def view(self, item: GraphItem, expected: Sequence[str]) -> dict[str, Any] | None:
+        """The vertices on a circle; None if the tokenizer does not give each mark a token."""
+        cells, marks = self._diagonal(item, expected), _marks(item["problem"], self.colors)
+        return None if cells is None else graph_view(item["edges"], item["answer"], cells, marks)
+
     def picture(self, item: GraphItem, replay: Replay) -> bytes | None:
         """A strip of graphs; None if the answer takes more than one canvas, or if the tokenizer
         does not give each mark a token of its own."""
         # Training and questions need no picture, and matplotlib takes long to import.
         from data.tasks.graph_strip import graph_strip
 
-        n, marks = item["vertices"], _marks(item["problem"], self.colors)
-        # A line has a name, n entries, and a line end that the last one lacks.
-        places = [1 + (n + 3) * i for i in range(n)]
-        if len(replay.expected) <= places[-1] or places[-1] >= replay.accepted.shape[1]:
-            return None
-        if any(replay.expected[i].strip(" ") not in marks for i in places):
+        places = self._diagonal(item, replay.expected)
+        if places is None or places[-1] >= replay.accepted.shape[1]:
             return None
         return graph_strip(
             item["edges"],
-            NAMES[:n],
+            NAMES[: item["vertices"]],
             item["kept"],
             [[step[i].strip(" ") for i in places] for step in replay.pieces],
             replay.accepted[:, places],

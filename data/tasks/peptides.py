@@ -16,7 +16,7 @@ whole count.
 import dataclasses
 import zlib
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from data.tasks.amino_acids import (
     demands_met,
     without_budgets,
 )
+from data.tasks.drawing import Drawing, Group, run, total
 from data.tasks.seeded import SeededSource
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.parts import Part
@@ -229,17 +230,51 @@ class PeptidesTask(Task):
     def shown(self, answer: str) -> str:
         return without_budgets(answer)
 
+    def view(self, item: Peptide, expected: Sequence[str]) -> dict[str, Any] | None:
+        """The residues in their lines; None if residues are not tokens of the canvas."""
+        cells = _residues(item, expected)
+        if cells is None:
+            return None
+        signs = {"positive": "KR", "negative": "DE", "hydrophobic": _letters(_HYDROPHOBIC)}
+        signs["other"] = "".join(r for r in LETTERS if r not in "".join(signs.values()))
+        colors = "blue", "red", "yellow", "grey"
+        pattern = MOTIFS[item.motif]
+        return Drawing(
+            "Residues",
+            (BLOCK, -(-len(cells) // BLOCK)),
+            cells,
+            [(i % BLOCK, i // BLOCK) for i in range(len(cells))],
+            groups=[Group(*group) for group in zip(signs, colors, signs.values(), strict=True)],
+            demands=[
+                total("length", (1, 1, 1, 1), len(cells)),
+                total("net charge", (1, -1, 0, 0), item.charge),
+                total("hydrophobic residues", (0, 0, 1, 0), item.hydrophobic),
+                run(f"motif {pattern}", [_letters(allowed) for allowed in elements(pattern)]),
+            ],
+        ).record()
+
     def picture(self, item: Peptide, replay: Replay) -> bytes | None:
         """Draws the steps as lines of letters; None if residues are not tokens of the canvas."""
         # Training and questions need no picture, and matplotlib takes long to import.
         from data.tasks.peptide_lines import peptide_lines
 
-        places = [i for i, piece in enumerate(replay.expected) if piece in LETTERS and piece]
-        if len(places) != len(item.given) or places[-1] >= replay.accepted.shape[1]:
+        places = _residues(item, replay.expected)
+        if places is None or places[-1] >= replay.accepted.shape[1]:
             return None
         letters = [[step[i] for i in places] for step in replay.pieces]
         accepted, entropy = replay.accepted[:, places], replay.entropy[:, places]
         return peptide_lines(item, letters, accepted, entropy)
+
+
+def _residues(item: Peptide, expected: Sequence[str]) -> list[int] | None:
+    """Positions of the residues in an answer with the tokens `expected`; None if they are not."""
+    places = [i for i, piece in enumerate(expected) if piece in LETTERS and piece]
+    return places if len(places) == len(item.given) else None
+
+
+def _letters(chosen: np.ndarray) -> str:
+    """The letters of some residues, [20] bool."""
+    return "".join(np.array(list(LETTERS))[chosen])
 
 
 def _in_groups(counts: Sequence[int], first: int, width: int, what: str) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ the form MODULE:CLASS finds its class.
 import dataclasses
 import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data.settings import build
@@ -23,6 +23,7 @@ TASKS = {
     "needle": "data.tasks.needle:NeedleTask",
     "conversations": "data.tasks.conversations:ConversationsTask",
 }
+DRAWN = ("sudoku",)  # the tasks that know a message that asks one of their items
 
 
 @functools.cache
@@ -61,6 +62,20 @@ def make_task(name: str, settings: Mapping[str, Any], path: str | None = None) -
       SettingsError: the task has no such setting, or refuses its value.
     """
     return build(task_class(name), settings, f"{name}." if path is None else path)
+
+
+def view_of_message(message: str, pieces: Callable[[str], list[str]]) -> dict[str, Any] | None:
+    """How a page draws the answer to a message, if it asks an item of a task in DRAWN.
+
+    Args:
+      message: what the user writes.
+      pieces: gives the texts of the tokens of a text.
+
+    Returns:
+      the field `view` of a record; None for text.
+    """
+    views = (task_class(name)().view_of_message(message, pieces) for name in DRAWN)
+    return next((view for view in views if view is not None), None)
 
 
 def is_setting_of_another(setting: str, name: str) -> bool:

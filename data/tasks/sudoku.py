@@ -2,16 +2,18 @@
 
 import dataclasses
 import itertools
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from data.sudoku.engine import SudokuError, difficulty
-from data.sudoku.grids import compare, digits, find_grid, parse, prompt, render
+from data.sudoku.grids import PROMPT, compare, digits, find_grid, parse, prompt, render
 from data.sudoku.puzzle_file import Puzzles, read_puzzles
 from data.sudoku.sources import KAGGLE, FileSource, Puzzle, SudokuSource, split_puzzles
+from data.tasks.drawing import grid
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
@@ -193,17 +195,27 @@ class SudokuTask(Task):
 
     def view(self, item: Puzzle, expected: Sequence[str]) -> dict[str, Any] | None:
         """A grid; None if the tokenizer does not give every digit a token of its own."""
-        cells = [i for i, piece in enumerate(expected) if _digit(piece) >= 0]
-        if len(cells) != item["puzzle"].size:
+        cells = _cells(expected, item["puzzle"].size)
+        if cells is None:
             return None
-        return {
-            "kind": "grid",
-            "columns": self.box**2,
-            "box": self.box,
-            "cells": cells,
-            "clues": np.flatnonzero(item["puzzle"]).tolist(),
-            "right": list(map(str, item["solution"].tolist())),
-        }
+        clues, right = np.flatnonzero(item["puzzle"]).tolist(), item["solution"].tolist()
+        return grid(self.box**2, cells, clues, self.box, list(map(str, right))).record()
+
+    def view_of_message(
+        self, message: str, pieces: Callable[[str], list[str]]
+    ) -> dict[str, Any] | None:
+        """A grid, if the message is a puzzle as the task asks it, with white space as one likes."""
+        said = message.split()
+        head = PROMPT.format(grid="").split()
+        side = math.isqrt(len(said) - len(head)) if len(said) > len(head) else 0
+        box, signs = math.isqrt(side), said[len(head) :]
+        if said[: len(head)] != head or box not in DEFAULT_CLUES or len(signs) != box**4:
+            return None
+        if not {str(digit) for digit in range(side + 1)}.issuperset(signs):
+            return None
+        puzzle = np.array(list(map(int, signs)), np.int8)
+        cells = _cells(pieces(render(np.ones_like(puzzle))), puzzle.size)
+        return cells and grid(side, cells, np.flatnonzero(puzzle).tolist(), box).record()
 
     def picture(self, item: Puzzle, replay: Replay) -> bytes | None:
         """A strip of grids; None if the answer takes more than one canvas, or if the tokenizer does
@@ -211,8 +223,8 @@ class SudokuTask(Task):
         # Training and questions need no picture, and matplotlib takes long to import.
         from data.sudoku.replay_strip import replay_strip
 
-        cells = [i for i, piece in enumerate(replay.expected) if _digit(piece) >= 0]
-        if len(cells) != item["puzzle"].size or cells[-1] >= replay.accepted.shape[1]:
+        cells = _cells(replay.expected, item["puzzle"].size)
+        if cells is None or cells[-1] >= replay.accepted.shape[1]:
             return None
         shown = np.array([[max(0, _digit(step[i])) for i in cells] for step in replay.pieces])
         return replay_strip(
@@ -248,6 +260,12 @@ def _kind(clues: tuple[int, int] | str) -> str:
         return KINDS[clues]
     fewest, most = clues
     return f"{fewest} clues" if fewest == most else f"{fewest} to {most} clues"
+
+
+def _cells(pieces: Sequence[str], count: int) -> list[int] | None:
+    """The positions of the digits among tokens; None unless there are so many."""
+    cells = [i for i, piece in enumerate(pieces) if _digit(piece) >= 0]
+    return cells if len(cells) == count else None
 
 
 def _digit(piece: str) -> int:

@@ -218,6 +218,22 @@ class Task(abc.ABC):
         """
         return None
 
+    def view_of_message(
+        self, message: str, pieces: Callable[[str], list[str]]
+    ) -> dict[str, Any] | None:
+        """How a page draws the answer to a user's message, if the message asks an item of the task.
+
+        Unlike `view`, it knows no right answer.
+
+        Args:
+          message: the message.
+          pieces: gives the texts of the tokens of a text.
+
+        Returns:
+          the field `view` of a record; None for text.
+        """
+        return None
+
     def picture(self, item: Any, replay: Replay) -> bytes | None:
         """Draws the denoising of an item.
 

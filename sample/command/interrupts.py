@@ -35,6 +35,7 @@ class Interrupts:
     def __init__(self, say: Callable[[str], None]):
         self._say, self._lock = say, threading.Lock()
         self._left: int | None = None  # presses until the program ends; None outside of `held`
+        self._signals = (signal.SIGINT,)
         self._pressed = False
 
     def __enter__(self) -> "Interrupts":
@@ -56,26 +57,34 @@ class Interrupts:
             os.close(end)
 
     @contextlib.contextmanager
-    def held(self, presses: int = 2) -> Iterator[None]:
-        """Forgets what was pressed before. The last of so many presses ends the program here."""
+    def held(self, presses: int = 2, terminable: bool = False) -> Iterator[None]:
+        """Forgets what was pressed before. The last of so many presses ends the program here.
+
+        Args:
+          presses: number of presses.
+          terminable: whether SIGTERM counts as Ctrl-C, instead of ending the program at once.
+        """
         self.pressed()
         self._left, self._pressed = presses, False
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.SIG_IGN:  # as in a shell's background jobs
-            signal.signal(signal.SIGINT, lambda *_: None)
+        self._signals = (signal.SIGINT, signal.SIGTERM)[: 1 + terminable]
+        before = {number: signal.getsignal(number) for number in self._signals}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as in a shell's background jobs
+                signal.signal(number, lambda *_: None)
         try:
             yield
         finally:
             self.pressed()
             self._left = None
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def pressed(self) -> bool:
         """Whether Ctrl-C was pressed since `held` began."""
         with self._lock:
             try:
                 while found := os.read(self._read, 512):
-                    for _ in range(found.count(signal.SIGINT)):
+                    for _ in range(sum(map(found.count, self._signals))):
                         self._press()
             except BlockingIOError:  # all is read
                 pass

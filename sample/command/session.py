@@ -66,7 +66,10 @@ class Session:
       watch: sees every denoising step; see `generate`.
       interrupted: asked after each canvas or piece; if it says so, `answer` raises
         KeyboardInterrupt.
-      progress: gets the tokens [n] so far of each row that goes on, after each canvas or piece.
+      cut: asked after each canvas or piece; if it says so, the answers end there as they are.
+      progress: gets the tokens [n] so far of each row that goes on, after each canvas or piece. In
+        the mode "ar" it also gets those of each whole answer that nothing was given of.
+      piece: number of tokens of a piece in the mode "ar"; None for the usual number.
       warm_up: answer a batch of a new shape twice and count only the second time. Times are exact
         then: besides compilation, a program's first run costs more than a few steps.
       recorder: gets every answer, for a page. While it has room, answers are generated a second
@@ -89,7 +92,9 @@ class Session:
     kept: KeptPrompt | None = None
     watch: Callable[[Snapshot], bool | None] | None = None
     interrupted: Callable[[], bool] | None = None
+    cut: Callable[[], bool] | None = None
     progress: Callable[[np.ndarray], None] | None = None
+    piece: int | None = None
     warm_up: bool = False
     recorder: Recorder | None = None
     statistics: dict[Mode, Statistics] = dataclasses.field(
@@ -206,6 +211,8 @@ class Session:
         for i, request in enumerate(requests):
             begun, before = steps[i] > 0, None
             said = out.tokens[i][: valid[i].sum()]
+            if self.progress is not None and self.mode == "ar" and not plan:
+                self.progress(said)
             if plan:
                 text = request.outline.text(plan.sizes[i], out.tokens[i], self.tokenizer)
                 turn, reason = ModelTurn("", text, ()), "stop"
@@ -299,7 +306,8 @@ class Session:
         """Generates with the session's settings, or unwatched with others."""
         self._go_on()
         kept = self.kept if len(tokens) == 1 else None
-        ended = self._ended if self.stop_texts or self.interrupted or self.progress else None
+        asks = self.stop_texts or self.interrupted or self.cut or self.progress
+        ended = self._ended if asks else None
         watch = self.watch if config is None else None
         config = config or self.config
         if given is not None:
@@ -313,7 +321,7 @@ class Session:
             "clock": clock,
         }
         if self.mode == "ar":
-            out = generate_autoregressive(*asked, **shared)
+            out = generate_autoregressive(*asked, piece=self.piece, **shared)
         else:
             out = generate(*asked, watch=watch, **shared)
         self._go_on()
@@ -370,6 +378,8 @@ class Session:
         self._go_on()  # a row with kept tokens to come would not end
         if self.progress is not None:
             self.progress(tokens)
+        if self.cut is not None and self.cut():
+            return True
         stops = self.stop_texts
         return bool(stops) and has_stop_text(tokens, self.tokenizer, stops)
 

@@ -1,11 +1,18 @@
 "use strict";
-// Replays records (docs/FORMATS.md). What a model wrote enters the page as textContent alone.
+// Replays records (docs/FORMATS.md). What a model wrote enters the page as text alone.
 (() => {
 const $ = (id) => document.getElementById(id);
-const make = (tag, className = "", textContent = "") =>
-  Object.assign(document.createElement(tag), { className, textContent });
-const SVG = "http://www.w3.org/2000/svg";
-const LONGEST = 120; // characters of a token that are shown
+function make(tag, className = "", ...parts) {
+  const el = Object.assign(document.createElement(tag), { className });
+  el.append(...parts);
+  return el;
+}
+function svg(parent, tag, name, fields, text = "") {
+  const el = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries({ class: name, ...fields })) el.setAttribute(key, value);
+  el.textContent = text;
+  return parent.appendChild(el);
+}
 const STEP = 600, RACE = 15000; // milliseconds of a step, and of both modes together, at speed 1
 // Control characters, what changes the direction of text, and lone surrogates.
 const HIDDEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f" +
@@ -14,7 +21,7 @@ const RTL = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/g; // letters of right-to
 const code = (c) => `‹U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}›`;
 const SIGNS = { "\n": "↵", "\t": "⇥", "\x7f": "␡" };
 const sign = (c) => SIGNS[c] || (c < " " ? String.fromCodePoint(0x2400 + c.codePointAt(0)) : code(c));
-function visible(text, most = LONGEST) {
+function visible(text, most = 120) { // characters that are shown
   if (text === "") return "∅";
   if (/^[\u200c\u200d]+$/.test(text)) return [...text].map(code).join("");
   const cut = text.length > most ? Array.from(text.slice(0, 2 * most)).slice(0, most) : null;
@@ -22,19 +29,12 @@ function visible(text, most = LONGEST) {
   return cut ? `${shown}… (${text.length.toLocaleString("en")} characters)` : shown;
 }
 const inLine = (text) => visible(text).replace(/ /g, "␣");
-
 // ---- Reading a record
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const bit = (data, i) => (data[i >> 3] >> (i & 7)) & 1;
-function bits(text, count) {
-  const data = bytes(text);
-  return Uint8Array.from({ length: count }, (_, i) => bit(data, i));
-}
-function readIds(text, width) {
-  const data = bytes(text), ids = new Uint32Array(data.length / width);
-  data.forEach((byte, i) => { ids[Math.floor(i / width)] |= byte << (8 * (i % width)); });
-  return ids;
-}
+const bits = (text, count, data = bytes(text)) => Uint8Array.from({ length: count }, (_, i) => bit(data, i));
+const readIds = (text, width, data = bytes(text)) => Uint32Array.from({ length: data.length / width },
+  (_, i) => data.subarray(i * width, (i + 1) * width).reduceRight((sum, byte) => sum << 8 | byte));
 function readSteps(column, count, size, width) {
   const changed = bytes(column.changed), values = readIds(column.ids, width);
   const found = new Uint32Array(count * size);
@@ -68,7 +68,6 @@ function readCanvas(part, rec) {
     flags.subarray(n * size, (n + 1) * size).reduce((sum, flag) => sum + flag, 0));
   return Object.assign(canvas, { accepts: sums(canvas.accepted), changes: sums(changed) });
 }
-
 // ---- What is shown
 let records = [], rec, canvases, frames, ticks, tick = 0, timer = 0, chosen = -1, decoded = null;
 let holders = [], others = [], cursors = [], state = { grid: true, other: false };
@@ -76,7 +75,6 @@ const number = (v) => v >= 10 || v === Math.round(v) ? String(Math.round(v))
   : v < 0.001 ? v.toExponential(1) : v.toPrecision(2);
 const pressed = (id, on) => $(id).setAttribute("aria-pressed", String(on));
 const seconds = () => $("unit").value === "seconds" && !$("clock").hidden;
-
 function open(index) {
   pause();
   rec = records[index];
@@ -89,59 +87,44 @@ function open(index) {
   const timed = decoded && took > 0 && rec.left_to_right.seconds > 0;
   $("unit").value = timed ? "seconds" : "passes";
   $("unit").options[0].disabled = !timed;
-  $("title").textContent = visible(rec.title);
-  $("model").textContent = visible(rec.model || " ");
-  $("asked").hidden = !rec.prompt;
-  $("prompt").textContent = rec.prompt.replace(/[^\n]+/g, (line) => line.replace(HIDDEN, sign));
-  $("grid").hidden = $("digits").hidden = !rec.view;
-  $("other").hidden = !decoded;
+  const view = rec.view || {}, groups = (view.groups || []).map((group) => [group.color, visible(group.name, 40)]);
+  const asked = rec.prompt.replace(/[^\n]+/g, (line) => line.replace(HIDDEN, sign));
+  const texts = { title: visible(rec.title), model: visible(rec.model || " "), prompt: asked,
+    grid: view.name ? visible(view.name, 20) : "", most: `up to ${rec.entropy_scale.toPrecision(2)} nats` };
+  for (const id in texts) $(id).textContent = texts[id];
+  const samples = groups.map(([color, name]) => [make("span", `token group c-${color}`, name), " "]);
+  $("groups").replaceChildren(...samples.flat());
+  const there = { asked, grid: rec.view, digits: view.clues || view.right, groups: groups.length, other: decoded,
+    fixed: canvases.some((c) => c.kept) };
+  for (const id in there) $(id).hidden = !there[id];
   state.other = state.other && Boolean(decoded);
   $("shown").parentElement.hidden = $("detail").hidden = $("legend").hidden = whole;
-  $("fixed").hidden = !canvases.some((c) => c.kept);
-  $("most").textContent = `up to ${rec.entropy_scale.toPrecision(2)} nats`;
-  chosen = -1;
-  tick = 0;
+  [chosen, tick] = [-1, 0];
   layout();
 }
 function layout() {
-  pressed("grid", state.grid);
-  pressed("other", state.other);
-  $("beside").hidden = $("clock").hidden = !state.other;
-  $("panels").classList.toggle("two", state.other);
+  for (const id of ["grid", "other"]) pressed(id, state[id]);
+  $("beside").hidden = $("clock").hidden = !$("panels").classList.toggle("two", state.other);
   holders = fill($("canvas"), canvases.map((c) => c.size));
   others = state.other ? fill($("tokens"), [decoded.length]) : [];
   const at = ticks ? ticks[tick] : null;
   clock();
   if (at) tick = Math.max(0, ticks.findIndex((t) => t.frame >= at.frame));
   $("slider").max = ticks.length - 1;
-  pace();
-  figures();
-  drawCurves();
-  show();
+  for (const draw of [pace, figures, drawCurves, show]) draw();
 }
 function fill(host, sizes) {
   host.replaceChildren();
-  const grid = state.grid && rec.view, made = [];
+  const view = state.grid && rec.view, made = [];
   const add = (box, at) => {
     const el = make("span", "token");
     if (host.id === "canvas") Object.assign(el, { role: "button", tabIndex: -1 });
     box.append(el);
-    made.push({ el, at, gap: document.createTextNode(""), text: null, name: null, shade: null, wide: "" });
+    made.push({ el, at, gap: document.createTextNode(""), text: null, name: null, shade: null, wide: "", word: "" });
     return made.at(-1);
   };
-  if (grid) {
-    const { columns, cells, box, clues } = rec.view, square = make("div", "cells");
-    square.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
-    square.style.aspectRatio = `${columns} / ${cells.length / columns}`;
-    cells.forEach((at, i) => {
-      add(square, at);
-      const x = i % columns, y = Math.floor(i / columns), holder = made[i];
-      holder.fixed = (clues.includes(i) ? " clue" : "") + (x === columns - 1 ? " end" : "") +
-        (box && x % box === box - 1 && x < columns - 1 ? " right" : "") +
-        (box && y % box === box - 1 && i < cells.length - columns ? " below" : "");
-      holder.right = rec.view.right && rec.view.right[i];
-    });
-    host.append(square);
+  if (view) {
+    drawing(host, view, add);
     return made;
   }
   const { best, size } = canvases[0];
@@ -153,6 +136,62 @@ function fill(host, sizes) {
     host.append(flow);
   }
   return made;
+}
+// ---- The drawing of an answer: cells, links between them, and demands
+// Gives each link the class that a test of its cells returns; counts those that are as they should be.
+const joined = (links, test) => links.filter(({ el, ends }) => {
+  el.setAttribute("class", test(...ends));
+  return el.matches(".on, .fine");
+}).length;
+const DEMANDS = { // -> whether it is met, and what is said of it
+  sum({ weights, is }, holders) {
+    const now = holders.reduce((sum, { group }) => sum + (weights[group] || 0), 0);
+    return [now === is, now === is ? is : `${now} instead of ${is}`];
+  },
+  run({ texts }, holders) {
+    const fits = (text, i) => i < holders.length && text.includes(holders[i].word);
+    const at = holders.findIndex((_, i) => texts.every((text, j) => fits(text, i + j))), end = at + texts.length;
+    holders.forEach(({ el }, i) => el.classList.toggle("run", at >= 0 && i >= at && i < end));
+    return [at >= 0, at < 0 ? "nowhere" : `at ${at + 1} to ${end}`];
+  },
+  differ(_, holders, links) {
+    const test = (a, b) => a.group < 0 || b.group < 0 ? "" : a.group === b.group ? "bad" : "fine";
+    const count = joined(links, test);
+    return [count === links.length, `${count} of ${links.length}`];
+  },
+  follow({ is }, holders, links) {
+    const numbers = holders.map(({ word }) => Number(word)).filter((n) => n > 0);
+    const once = (n) => numbers.filter((m) => m === n).length === 1;
+    const next = (a, b) => b === a + 1 && once(a) && once(b);
+    const count = joined(links, ({ word: a }, { word: b }) => next(+a, +b) || next(+b, +a) ? "on" : "");
+    return [count === is && numbers.length === is + 1, `${count} of ${is}`];
+  },
+};
+function drawing(host, view, add) {
+  const box = make("div", `cells ${view.shape}`), [w, h] = view.size, list = make("ul", "demands");
+  const lines = svg(box, "svg", "", { viewBox: `0 0 ${w} ${h}`, "aria-hidden": "true" });
+  const line = ([x1, y1, x2, y2]) => svg(lines, "line", "", { x1, y1, x2, y2 });
+  box.style.cssText = `--w: ${w}; aspect-ratio: ${w} / ${h}`;
+  const { clues = [], right = [], names = [] } = view, cells = view.cells.map((at, i) => {
+    const holder = add(box, at), name = make("b", "", visible(names[i] || " ", 4)), [x, y] = view.places[i];
+    for (const el of [holder.el, name]) el.style.cssText = `--x: ${x}; --y: ${y}`;
+    if (names.length) box.append(name);
+    return Object.assign(holder, { fixed: clues.includes(i) ? " clue" : "", right: right[i] });
+  });
+  const links = (view.links || []).map((pair) => ({ ends: pair.map((i) => cells[i]),
+    el: line(pair.flatMap((i) => view.places[i].map((v) => v + 0.5))) }));
+  (view.lines || []).forEach(line);
+  host.append(box, list);
+  host.judge = () => list.replaceChildren(...(view.demands || []).map((demand) => {
+    const [met, said] = DEMANDS[demand.kind](demand, cells, links);
+    return make("li", met ? "met" : "", `${met ? "✓" : "✗"} ${visible(demand.title)}: ${said}`);
+  }));
+}
+function toward(at, [dx, dy]) { // the nearest cell in a direction
+  const { cells, places } = rec.view, [x, y] = places[cells.indexOf(at)];
+  const far = (a, b) => a * dx + b * dy > 0.01 ? a * dx + b * dy + 3 * Math.abs(a * dy + b * dx) : Infinity;
+  const ways = places.map(([cx, cy]) => far(cx - x, cy - y)), least = Math.min(...ways);
+  return least < Infinity ? cells[ways.indexOf(least)] : at;
 }
 function clock() {
   const inSeconds = seconds();
@@ -174,23 +213,23 @@ function pace() {
   const words = ratio < 1 ? `${number(1 / ratio)} times faster` : `${number(ratio)} times slower`;
   $("pace").textContent = seconds() ? `played ${words}` : "";
 }
-
 // ---- Drawing a step
 const place = (at) => [Math.floor(at / canvases[0].size), at % canvases[0].size];
-function put(holder, text, name, shade, most = LONGEST) {
-  const { el, gap } = holder, whole = `token ${name}${holder.fixed || ""}`;
+function put(holder, text, name, shade, most) {
+  const { el, gap } = holder, cell = holder.fixed !== undefined;
   if (holder.text !== text) {
     holder.text = text;
-    const cell = holder.fixed !== undefined, word = text.trim();
+    const word = holder.word = text.trim(), groups = cell && rec.view.groups || [];
+    holder.group = groups.findIndex(({ texts }) => texts.includes(word));
     const shown = !cell ? visible(text, most) : word ? visible(word) : inLine(text);
     el.textContent = cell ? [...shown].slice(0, 12).join("") : shown.replace(/↵(?!$)/g, "↵\n");
     gap.data = shown.endsWith("↵") ? "\n" : ""; // so that no mark of the token begins the next line
     holder.wide = cell && shown.length > 2 ? " long" : "";
   }
-  if (holder.name !== whole + holder.wide) {
-    holder.name = whole + holder.wide;
-    el.className = holder.name + (holder.at === chosen && holder.el.closest("#canvas") ? " chosen" : "");
-  }
+  const color = holder.group >= 0 ? ` group c-${rec.view.groups[holder.group].color}` : "";
+  const whole = `token ${name}${holder.fixed || ""}${color}${holder.wide}`;
+  const mark = holder.at === chosen && el.closest("#canvas") ? " chosen" : "";
+  if (holder.name !== whole) el.className = (holder.name = whole) + mark;
   if (holder.shade !== shade) el.style.setProperty("--e", holder.shade = shade);
 }
 function marks(c, n, at, i) {
@@ -202,11 +241,10 @@ function marks(c, n, at, i) {
 function drawn(holder, frame) {
   const [k, at] = place(holder.at), c = canvases[k];
   holder.el.hidden = k > frame.k;
-  if (k > frame.k) return;
+  if (k > frame.k) return Object.assign(holder, { text: null, word: "", group: -1 });
   const done = k < frame.k || frame.answer, n = done ? c.steps - 1 : frame.n, i = n * c.size + at;
   if (c.texts) return put(holder, c.texts[n], "", 0, Infinity);
-  const best = done || $("shown").value === "best";
-  const text = rec.tokens[(best ? c.best : c.saw)[i]];
+  const text = rec.tokens[(done || $("shown").value === "best" ? c.best : c.saw)[i]];
   let name = done ? (c.kept && c.kept[at] ? "kept" : "") : marks(c, n, at, i);
   if (done && at >= c.valid) name += " pad";
   if (done && holder.right !== undefined && text.trim() !== holder.right) name += " wrong";
@@ -220,8 +258,10 @@ function show() {
   others.forEach((holder) => {
     const there = holder.at < now.written, token = there ? rec.tokens[decoded[holder.at]] : "·";
     const wrong = there && holder.right !== undefined && token.trim() !== holder.right;
-    put(holder, token, (there ? "" : "pad") + (wrong ? " wrong" : ""), 0);
+    const [k, cell] = place(holder.at), kept = holder.fixed !== undefined && canvases[k] && canvases[k].kept;
+    put(holder, token, wrong ? "wrong" : !there ? "pad" : kept && kept[cell] ? "kept" : "", 0);
   });
+  if (state.grid && rec.view) for (const id of state.other ? ["canvas", "tokens"] : ["canvas"]) $(id).judge();
   $("slider").value = tick;
   const amount = (time) => seconds() ? `${time.toFixed(3)} s` : `${time} forward pass${time === 1 ? "" : "es"}`;
   const text = frame.answer
@@ -243,8 +283,7 @@ function detail() {
   const at = chosen, holder = holders.find((h) => h.at === at);
   $("hint").hidden = Boolean(holder);
   $("scroll").hidden = !holder;
-  $("candidates").replaceChildren();
-  $("history").replaceChildren();
+  for (const id of ["candidates", "history"]) $(id).replaceChildren();
   $("chosen").textContent = holder ? `Token ${at + 1}` : "A token";
   if (!holder || canvases[0].texts) return;
   const [k, cell] = place(at), c = canvases[k], frame = frames[ticks[tick].frame];
@@ -252,70 +291,50 @@ function detail() {
   if (c.tops) {
     const { start, count, ids, probabilities } = c.tops, i = n * c.size + cell;
     for (let j = start[i]; j < start[i] + count[i]; j++) {
-      const item = make("li"), meter = make("meter"), p = probabilities[j] / 255;
-      meter.value = p;
-      item.append(make("code", "", inLine(rec.tokens[ids[j]])), meter,
-        make("span", "", p ? `${(100 * p).toFixed(1)} %` : "< 0.2 %"));
-      $("candidates").append(item);
+      const p = probabilities[j] / 255, meter = Object.assign(make("meter"), { value: p });
+      $("candidates").append(make("li", "", make("code", "", inLine(rec.tokens[ids[j]])), meter,
+        make("span", "", p ? `${(100 * p).toFixed(1)} %` : "< 0.2 %")));
     }
   }
   for (let step = 0; step < c.steps; step++) {
-    const i = step * c.size + cell, row = make("tr", step === n ? "now" : "");
-    const nats = rec.entropy_scale * (c.entropy[i] / 255) ** 3;
-    row.append(make("td", "", String(step + 1)));
-    for (const id of [c.saw[i], c.best[i]]) row.append(make("td", "text", inLine(rec.tokens[id])));
+    const i = step * c.size + cell, nats = rec.entropy_scale * (c.entropy[i] / 255) ** 3;
     const said = marks(c, step, cell, i).trim().replace("renoised", "re-noised").replace(" ", ", ");
-    row.append(make("td", "", nats < 0.001 ? "0" : nats.toPrecision(2)), make("td", "", said));
+    const seen = [c.saw[i], c.best[i]].map((id) => make("td", "text", inLine(rec.tokens[id])));
+    const row = make("tr", step === n ? "now" : "", make("td", "", String(step + 1)), ...seen,
+      make("td", "", nats < 0.001 ? "0" : nats.toPrecision(2)), make("td", "", said));
     $("history").append(row);
     if (step === n) $("scroll").scrollTop = Math.max(0, row.offsetTop - 80);
   }
 }
 function figures() {
-  const told = rec.figures || {}, list = $("figures");
-  const rows = [["steps", told.steps], ["effective steps", told.effective_steps],
-    ["tokens", told.tokens], ["tokens per forward pass", told.tokens_per_forward],
-    ["seconds", told.seconds], ["starts", told.starts]];
-  if (state.other) rows.push(["left to right: forward passes", decoded.length],
-    ["left to right: seconds", rec.left_to_right.seconds]);
-  list.replaceChildren();
-  for (const [name, value] of rows.filter(([, value]) => (value ?? null) !== null)) {
-    const pair = make("div");
-    pair.append(make("dt", "", name),
-      make("dd", "", Number.isInteger(value) ? String(value) : value.toPrecision(3)));
-    list.append(pair);
-  }
+  const told = rec.figures || {}, other = state.other ? rec.left_to_right : {};
+  const rows = { steps: told.steps, "effective steps": told.effective_steps, tokens: told.tokens,
+    "tokens per forward pass": told.tokens_per_forward, seconds: told.seconds, starts: told.starts,
+    "left to right: forward passes": state.other ? decoded.length : null, "left to right: seconds": other.seconds };
+  const known = Object.entries(rows).filter(([, value]) => (value ?? null) !== null);
+  $("figures").replaceChildren(...known.map(([name, value]) => make("div", "", make("dt", "", name),
+    make("dd", "", Number.isInteger(value) ? String(value) : value.toPrecision(3)))));
 }
-
 // ---- Curves
 function drawCurves() {
   const curves = [["Mean entropy, nats (log scale)", "mean", rec.stop_threshold],
     ["Accepted tokens", "accepts"], ["Changed tokens", "changes"]].filter((c) => canvases[0][c[1]]);
-  const pictures = curves.map(() => document.createElementNS(SVG, "svg"));
-  $("curves").replaceChildren(...curves.map(([title], i) => {
-    const figure = make("figure");
-    figure.append(make("figcaption", "", title), pictures[i]);
-    return figure;
-  }));
-  cursors = curves.map(([title, name, limit], i) =>
-    curve(pictures[i], title, canvases.map((c) => c[name]), limit)); // all have their width by now
+  $("curves").replaceChildren(...curves.map(([title]) => make("figure", "", make("figcaption", "", title))));
+  cursors = [...$("curves").children].map((figure, i) => { // all have their width by now
+    const [title, name, limit] = curves[i];
+    return curve(svg(figure, "svg", "", { role: "img" }), title, canvases.map((c) => c[name]), limit);
+  });
 }
-function curve(svg, title, parts, limit) {
-  const width = Math.max(svg.clientWidth, 200), height = 130, left = 44, all = parts.flat();
+function curve(host, title, parts, limit) {
+  const width = Math.max(host.clientWidth, 200), height = 130, left = 44, all = parts.flat();
   const log = limit !== undefined, floor = 1e-5, top = Math.max(...all, limit || 0, log ? floor : 1);
   const low = log ? Math.max(floor, Math.min(...all, limit || 1)) : 0;
   const scale = log ? (v) => Math.log(Math.max(v, low) / low) / Math.log(top / low || 2) : (v) => v / top;
   const y = (v) => height - 20 - (height - 32) * (top > low ? scale(v) : 0);
   const x = (i) => left + (width - left - 8) * (Math.min(i, all.length - 1) / Math.max(1, all.length - 1));
-  const draw = (tag, name, fields, text = "") => {
-    const el = document.createElementNS(SVG, tag);
-    for (const [key, value] of Object.entries({ class: name, ...fields })) el.setAttribute(key, value);
-    el.textContent = text;
-    svg.append(el);
-    return el;
-  };
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", `${title}: from ${number(all[0])} to ${number(all[all.length - 1])} ` +
+  const draw = svg.bind(null, host);
+  host.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  host.setAttribute("aria-label", `${title}: from ${number(all[0])} to ${number(all[all.length - 1])} ` +
     `in ${all.length} steps` + (limit ? `; may stop at ${limit}` : ""));
   draw("line", "axis", { x1: left, x2: width - 8, y1: y(low), y2: y(low) });
   for (const v of [top, low]) draw("text", "", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, number(v));
@@ -332,15 +351,14 @@ function curve(svg, title, parts, limit) {
     draw("line", "limit", { x1: left, x2: width - 8, y1: y(limit), y2: y(limit) });
     draw("text", "", { x: left + 6, y: y(limit) - 4 }, `may stop at ${limit}`);
   }
-  svg.addEventListener("click", (event) => {
-    const share = (event.clientX - svg.getBoundingClientRect().left - left) / (width - left - 8);
+  host.addEventListener("click", (event) => {
+    const share = (event.clientX - host.getBoundingClientRect().left - left) / (width - left - 8);
     const frame = Math.max(0, Math.min(Math.round(share * (all.length - 1)), all.length - 1));
     pause();
     go(ticks.findIndex((t) => t.frame >= frame));
   });
   return { line: draw("line", "cursor", { y1: 4, y2: height - 20 }), x };
 }
-
 // ---- Moving
 const go = (to) => { tick = to; show(); };
 function playing(on) {
@@ -363,12 +381,11 @@ function play() {
   timer = setTimeout(step, 250);
 }
 function choose(at, focus) {
-  const before = holders.find((h) => h.at === chosen), now = holders.find((h) => h.at === at);
-  if (before) { before.el.classList.remove("chosen"); before.el.tabIndex = -1; }
+  const [before, now] = [chosen, at].map((place) => holders.find((h) => h.at === place));
+  if (before) Object.assign(before.el, { tabIndex: -1 }).classList.remove("chosen");
   if (!now || now.el.hidden) return;
   chosen = at;
-  now.el.classList.add("chosen");
-  now.el.tabIndex = 0;
+  Object.assign(now.el, { tabIndex: 0 }).classList.add("chosen");
   if (focus) now.el.focus();
   detail();
 }
@@ -377,8 +394,7 @@ const moves = { first: () => go(0), back: () => go(tick - 1), next: () => go(tic
 for (const id in moves) $(id).addEventListener("click", () => { if (id !== "play") pause(); moves[id](); });
 $("slider").addEventListener("input", () => { pause(); go(Number($("slider").value)); });
 for (const [id, then] of [["shown", show], ["speed", pace], ["unit", layout]]) $(id).addEventListener("change", then);
-$("grid").addEventListener("click", () => { state.grid = !state.grid; layout(); });
-$("other").addEventListener("click", () => { state.other = !state.other; layout(); });
+for (const id of ["grid", "other"]) $(id).addEventListener("click", () => { state[id] = !state[id]; layout(); });
 $("record").addEventListener("change", () => open($("record").selectedIndex));
 for (const kind of ["mouseover", "click", "focusin"]) {
   $("canvas").addEventListener(kind, (event) => {
@@ -392,11 +408,10 @@ document.addEventListener("keydown", (event) => {
   const field = target.closest("select, input"), button = target.closest("button, summary");
   const keys = { ",": moves.back, ".": moves.next, Home: moves.first, End: moves.last };
   if (target.closest("#canvas") && key.startsWith("Arrow")) {
-    const columns = state.grid && rec.view ? rec.view.columns : 10;
-    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
-    const at = holders.findIndex((h) => h.at === chosen);
-    const to = holders[at < 0 ? 0 : Math.min(Math.max(at + by, 0), holders.length - 1)];
-    choose(to.at, true);
+    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
+    if (!holders.some((h) => h.at === chosen)) choose(holders[0].at, true);
+    else if (state.grid && rec.view) choose(toward(chosen, by), true);
+    else choose(Math.min(Math.max(chosen + by[0] + 10 * by[1], 0), holders.length - 1), true);
   } else if (key === " " && !field && !button) play();
   else if (keys[key] && !field) { pause(); keys[key](); }
   else return;

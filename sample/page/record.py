@@ -23,7 +23,7 @@ from sample.page.columns import (
 )
 from sample.step import SamplerConfig
 
-FORMAT, VERSION = "denoising", 1
+FORMAT, VERSION = "denoising", 2
 LIMIT = 300_000  # bytes of a record; improbable candidates are given up for it
 CANDIDATES = 5  # of a position, on a page
 # Bytes of a probability below which candidates are left out, until the record is small enough.

@@ -76,10 +76,15 @@ def make_app(service: Service) -> Starlette:
         return _json(model.record())
 
     async def live(request: Request) -> Response:
-        asked = await _asked(service, request)
+        body = await read_body(request)
+        only = body.pop("left_to_right", None) if isinstance(body, dict) else None
+        if not isinstance(only, bool | None):
+            raise wrong("left_to_right", "expected true or false")
+        asked = (await _read(service, body))._replace(stream=False)
         if asked.choices > 1:
             raise wrong("n", "the steps of one answer can be shown, not of several")
-        job = Job(asked._replace(steps=True, stream=False), asyncio.get_running_loop())
+        asked = asked._replace(steps=not only, left_to_right=bool(only))
+        job = Job(asked, asyncio.get_running_loop())
         before = service.jobs.put(job)
         async with contextlib.AsyncExitStack() as line:
             await line.enter_async_context(_until_gone(service.jobs, request, job))
@@ -87,7 +92,7 @@ def make_app(service: Service) -> Starlette:
             return _stream(events, line.pop_all())
 
     async def completions(request: Request) -> Response:
-        asked = await _asked(service, request)
+        asked = await _read(service, await read_body(request))
         job = Job(asked, asyncio.get_running_loop())
         service.jobs.put(job)
         async with contextlib.AsyncExitStack() as line:
@@ -151,8 +156,7 @@ async def _no_such_place(request: Request, error: Exception) -> Response:
     return _json(refused.body(), error.status_code)
 
 
-async def _asked(service: Service, request: Request) -> ChatRequest:
-    body = await read_body(request)
+async def _read(service: Service, body: Any) -> ChatRequest:
     try:
         # On another thread, because a schema may take long to read, and others are to be served.
         return await asyncio.to_thread(read_chat, body, service.defaults)

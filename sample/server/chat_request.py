@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from data.text.declarations import read_tools
 from data.text.holes import Pieces, read_pieces
+from data.text.json_object import any_object
 from data.text.json_schema import schema_regex
 from data.text.records import parse_record
 from sample.command.prompt_rows import PromptRow, from_pieces
@@ -79,6 +80,7 @@ class ChatRequest(NamedTuple):
       stream: whether the answer is sent canvas by canvas.
       include_usage: whether the last event of a stream has the usage.
       steps: whether every step is sent.
+      left_to_right: whether the answer is decoded left to right, and every token is sent.
     """
 
     row: PromptRow
@@ -90,6 +92,7 @@ class ChatRequest(NamedTuple):
     stream: bool = False
     include_usage: bool = False
     steps: bool = False
+    left_to_right: bool = False
 
 
 def read_chat(body: Any, defaults: Defaults) -> ChatRequest:
@@ -208,14 +211,9 @@ def _demand(fields: _Fields) -> str | None:
     if regex is not None:
         raise wrong("regex", "both regex and response_format: keep one")
     if kind == "json_object" and len(form) == 1:
-        raise wrong(
-            name,
-            "json_object is not taken, because nothing says what the object holds: give "
-            '{"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}',
-            "unsupported_value",
-        )
+        return any_object()
     if kind != "json_schema" or form.keys() - {"type", "json_schema"}:
-        raise wrong(name, "expected the type text or json_schema, and no field beside them")
+        raise wrong(name, "expected the type text, json_object or json_schema, and no other field")
     given = form.get("json_schema")
     if not isinstance(given, dict) or not isinstance(given.get("schema"), dict):
         raise wrong(name, "json_schema: expected an object with a schema, which is an object")

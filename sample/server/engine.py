@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable
 
 import jax
+import numpy as np
 
+from data.tasks.registry import view_of_message
 from sample.batch import bucket
 from sample.command.answer import Answer, Request
 from sample.command.session import ContextFull, Session
@@ -13,7 +15,7 @@ from sample.generation import Snapshot
 from sample.page.record import CANDIDATES, token_texts
 from sample.server.chat_request import ChatRequest, Defaults
 from sample.server.errors import TOO_DEEP, Refused, wrong
-from sample.server.events import Grown, Said, Started, Stepped
+from sample.server.events import Decoded, Grown, Said, Started, Stepped
 from sample.server.jobs import Job
 from sample.server.so_far import SoFar
 from sample.server.steps import StepEvents, StepWatch
@@ -31,7 +33,8 @@ class Engine:
 
     Args:
       session: has the model, and the settings of requests that do not say otherwise.
-      over: asked after each canvas and at each step that is shown. If it says so, the answer ends.
+      over: asked after each canvas and at each step that is shown. If it says so, the answer ends
+        there, and with it the server.
     """
 
     def __init__(self, session: Session, over: Callable[[], bool]):
@@ -44,7 +47,8 @@ class Engine:
 
         Raises:
           Refused: the request cannot be answered.
-          KeyboardInterrupt: the job is cancelled, or `over` says that all is over.
+          KeyboardInterrupt: the job is cancelled, or `over` says that all is over and there is
+            nothing that can be sent: an answer that must be whole, or a choice that is not begun.
         """
         asked: ChatRequest = job.asked
         session = self._session_for(asked, job)
@@ -57,10 +61,11 @@ class Engine:
         except RecursionError:
             raise Refused(400, TOO_DEEP) from None
         self._count_program(session, request)
-        text = session.tokenizer.decode(request.tokens, skip_special=False) if asked.steps else ""
-        job.send(Started(len(request.tokens), text))
+        job.send(self._started(asked, request))
         try:
             for index in range(asked.choices):
+                if index and self._over():
+                    raise KeyboardInterrupt
                 self._answer(session, request._replace(sample=index), job)
         except NonFiniteLogits as error:
             raise Refused(500, error.faults[0]) from None
@@ -71,6 +76,18 @@ class Engine:
                 raise
             message = "out of memory: give a shorter prompt or a smaller max_tokens"
             raise Refused(500, message, code="out_of_memory") from None
+
+    def _started(self, asked: ChatRequest, request: Request) -> Started:
+        """The prompt, and how a page draws its answer if the steps are shown."""
+        count, tokenizer = len(request.tokens), self._session.tokenizer
+        if not asked.steps:
+            return Started(count)
+        message = asked.row.messages[-1]["content"]
+        view = view_of_message(message, self._pieces) if isinstance(message, str) else None
+        return Started(count, tokenizer.decode(request.tokens, skip_special=False), view)
+
+    def _pieces(self, text: str) -> list[str]:
+        return list(map(self._text_of, self._session.tokenizer.encode(text)))
 
     def _session_for(self, asked: ChatRequest, job: Job) -> Session:
         """A session with the settings of a request, which shares the model and the constraints."""
@@ -83,10 +100,15 @@ class Engine:
         if asked.steps:
             sampler = dataclasses.replace(sampler, trajectory=True, candidates=CANDIDATES)
         new = sampler.max_new_tokens or sampler.canvas_size or self._session.canvas_size
+        decoding = dataclasses.replace(self._session.autoregressive, max_new_tokens=new)
+        if asked.left_to_right:  # as on pages of train.evaluate: the most probable token, always
+            decoding = dataclasses.replace(decoding, temperature=0)
         return dataclasses.replace(
             self._session,
             sampler=sampler,
-            autoregressive=dataclasses.replace(self._session.autoregressive, max_new_tokens=new),
+            autoregressive=decoding,
+            mode="ar" if asked.left_to_right else "diffusion",
+            piece=1,
             seed=asked.seed,
             thinking=asked.thinking,
             stop_texts=asked.stop_texts,
@@ -101,17 +123,28 @@ class Engine:
         obeys, index = request.demand is not None, request.sample
         so_far = SoFar(session.tokenizer, session.stop_ids, session.stop_texts, obeys)
         room = request.room or session.autoregressive.max_new_tokens
+        if not obeys and request.outline is None:  # the others are sent whole, or not at all
+            session.interrupted = lambda: interrupted(job, lambda: False)
+            session.cut = self._over
         # What is filled in stands between texts that are given, and is sent as a whole.
         if asked.stream and request.outline is None:
             session.progress = lambda tokens: job.send(Grown(index, *so_far.grown(tokens[:room])))
+        if asked.left_to_right:
+            decoded = DecodedEvents(self._text_of)
+            session.progress = lambda tokens: job.send(decoded.event(tokens[:room]))
         if asked.steps:
             events = StepEvents(self._text_of, session.stop_ids, room)
-            self._watch.show = lambda seen: show(events, seen, job, session.interrupted)
+            self._watch.show = lambda seen: show(
+                events, seen, job, lambda: interrupted(job, self._over)
+            )
         try:
             [answer] = session.answer([request])
         finally:
             self._watch.show = None
-        job.send(_said(session, answer, so_far))
+        said = _said(session, answer, so_far)
+        if said.finish_reason == "length" and sum(said.valid_tokens) < room:
+            said = said._replace(finish_reason="abort")
+        job.send(said)
 
     def _count_program(self, session: Session, request: Request) -> None:
         """Drops all programs before there are too many."""
@@ -119,11 +152,34 @@ class Engine:
         new = request.room or session.autoregressive.max_new_tokens
         width = bucket(len(request.tokens), session.model.config.max_length)
         settings = dataclasses.replace(session.sampler, max_new_tokens=None)
-        program = settings, width, -(-new // size), hash(request.demand), request.outline is None
+        program = (
+            session.mode,
+            settings,
+            width,
+            -(-new // size),
+            hash(request.demand),
+            request.outline is None,
+        )
         if program not in self._programs and len(self._programs) >= MOST_PROGRAMS:
             jax.clear_caches()
             self._programs.clear()
         self._programs.add(program)
+
+
+class DecodedEvents:
+    """Makes events of the tokens of one answer left to right.
+
+    Args:
+      text_of: gives the text of a token.
+    """
+
+    def __init__(self, text_of: Callable[[int], str]):
+        self._text_of, self._sent = text_of, 0
+
+    def event(self, tokens: np.ndarray) -> Decoded:
+        """The event of the tokens [n] so far; it has the texts of those that none had before."""
+        new, self._sent = tokens[self._sent :], max(self._sent, len(tokens))
+        return Decoded([self._text_of(int(token)) for token in new])
 
 
 def defaults_of(session: Session, model: str) -> Defaults:

@@ -9,10 +9,12 @@ class Started(NamedTuple):
     Attributes:
       prompt_tokens: number of tokens of the prompt.
       prompt: its text, as the chat template wrote it; "" unless steps are shown.
+      view: how a page draws the answer (`Task.view_of_message`); None for text.
     """
 
     prompt_tokens: int
     prompt: str = ""
+    view: dict[str, Any] | None = None
 
 
 class Grown(NamedTuple):
@@ -38,6 +40,16 @@ class Stepped(NamedTuple):
     step: dict[str, Any]
 
 
+class Decoded(NamedTuple):
+    """Tokens of an answer left to right.
+
+    Attributes:
+      texts: the texts of those that are new.
+    """
+
+    texts: list[str]
+
+
 class Said(NamedTuple):
     """A choice is whole.
 
@@ -46,7 +58,7 @@ class Said(NamedTuple):
       message: the message, with "content", and with "tool_calls" if the model calls tools.
       reasoning: the model's thoughts; "" for none.
       rest: what is new since the last Grown of the choice.
-      finish_reason: "stop", "length" or "tool_calls".
+      finish_reason: "stop", "length", "tool_calls", or "abort" if the server is being stopped.
       steps, valid_tokens: as in Answer, of each canvas.
     """
 

@@ -140,6 +140,16 @@ class Jobs:
             job.send(_stopping())
             job.end()
 
+    def give_up(self) -> None:
+        """Tells everybody at once that no answer comes, while `run` is busy on its own thread."""
+        with self._changed:
+            self._over, left = True, [*self._waiting, *filter(None, [self._running])]
+            self._waiting.clear()
+        for job in left:
+            job.send(_stopping())
+            job.cancelled = True
+            job.end()
+
     def _next(self) -> Job | None:
         """The next job; None if none has come within PATIENCE."""
         with self._changed:

@@ -14,7 +14,7 @@ function bits(list, size = 1) {
 }
 const signs = (text) => Array.from(text, Number);
 
-let asking = null, head, tokens, canvases, figures, drawing = 0;
+let asking = null, asked = null, head, tokens, canvases, figures, decoded = [], drawing = 0;
 
 function canvas(steps, scale) {
   const all = (name) => steps.flatMap((step) => step[name]), saw = all("saw"), last = steps[steps.length - 1];
@@ -32,11 +32,12 @@ function draw() {
   drawing = void cancelAnimationFrame(drawing);
   if (!canvases.length) return;
   const scale = Math.max(1e-3, ...canvases.flat().map((step) => Math.max(...step.entropy)));
-  denoisingPage.load([{ format: "denoising", version: 1, title: "The answer", ...head, tokens, id_bytes: WIDE,
+  denoisingPage.load([{ format: "denoising", version: 2, title: "The answer", ...head, tokens, id_bytes: WIDE,
     canvas_size: canvases[0][0].saw.length, least_probability: 1, entropy_scale: scale,
-    canvases: canvases.map((steps) => canvas(steps, scale)), figures }]);
+    canvases: canvases.map((steps) => canvas(steps, scale)), figures,
+    left_to_right: { ids: ids(decoded), seconds: null } }]);
   const slider = $("slider"); // the last step while steps come, then the answer
-  slider.value = slider.max - (asking ? 1 : 0);
+  slider.value = slider.max - (asking && !asked ? 1 : 0);
   slider.dispatchEvent(new Event("input"));
 }
 function tell(text, error = false) {
@@ -47,7 +48,7 @@ const take = {
   queued: ({ before }) => tell(before ? `Waiting behind ${before} other request${before > 1 ? "s" : ""} …` : "Asked …"),
   started(given) {
     const { prompt_tokens: count, ...rest } = given;
-    [head, tokens, canvases, figures] = [rest, [], [], {}];
+    if (!asked) [head, tokens, canvases, figures] = [rest, [], [], {}];
     tell(`The prompt has ${count} tokens. The first answer with new settings waits for its program …`);
   },
   step(given) {
@@ -56,10 +57,16 @@ const take = {
     tell(`Canvas ${given.canvas + 1}, step ${given.step} …`);
     drawing ||= requestAnimationFrame(draw);
   },
+  tokens({ texts }) {
+    decoded.push(...texts.map((text) => tokens.push(text) - 1));
+    tell(`Left to right, token ${decoded.length} …`);
+    drawing ||= requestAnimationFrame(draw);
+  },
   answered(given) {
     asking = null;
-    ({ figures } = given);
-    tell(given.finish_reason === "length" ? "The answer was cut off: allow more tokens." : "The answer is there.");
+    if (!asked) ({ figures } = given);
+    const cut = { length: "The answer was cut off: allow more tokens.", abort: "The server is being stopped." };
+    tell(cut[given.finish_reason] || (asked ? "Both answers are there." : "The answer is there."));
     draw();
   },
   error: ({ error }) => { throw new Error(error.message); },
@@ -80,12 +87,22 @@ async function read(response) {
 async function ask(event) {
   event.preventDefault();
   if (asking) return;
+  [asked, decoded, canvases] = [null, [], []];
   const body = { messages: [{ role: "user", content: $("asked-text").value }], early_stop: $("early").checked,
     thinking: $("thinking").checked };
   for (const field of $("ask").querySelectorAll("[type=number]")) if (field.value) body[field.name] = Number(field.value);
   if ($("fill").value) body.fill = $("fill").value;
+  if (await send(body)) asked = body;
+  beside();
+}
+// The same prompt left to right, once the page is to show it beside the answer.
+async function beside() {
+  if (asking || !asked || decoded.length || $("other").getAttribute("aria-pressed") !== "true") return;
+  await send({ ...asked, left_to_right: true });
+}
+async function send(body) { // returns whether the answer is there
   const mine = asking = new AbortController();
-  canvases = [];
+  let there = true;
   for (const id of ["send", "stop"]) $(id).disabled = id === "send";
   try {
     await read(await fetch("/live", { method: "POST", signal: mine.signal, body: JSON.stringify(body),
@@ -93,15 +110,18 @@ async function ask(event) {
     if (asking) throw new Error("The server has ended the answer.");
   } catch (error) {
     tell(mine.signal.aborted ? "Stopped." : error.message, !mine.signal.aborted);
+    there = false;
   }
   asking = null;
   for (const id of ["send", "stop"]) $(id).disabled = id === "stop";
   draw();
+  return there;
 }
 $("ask").addEventListener("submit", ask);
 $("ask").addEventListener("keydown", (event) => {
   event.stopPropagation(); // the page has keys of its own
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
 });
+$("other").addEventListener("click", beside);
 $("stop").addEventListener("click", () => asking && asking.abort());
 })();

@@ -10,7 +10,7 @@ from sample.page.write import Live, page
 from sample.server.chat_request import ChatRequest, Defaults
 from sample.server.chat_response import ALIVE, server_sent
 from sample.server.errors import Refused
-from sample.server.events import Said, Started, Stepped
+from sample.server.events import Decoded, Said, Started, Stepped
 from sample.server.jobs import BEAT
 
 FOLDER = Path(__file__).parent
@@ -61,6 +61,8 @@ async def live_events(
             yield server_sent(event.body(), "error")
         elif isinstance(event, Started):
             yield server_sent(_head(asked, event, model), "started")
+        elif isinstance(event, Decoded):
+            yield server_sent({"texts": event.texts}, "tokens")
         elif isinstance(event, Stepped):
             yield server_sent(event.step, "step")
         elif isinstance(event, Said):
@@ -70,7 +72,8 @@ async def live_events(
 def _head(asked: ChatRequest, started: Started, model: str) -> dict[str, Any]:
     """What a record says beside its steps."""
     sampler = asked.sampler
-    return {
+    head = {} if started.view is None else {"view": started.view}
+    return head | {
         "model": model,
         "prompt": started.prompt,
         "prompt_tokens": started.prompt_tokens,

@@ -1,4 +1,4 @@
-"""Runs the server until Ctrl-C."""
+"""Runs the server until Ctrl-C or SIGTERM."""
 
 import contextlib
 import ipaddress
@@ -20,7 +20,9 @@ from sample.server.live_page import live_page
 
 MOST_WAITING = 32  # requests behind the one that is answered
 MOST_CONNECTIONS = 256
-LEAVE_SECONDS = 5  # for the last responses, once the server ends
+PATIENCE = 0.2  # seconds between two questions whether the server is to end
+GRACE = 4  # seconds for the canvas that is being denoised, once the server is to end
+LEAVE_SECONDS = 3  # for the last responses, once nothing is answered any more
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -43,6 +45,10 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(session: Session, bound: socket.socket, host: str, over: Callable[[], bool]) -> None:
     """Answers requests until `over` says so. The model is used by the thread that calls this.
 
+    The answer that runs then ends behind its canvas, and whoever waits is told. If the canvas, or
+    the compilation of its program, takes longer than GRACE, nothing could end it but the end of the
+    program: everybody is told, and the program ends here with the status 0.
+
     Args:
       session: answers.
       bound: where to listen.
@@ -58,7 +64,7 @@ def serve(session: Session, bound: socket.socket, host: str, over: Callable[[], 
     page = live_page(defaults, session.autoregressive.max_new_tokens)
     context = session.model.config.max_length
     service = Service(jobs, defaults, context, host, page, int(time.time()))
-    with listening(service, bound) as alive:
+    with listening(service, bound) as (alive, close), _grace(jobs, over, close):
         url = address_of(bound, host)
         complain(f"{model!r} is served at {url} and {url}v1 until Ctrl-C")
         if not ipaddress.ip_address(bound.getsockname()[0]).is_loopback:
@@ -69,10 +75,13 @@ def serve(session: Session, bound: socket.socket, host: str, over: Callable[[], 
 
 
 @contextlib.contextmanager
-def listening(service: Service, bound: socket.socket) -> Iterator[Callable[[], bool]]:
-    """Listens on another thread within the block. Gives a function that says whether it still does.
+def listening(
+    service: Service, bound: socket.socket
+) -> Iterator[tuple[Callable[[], bool], Callable[[], None]]]:
+    """Listens on another thread within the block.
 
-    Who leaves the block has ended `service.jobs` before, so nobody waits for an answer any more.
+    Gives two functions: one says whether it still listens, and the other one ends that. Who leaves
+    the block has ended `service.jobs` before, so nobody waits for an answer any more.
     """
     config = uvicorn.Config(
         make_app(service),
@@ -89,12 +98,41 @@ def listening(service: Service, bound: socket.socket) -> Iterator[Callable[[], b
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
-    try:
-        yield thread.is_alive
-    finally:
+
+    def close() -> None:
         server.should_exit = True
         thread.join()
+
+    try:
+        yield thread.is_alive, close
+    finally:
+        close()
         bound.close()
+
+
+@contextlib.contextmanager
+def _grace(jobs: Jobs, over: Callable[[], bool], close: Callable[[], None]) -> Iterator[None]:
+    """Ends the program if the block is not left within GRACE seconds after `over` says so."""
+    left = threading.Event()
+
+    def wait() -> None:
+        while not over():
+            if left.wait(PATIENCE):
+                return
+        if left.wait(GRACE):
+            return
+        complain(f"stopped: what ran has not come to an end within {GRACE} seconds")
+        jobs.give_up()
+        close()
+        os._exit(0)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
 def address_of(bound: socket.socket, host: str) -> str:

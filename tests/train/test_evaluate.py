@@ -75,7 +75,7 @@ def test_command_writes_everything(checkpoint, tmp_path, capsys):
     assert records[0]["figures"]["steps"] == results["replay"]["steps"]
     assert records[0]["figures"]["seconds"] > 0 and records[0]["candidates"] == 5
     view, item = records[0]["view"], puzzles[1]
-    assert view["columns"] == 4 and view["right"] == list(map(str, item["solution"]))
+    assert view["size"] == [4, 4] and view["right"] == list(map(str, item["solution"]))
     assert view["clues"] == np.flatnonzero(item["puzzle"]).tolist() and len(view["cells"]) == 16
     assert results["count"] == 4 and results["sampler"]["max_steps"] == 12
     # The rest is of the run's generation_config.json.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.sudoku.engine import SudokuError, difficulty
-from data.sudoku.grids import digits
+from data.sudoku.grids import digits, prompt, render
 from data.sudoku.puzzle_file import write_csv
 from data.sudoku.sources import SudokuSource
 from data.sudoku.symmetry import split_key
@@ -321,15 +321,34 @@ def test_a_page_draws_a_grid():
     task = SudokuTask(box=2)
     expected = [t for row in SOLUTION.reshape(4, 4) for t in (*(f" {d}" for d in row), "\n")]
     view = task.view(ITEM, [*expected, "<turn|>"])
+    lines = [[x, 0, x, 4] for x in (0, 2, 4)] + [[0, y, 4, y] for y in (0, 2, 4)]
     assert view == {
-        "kind": "grid",
-        "columns": 4,
-        "box": 2,
+        "kind": "drawing",
+        "name": "Grid",
+        "size": [4, 4],
+        "shape": "square",
         "cells": [i for i in range(20) if i % 5 < 4],
+        "places": [[x, y] for y in range(4) for x in range(4)],
+        "lines": lines,
         "clues": np.flatnonzero(PUZZLE).tolist(),
         "right": [str(digit) for digit in SOLUTION],
     }
     assert task.view(ITEM, ["12", *expected[2:]]) is None
+
+
+def test_a_message_that_is_a_puzzle_is_drawn_as_a_grid():
+    def pieces(text):
+        return [piece for line in text.splitlines() for piece in (*line.split(" "), "\n")]
+
+    asked = prompt(PUZZLE)
+    view = SudokuTask().view_of_message(asked, pieces)  # of any size
+    expected = pieces(render(SOLUTION))
+    assert view == {n: v for n, v in SudokuTask(box=2).view(ITEM, expected).items() if n != "right"}
+    assert SudokuTask().view_of_message(asked.replace(" ", "  ") + "\n", pieces) == view
+    for other in ("", "Solve", "Solve the sudoku:", asked[:-1], asked + " 1", asked[:-1] + "x"):
+        assert SudokuTask().view_of_message(other, pieces) is None
+    assert SudokuTask().view_of_message(asked, list) is not None  # one token a character
+    assert SudokuTask().view_of_message(asked, lambda text: [text]) is None
 
 
 def test_a_picture_has_the_digits_at_their_tokens(monkeypatch):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.tasks.drawing import Drawing, Group, differ, follow, grid, run, total
 from sample.generation import Generation
 from sample.page.record import About, LeftToRight, Record, make_record
 from sample.step import Candidates, SamplerConfig
@@ -11,7 +12,25 @@ from sample.step import Candidates, SamplerConfig
 COMMITTED = sorted((Path(__file__).parents[3] / "docs").rglob("*.html"))  # pages
 CONFIG = SamplerConfig(trajectory=True, candidates=5)
 ABOUT = About("A title", "<|turn>user\nWhy?<turn|>", "a model")
-VIEW = {"kind": "grid", "columns": 2, "cells": [0, 2, 4, 6], "clues": [1], "box": 1}
+VIEW = grid(2, [0, 2, 4, 6], clues=[1], box=1).record()
+# Six cells with two groups of texts, and a demand of each kind.
+DRAWN = Drawing(
+    "Drawn <b>",
+    (3, 2.5),
+    range(2, 8),
+    [(i % 3, i // 3 + 0.5) for i in range(6)],
+    "round",
+    names="ABCDEF",
+    groups=[Group("even", "blue", ["w0", "w2", "w4", "1"]), Group("odd", "red", ["w1", "2"])],
+    links=[(0, 1), (1, 2), (2, 5)],
+    lines=[(0, 0, 3, 0)],
+    demands=[
+        total("a sum", (1, -1), 2),
+        run("a run", [["w2", "w4"], ["w1"]]),
+        differ("two groups"),
+        follow("a path", 1),
+    ],
+).record()
 
 
 def random_generation(

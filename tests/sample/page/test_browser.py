@@ -4,6 +4,7 @@ They need a Chromium (browser.py), and fail without one. scripts/test.sh leaves 
 not in CI.
 """
 
+import itertools
 import re
 
 import numpy as np
@@ -14,7 +15,7 @@ from sample.page.columns import packed_ids, unpacked_ids
 from sample.page.read import from_answer, read_records
 from sample.page.write import write_page
 from tests.sample.page.hostile import HOSTILE
-from tests.sample.page.recorded import COMMITTED, random_record
+from tests.sample.page.recorded import COMMITTED, DRAWN, random_record
 from tests.sample.page.test_read import ANSWER
 
 # What stands for a character that is not shown: U+202E and the like, and Unicode's own signs.
@@ -161,6 +162,61 @@ def test_a_grid_and_its_tokens_without_a_mouse(browser, fresh, width):
     clean(browser)
 
 
+@pytest.mark.parametrize(
+    ("width", "words"),
+    [  # each demand is met at a step, and is not at another one; a number stands in two cells
+        (1280, ["w0", "1", "w3", "w2", "w1", "2"]),
+        (360, ["w0", "w3", "2", "w1", "1", "w2"]),
+    ],
+)
+def test_a_drawing_with_its_demands(browser, tmp_path, width, words):
+    """The page says of each step what Python says of it."""
+    record = random_record(vocab=6) | {"view": DRAWN}
+    record["tokens"] = words
+    write_page(tmp_path / "page.html", [record])
+    browser.open(tmp_path / "page.html", width)
+    demands = "[...document.querySelectorAll('#canvas .demands li')].map(e => e.textContent)"
+    lines = (
+        "[...document.querySelectorAll('#canvas .cells line')].map(e => e.getAttribute('class'))"
+    )
+    cells = "[...document.querySelectorAll('#canvas .cells .token')].map(e => e.className)"
+    said = set()
+    for step in range(6):
+        texts = [drawn(record, step)[i] for i in DRAWN["cells"]]
+        assert shown(browser) == texts
+        groups = [group_of(text) for text in texts]
+        found, joined = browser.run(demands), browser.run(lines)
+        now = groups.count(0) - groups.count(1)
+        assert found[0] == ("✓ a sum: 2" if now == 2 else f"✗ a sum: {now} instead of 2")
+        pairs = itertools.pairwise(texts)
+        at = next((i for i, (a, b) in enumerate(pairs) if a in ("w2", "w4") and b == "w1"), -1)
+        assert found[1] == ("✗ a run: nowhere" if at < 0 else f"✓ a run: at {at + 1} to {at + 2}")
+        ends = [(groups[a], groups[b]) for a, b in DRAWN["links"]]
+        good = sum(-1 not in pair and pair[0] != pair[1] for pair in ends)
+        assert found[2] == f"{'✓' if good == 3 else '✗'} two groups: {good} of 3"
+        on = [{texts[a], texts[b]} == {"1", "2"} for a, b in DRAWN["links"]]
+        once = texts.count("1") == texts.count("2") == 1
+        assert joined == ["on" if once and each else "" for each in on] + [""]
+        assert found[3] == f"{'✓' if once and any(on) else '✗'} a path: {once and sum(on):d} of 1"
+        for i, (name, group) in enumerate(zip(browser.run(cells), groups, strict=True)):
+            assert ("c-blue" in name, "c-red" in name) == (group == 0, group == 1)
+            assert (" run" in name) == (at >= 0 and at <= i < at + 2)
+        said |= {line[:6] for line in found}
+        browser.press(".")
+    assert browser.run("document.querySelector('#grid').textContent") == "Drawn <b>"
+    browser.run("document.querySelector('#canvas').focus()")
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp"):
+        browser.press(key)
+    assert browser.run("document.querySelector('#chosen').textContent") == "Token 5"
+    assert len(said) == (8 if width == 1280 else 7)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    clean(browser)
+
+
+def group_of(text):
+    return next((i for i, g in enumerate(DRAWN["groups"]) if text in g["texts"]), -1)
+
+
 def test_answers_with_drafts_show_whole_texts(browser, tmp_path):
     answer = {**ANSWER, "drafts": [[dict(draft) for draft in ANSWER["drafts"][0]]]}
     answer["drafts"][0][1]["text"] = "A line.\n" * 100
@@ -199,6 +255,26 @@ def test_hostile_texts_are_shown_as_texts(browser, tmp_path):
             assert seen == text
         else:
             assert SIGNS.search(seen) or seen.endswith(" characters)") or "\u200d" in text
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+
+
+def test_hostile_texts_of_a_drawing_are_texts(browser, tmp_path):
+    view = {**DRAWN, "right": [*"abcdef"], "clues": [1]}
+    title, found = "".join(HOSTILE[:30]), []
+    hostile = {"name": title, "names": HOSTILE[:6], "right": HOSTILE[6:12]}
+    hostile["groups"] = [{**group, "name": title} for group in DRAWN["groups"]]
+    hostile["demands"] = [{**demand, "title": title} for demand in DRAWN["demands"]]
+    for fields in ({"view": view}, {"view": view | hostile, "tokens": HOSTILE}):
+        write_page(tmp_path / "page.html", [random_record() | fields])
+        browser.open(tmp_path / "page.html", 360)
+        browser.run("document.querySelector('#other').click()")
+        browser.press("End")
+        found.append(browser.run("[...document.querySelectorAll('main *')].map(e => e.tagName)"))
+        clean(browser)
+    assert found[0] == found[1] and found[0].count("LI") > 8
+    everything = browser.run("document.querySelector('main').textContent")
+    for hidden in "\x00\x1b\u202e\u2066\u2028\u200b\U000e0041\ud800":
+        assert hidden not in everything, hex(ord(hidden))
     assert browser.run("document.documentElement.scrollWidth") <= 360
 
 

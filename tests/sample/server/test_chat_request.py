@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from data.text.json_object import any_object
 from sample.server.chat_request import NOT_TAKEN, Defaults, read_chat
 from sample.server.errors import Refused
 from sample.step import SamplerConfig
@@ -56,6 +57,7 @@ def test_demands_and_texts_to_fill_in():
     age = read(response_format=form(SCHEMA), stop=[]).row.demand
     assert '"age"' in age
     assert read(response_format={"type": "text"}, regex="a+", stop=[]).row.demand == "a+"
+    assert read(response_format={"type": "json_object"}, stop=[]).row.demand == any_object()
     alone = read_chat({"fill": "a<fill:3>", "stop": []}, DEFAULTS)
     assert alone.row.messages[0]["content"] == "Fill in the gaps." and len(alone.row.pieces) == 2
     beside = read(edit="a\nb", spans="2", stop=[])
@@ -164,8 +166,11 @@ WRONG = {
         "expected parameters, a JSON schema",
     ),
     '"response_format": "json"': ("response_format", "expected an object"),
-    '"response_format": {"type": "xml"}': ("response_format", "expected the type text or json"),
-    '"response_format": {"type": "json_object"}': ("response_format", "json_object is not taken"),
+    '"response_format": {"type": "xml"}': (
+        "response_format",
+        "expected the type text, json_object",
+    ),
+    '"response_format": {"type": "json_object", "schema": {}}': ("response_format", "no other"),
     '"response_format": {"type": "json_schema"}': ("response_format", "expected an object with"),
     '"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}': (
         "response_format",

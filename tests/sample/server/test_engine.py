@@ -5,12 +5,15 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import openai
 import pytest
 
 from data.text.chat import split_turn
 from data.text.tokenizer import Tokenizer
+from diffusiongemma import load_checkpoint
+from sample.autoregressive import AutoregressiveConfig, generate_autoregressive
 from sample.command import session as sessions
 from sample.command.flags import define_flags
 from sample.command.open_session import open_session
@@ -19,7 +22,7 @@ from sample.page.check import unpack
 from sample.page.record import CANDIDATES, make_record, token_texts
 from sample.server import engine as engines
 from sample.server.engine import Engine, defaults_of, in_fields
-from tests.sample.asking import FLAGS, PROMPTS
+from tests.sample.asking import FLAGS, PROMPTS, padded_prompt
 from tests.sample.page.recorded import ABOUT
 from tests.sample.server.serving import PATIENCE, served, until
 from tests.sample.server.stepping import same
@@ -106,6 +109,36 @@ def test_steps_are_those_of_the_generation(server, expected, monkeypatch):
     assert len(steps) == 6 and config.candidates == CANDIDATES
     same(steps, record, unpack(record))
     assert [steps[i]["valid"] for i in (2, 5)] == [part["valid"] for part in record["canvases"]]
+
+
+def test_tokens_left_to_right_are_those_of_the_other_mode(server, folder):
+    events = server.steps({"messages": ASKED[0], "left_to_right": True})
+    config = AutoregressiveConfig(max_new_tokens=24, temperature=0)
+    prompt = padded_prompt(PROMPTS[0])
+    out = generate_autoregressive(load_checkpoint(folder), *prompt, jax.random.key(5), config)
+    tokens = out.tokens[0, : out.valid_tokens[0]].tolist()
+    texts = [data["texts"] for name, data in events if name == "tokens"]
+    text_of = token_texts(Tokenizer.load())
+    assert [t for part in texts for t in part] == list(map(text_of, tokens)) and max(
+        map(len, texts)
+    ) == 1
+    assert events[-1][1]["figures"]["steps"] == len(tokens)
+    for path, found in (("/live", 2), ("/v1/chat/completions", True)):
+        status, body = server.ask({"messages": ASKED[0], "left_to_right": found}, path)
+        assert status == 400 and body["error"]["param"] == "left_to_right"
+
+
+def test_a_puzzle_has_a_grid_for_the_page(server):
+    rows = ["1 0 0 4", "0 0 1 0", "0 1 0 0", "4 0 0 1"]
+    for text, columns in ((rows, 4), (["What is", *rows], 0)):
+        content = "\n".join(["Solve the sudoku:", *text])
+        events = server.steps({"messages": [{"role": "user", "content": content}]})
+        [started] = [data for name, data in events if name == "started"]
+        assert ("view" in started) == (columns > 0)
+        if columns:
+            assert started["view"]["size"] == [4, 4] and started["view"]["clues"] == [
+                0, 3, 6, 9, 12, 15
+            ]  # fmt: skip
 
 
 def test_8_at_once_and_some_that_hang_up_get_what_they_would_get_alone(server, expected):

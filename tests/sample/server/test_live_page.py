@@ -9,11 +9,11 @@ import pytest
 from sample.page.check import unpack
 from sample.page.record import make_record
 from sample.server.errors import Refused
-from sample.server.events import Grown, Said, Started, Stepped
+from sample.server.events import Decoded, Grown, Said, Started, Stepped
 from sample.server.live_page import live_page
 from sample.server.steps import StepEvents
 from tests.sample.page.hostile import HOSTILE
-from tests.sample.page.recorded import ABOUT, CONFIG, random_generation, word
+from tests.sample.page.recorded import ABOUT, CONFIG, VIEW, random_generation, word
 from tests.sample.server.serving import DEFAULTS, served, until
 from tests.sample.server.stepping import snapshots
 
@@ -39,7 +39,17 @@ def answer(job):
     if said == "refuse":
         raise Refused(400, "<b>no</b>", "messages")
     text_of = word if said != "hostile" else lambda token: HOSTILE[token % len(HOSTILE)]
-    job.send(Started(5, said))
+    if job.asked.left_to_right:
+        job.send(Started(5))
+        for token in OUT.tokens[0, :9]:
+            if said == "slowly":
+                until(lambda: job.cancelled or go.acquire(timeout=0.05))
+            if job.cancelled:
+                raise KeyboardInterrupt
+            job.send(Decoded([text_of(int(token))]))
+        job.send(Said(0, {"content": "there"}, "", Grown(0, "there", ""), "stop", [9], [9]))
+        return
+    job.send(Started(5, said, VIEW if said == "drawn" else None))
     maker = StepEvents(text_of, (), 22)
     for seen in snapshots(OUT):
         if said == "slowly":
@@ -125,6 +135,54 @@ def test_an_answer_step_by_step(browser, server, width):
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.faults == []
     assert set(browser.asked) <= {url, f"{url}live", f"{url}favicon.ico"}
+
+
+@pytest.mark.parametrize("pressed", [False, True], ids=["asked behind", "asked at once"])
+def test_left_to_right_beside_the_answer(browser, server, pressed):
+    """The button of recorded pages asks for it, and its tokens are shown as they come."""
+    visit(browser, server)
+    ask(browser, "Hi")
+    browser.until("document.querySelector('#told').textContent.includes('cut off')")
+    if pressed:
+        browser.click("#other")
+        browser.until("document.querySelector('#told').textContent === 'Both answers are there.'")
+        browser.until("document.querySelector('#send').disabled === false")
+    ask(browser, "slowly")
+    for _ in range(12):
+        server.go.release()
+    if not pressed:
+        browser.until("document.querySelector('#told').textContent.includes('cut off')")
+        assert not browser.run("document.querySelector('#other').hidden")
+        browser.until("document.querySelector('#send').disabled === false")
+        browser.click("#other")
+    there = "[...document.querySelectorAll('#tokens .token')].map(e => e.textContent.trim())"
+    texts = [word(int(token)).strip() for token in OUT.tokens[0, :9]]
+    for count in range(1, 10):
+        server.go.release()
+        browser.until(
+            f"document.querySelector('#told').textContent.includes('token {count} ')"
+            + (" || true" if count == 9 else "")
+        )
+        browser.until(f"{there}.length === {count}")
+        assert browser.run(there) == texts[:count]
+    browser.until("document.querySelector('#told').textContent === 'Both answers are there.'")
+    assert "9 of 9 tokens" in browser.run("document.querySelector('#decoded').textContent")
+    assert len(browser.run(TEXTS)) == 24 and browser.faults == []
+    browser.press("Home")
+    assert browser.run(there) == [texts[0]] + ["·"] * 8
+
+
+def test_a_puzzle_is_drawn_as_a_grid(browser, server):
+    visit(browser, server)
+    ask(browser, "drawn")
+    browser.until("document.querySelector('#told').textContent.includes('cut off')")
+    assert browser.run("document.querySelectorAll('#canvas .cells .token').length") == 4
+    browser.click("#other")
+    browser.until("document.querySelector('#told').textContent === 'Both answers are there.'")
+    there = "[...document.querySelectorAll('#tokens .cells .token')].map(e => e.textContent.trim())"
+    assert browser.run(there) == [word(int(OUT.tokens[0, i])).strip() for i in VIEW["cells"]]
+    browser.click("#grid")
+    assert len(browser.run(TEXTS)) == 24 and browser.faults == []
 
 
 def test_stopping_frees_the_model_and_keeps_what_was_seen(browser, server):

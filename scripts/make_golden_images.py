@@ -17,21 +17,31 @@ The file holds
     p<i>_torchvision [L, P] int8: by how much those of the other processor differ
     p<i>_positions [L, 2] int16: their (x, y)
 
-Patches have 2 pixels a side here, and not 16, so that the file is small.
+    talk<i> [T] int16: the tokens of conversation i (tests/data/images/talk.py)
+    video [T] int16: those of a conversation with a video
+
+Patches have 2 pixels a side here, and not 16, so that the file is small. The tokens are those of
+patches of 16 pixels, with 70 soft tokens at most.
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
+from transformers.models.gemma4.feature_extraction_gemma4 import Gemma4AudioFeatureExtractor
 from transformers.models.gemma4.image_processing_gemma4 import (
     Gemma4ImageProcessor,
     get_aspect_ratio_preserving_size,
 )
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from transformers.models.gemma4.processing_gemma4 import Gemma4Processor
+from transformers.models.gemma4.video_processing_gemma4 import Gemma4VideoProcessor
+from transformers.video_utils import VideoMetadata
 
 from data.images.patches import fitted_size
 from tests.data.images.pictures import SIZES, picture
+from tests.data.images.talk import SPECIAL, TALKS, TEMPLATE, TIMES, VIDEO, backend
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "images.npz"
 BUDGETS = (70, 140, 280, 560, 1120)
@@ -61,8 +71,8 @@ def patches() -> dict[str, np.ndarray]:
     found = {}
     backends = {"patches": Gemma4ImageProcessorPil(), "torchvision": Gemma4ImageProcessor()}
     for i in range(len(SIZES)):
-        for name, backend in backends.items():
-            out = backend(
+        for name, reader in backends.items():
+            out = reader(
                 [picture(i)],
                 patch_size=PATCH,
                 pooling_kernel_size=POOL,
@@ -79,8 +89,47 @@ def patches() -> dict[str, np.ndarray]:
     return found
 
 
+def processor() -> Gemma4Processor:
+    """The processor of Gemma 4 with the tests' tokenizer and template."""
+    names = {"image": "<|image|>", "boi": "<|image>", "eoi": "<image|>"}
+    names |= {"audio": "<|audio|>", "boa": "<|audio>", "eoa": "<audio|>"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend(),
+        **{f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")},
+        extra_special_tokens={f"{name}_token": token for name, token in names.items()},
+    )
+    parts = Gemma4AudioFeatureExtractor(), Gemma4ImageProcessor(), tokenizer, Gemma4VideoProcessor()
+    return Gemma4Processor(*parts, chat_template=TEMPLATE)
+
+
+def tokens() -> dict[str, np.ndarray]:
+    """The tokens of all conversations."""
+    whole, found = processor(), {}
+    for i, talk in enumerate(TALKS):
+        numbers = [
+            int(part["image"])
+            for message in talk
+            for part in message["content"]
+            if isinstance(part, dict) and part["type"] == "image"
+        ]
+        text = whole.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+        images = list(map(picture, numbers))
+        out = whole(text=[text], images=[images], images_kwargs={"max_soft_tokens": BUDGETS[0]})
+        found[f"talk{i}"] = np.array(out["input_ids"][0], np.int16)
+    frames = np.stack([np.asarray(picture(0))] * len(TIMES))
+    fps = 2.0
+    about = VideoMetadata(8000, fps, frames_indices=[round(fps * time) for time in TIMES])
+    text = whole.apply_chat_template(VIDEO, add_generation_prompt=True, tokenize=False)
+    options = {"do_sample_frames": False, "video_metadata": [about]}
+    out = whole(text=[text], videos=[frames], videos_kwargs=options)
+    ids = np.array(out["input_ids"][0], np.int16)
+    # Both are places of soft tokens, and this project has one such token.
+    found["video"] = np.where(ids == SPECIAL["<|video|>"], SPECIAL["<|image|>"], ids)
+    return found
+
+
 def main() -> None:
-    found = {"sizes": sizes(200, seed=0), **patches()}
+    found = {"sizes": sizes(200, seed=0), **patches(), **tokens()}
     if "--check" in sys.argv:
         many = sizes(10_000, seed=1)
         print("sizes that differ:", int((many[:, 3:] != ours(many[:, :3])).any(axis=1).sum()))

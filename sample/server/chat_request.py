@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+from data.text.contents import sources
 from data.text.declarations import read_tools
 from data.text.holes import Pieces, read_pieces
 from data.text.json_schema import schema_regex
@@ -18,6 +19,7 @@ from sample.step import SamplerConfig
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
+MOST_IMAGES = 64  # images and videos, whose patches take 8 MB each and more
 MOST_STEPS = 1024  # of a canvas, which runs to its end although nobody may wait for it any more
 MOST_STARTS = 16
 LARGEST_SEED = 2**32 - 1  # larger ones would be the same as smaller ones
@@ -247,6 +249,8 @@ def _row(fields: _Fields, pieces: Pieces | None) -> PromptRow:
         raise wrong(
             "messages", f"the field {record.unused[0][:80]} is not understood", "unknown_parameter"
         )
+    if len(sources(record.messages)) > MOST_IMAGES:
+        raise wrong("messages", f"expected at most {MOST_IMAGES} images and videos")
     if record.messages[-1]["role"] == "assistant":
         raise wrong("messages", "the last one is the assistant's: there is nothing to answer")
     return PromptRow(None, record.messages, tools, pieces=pieces)

@@ -55,8 +55,10 @@ def test_paths_and_data_urls(folder, monkeypatch):
 def test_what_cannot_be_read():
     assert refusal(READER, "https://a.b/c.png").startswith("https://a.b/c.png: nothing is fetched")
     assert "nothing is fetched" in refusal(READER, "HTTP://a.b/c.png")
-    assert refusal(READER, "data:image/png,abc").startswith("a data URL must be base64")
-    assert "cannot be decoded" in refusal(READER, "data:;base64,a!b")
+    assert refusal(READER, "data:image/png,abc").startswith("the image: a data URL must be base64")
+    assert (
+        refusal(READER, "data:;base64,a!b", None, "image 2") == "image 2: its data URL is no base64"
+    )
     assert refusal(READER, "data:;base64,") == "the image: the file is empty"
     assert "not an image" in refusal(READER, "data:;base64,QUJD")
     assert refusal(READER, "none.png") == "none.png: no such file or directory"

@@ -103,6 +103,8 @@ def see(model: SplitModel, images: Images, tokens: np.ndarray, mask: np.ndarray)
         room = next((room for room in ROOMS if room >= counts[i]), int(counts[i]))
         seen.append(_see_one(model, _padded(images, i, room * vision.pool_size**2)))
         starts[content], size = size, size + room
+    if not seen:  # all images are padding
+        return SoftTokens(jnp.zeros((1, model.config.width)), np.full(tokens.shape, -1, np.int32))
     whole = bucket(size, size * 2)  # one program reads prompts with few images and with more
     values = jnp.concatenate([*seen, jnp.zeros((whole - size, *seen[0].shape[1:]), seen[0].dtype)])
     order = is_image.cumsum().reshape(is_image.shape) - 1

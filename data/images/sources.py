@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -101,7 +102,7 @@ class PictureReader:
                 f"{_short(source)}: nothing is fetched from the network: download it, and give its "
                 "path or a data URL"
             )
-        name = source[scheme.end() :] if scheme else source
+        name = unquote(source[scheme.end() :]).removeprefix("localhost") if scheme else source
         if self.only_in is None:
             return (folder or Path()) / name
         if not self.only_in:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from data.images.processor_file import budgets
+from data.images.budgets import folder_budgets
 from data.images.sources import PictureReader
 from data.text.messages import Message
 from sample.checkpoint import Checkpoint
@@ -54,7 +54,7 @@ def picture_reader(values: flags.FlagValues, checkpoint: Checkpoint) -> PictureR
     Raises:
       ValueError: the folder's settings cannot be used.
     """
-    image, frame = budgets(checkpoint.companions)
+    image, frame = folder_budgets(checkpoint.companions)
     reader = PictureReader(int(values.image_tokens or image), frame)
     if values.serve is None:
         return reader

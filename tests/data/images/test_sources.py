@@ -43,6 +43,7 @@ def test_paths_and_data_urls(folder, monkeypatch):
         ("b.png", folder),
         (str(folder / "b.png"), folder / "in"),
         (f"file://{folder}/b.png", None),
+        (f"file://localhost{folder}/in%2Fa.png", None),
         (data_url(), None),
         (data_url(";base64"), None),
         (data_url().replace("iVBOR", "iV\nBOR"), None),

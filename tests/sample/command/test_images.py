@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import processor_file
+from data.images.budgets import folder_budgets
 from data.images.patches import image_patches, stack
 from data.text.chat import split_turn
 from diffusiongemma import Images, load_checkpoint
@@ -138,23 +138,27 @@ def test_the_tokens_and_the_pictures_of_a_prompt(folder):
     assert session.prompt_text(request.tokens).count("<|image|>") == 2
 
 
-def test_flags(run, alone, towers, capsys):
-    wanted = alone([0, 3])
+def test_flags(run, alone, towers):
+    """Three images make prompts as wide as those of `alone`, so that programs are compiled once."""
+    images = [f"--image={i}.png" for i in (0, 3, 5)]
+    wanted = alone([0, 3, 5])
     towers.clear()
-    status, told, _ = run("--image=0.png", "--image=3.png", f"--prompt={QUESTION}")
-    assert (status, told) == (0, f"{wanted}\n") and len(towers) == 2
-    other = run("--image=3.png", "--image=0.png", f"--prompt={QUESTION}")[1]
+    status, told, _ = run(*images, f"--prompt={QUESTION}")
+    assert (status, told) == (0, f"{wanted}\n") and len(towers) == 3
+    other = run(*images[::-1], f"--prompt={QUESTION}")[1]
     assert other != told  # their order counts
     # A hole whose lengths are tried.
-    filled = [run(f"--image={i}.png", "--fill=a<fill:2-4>b")[1] for i in (0, 1)]
+    filled = [run(*order, "--fill=a<fill:2-4>b")[1] for order in (images, images[::-1])]
     assert filled[0] != filled[1] and filled[0].startswith("a")
 
 
 def test_left_to_right(folder):
     session = session_of(folder)
     session.mode = "ar"
-    asked = [session.request(PromptRow(None, [message([i])], folder=folder)) for i in (0, 1)]
-    told = [answer.turn.answer for answer in session.answer(asked)]
+    told = []
+    for numbers in ([0, 3, 5], [5, 3, 0]):
+        request = session.request(PromptRow(None, [message(numbers)], folder=folder))
+        told.append(session.answer([request])[0].turn.answer)
     assert told[0] != told[1]
 
 
@@ -254,7 +258,7 @@ def test_a_chat_shows_images_and_sees_each_once(folder, towers, monkeypatch):
 def test_the_folders_budgets(tmp_path, files, budgets):
     for name, value in files.items():
         (tmp_path / name).write_text(json.dumps(value))
-    assert processor_file.budgets(companion_files(tmp_path)) == budgets
+    assert folder_budgets(companion_files(tmp_path)) == budgets
 
 
 def test_a_budget_that_is_none(tmp_path):
@@ -262,4 +266,4 @@ def test_a_budget_that_is_none(tmp_path):
     for text, error in (("{", "not JSON"), ('{"max_soft_tokens": "9"}', "positive number, not")):
         file.write_text(text)
         with pytest.raises(ValueError, match=error):
-            processor_file.budgets(companion_files(tmp_path))
+            folder_budgets(companion_files(tmp_path))

@@ -13,7 +13,7 @@ _VIDEO = (("processor_config.json", "video_processor"), ("video_preprocessor_con
 _FIELD = "max_soft_tokens"
 
 
-def budgets(files: Mapping[str, Path]) -> tuple[int, int]:
+def folder_budgets(files: Mapping[str, Path]) -> tuple[int, int]:
     """The largest numbers of soft tokens of an image, and of a frame of a video.
 
     Args:

@@ -107,8 +107,8 @@ class PictureReader:
             return (folder or Path()) / name
         if not self.only_in:
             raise ValueError(
-                "paths are not read here: send a data URL, or start the server with "
-                "--image-folder=DIR"
+                "paths are not read here, because the server was given no folder of images: send a "
+                "data URL"
             )
         allowed = Path(self.only_in).resolve()
         try:
@@ -116,7 +116,7 @@ class PictureReader:
         except (OSError, ValueError, RuntimeError):  # a NUL character, or links in a circle
             path = None
         if path is None or not path.is_relative_to(allowed):
-            raise ValueError(f"{_short(source)}: it is not in the server's --image-folder")
+            raise ValueError(f"{_short(source)}: it is not in the server's folder of images")
         return path
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+from data.images.patches import BUDGETS
 from data.text.contents import sources
 from data.text.declarations import read_tools
 from data.text.holes import Pieces, read_pieces
@@ -81,6 +82,7 @@ class ChatRequest(NamedTuple):
       stream: whether the answer is sent canvas by canvas.
       include_usage: whether the last event of a stream has the usage.
       steps: whether every step is sent.
+      image_tokens: largest number of soft tokens of an image; None for the session's.
     """
 
     row: PromptRow
@@ -92,6 +94,7 @@ class ChatRequest(NamedTuple):
     stream: bool = False
     include_usage: bool = False
     steps: bool = False
+    image_tokens: int | None = None
 
 
 def read_chat(body: Any, defaults: Defaults) -> ChatRequest:
@@ -127,6 +130,7 @@ def read_chat(body: Any, defaults: Defaults) -> ChatRequest:
         _or(fields.number("n", 1, MOST_CHOICES), 1),
         stream,
         include_usage,
+        image_tokens=_image_tokens(fields),
     )
     for name in ASIDE:
         fields.take(name)
@@ -254,6 +258,14 @@ def _row(fields: _Fields, pieces: Pieces | None) -> PromptRow:
     if record.messages[-1]["role"] == "assistant":
         raise wrong("messages", "the last one is the assistant's: there is nothing to answer")
     return PromptRow(None, record.messages, tools, pieces=pieces)
+
+
+def _image_tokens(fields: _Fields) -> int | None:
+    given = fields.number("image_tokens", min(BUDGETS), max(BUDGETS))
+    if given not in (None, *BUDGETS):
+        *most, last = map(str, BUDGETS)
+        raise wrong("image_tokens", f"expected {', '.join(most)} or {last}")
+    return given
 
 
 def _stops(fields: _Fields) -> tuple[str, ...] | None:

@@ -82,10 +82,14 @@ class Engine:
         sampler = asked.sampler
         if asked.steps:
             sampler = dataclasses.replace(sampler, trajectory=True, candidates=CANDIDATES)
+        pictures = self._session.pictures
+        if asked.image_tokens is not None:
+            pictures = dataclasses.replace(pictures, image_tokens=asked.image_tokens)
         new = sampler.max_new_tokens or sampler.canvas_size or self._session.canvas_size
         return dataclasses.replace(
             self._session,
             sampler=sampler,
+            pictures=pictures,
             autoregressive=dataclasses.replace(self._session.autoregressive, max_new_tokens=new),
             seed=asked.seed,
             thinking=asked.thinking,

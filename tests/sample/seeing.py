@@ -30,7 +30,7 @@ def save_seeing(folder: Path, vision: VisionConfig | None = TOWER) -> Path:
         "tiny",
         vocab_size=256,
         canvas_size=8,
-        layer_types=("sliding", "full"),
+        layer_types=("full",),  # quick to compile; sliding ones: vision/test_parity.py
         window=16,
         max_length=512,
         stop_ids=(1, 5, 6),

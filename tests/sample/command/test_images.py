@@ -12,11 +12,12 @@ from PIL import Image
 
 from data.images.budgets import folder_budgets
 from data.images.patches import image_patches, stack
-from data.text.chat import split_turn
+from data.text.chat import ModelTurn, split_turn
 from diffusiongemma import Images, load_checkpoint
 from diffusiongemma.formats.companions import companion_files
 from sample import KeptPrompt, SamplerConfig, generate
 from sample import images as sight
+from sample.command.answer import Request
 from sample.command.conversation import Conversation
 from sample.command.flags import define_flags
 from sample.command.open_session import open_session
@@ -138,6 +139,16 @@ def test_the_tokens_and_the_pictures_of_a_prompt(folder):
     assert session.prompt_text(request.tokens).count("<|image|>") == 2
 
 
+def test_a_video_in_a_prompt(folder, tmp_path):
+    for i in range(2):
+        picture(0).save(tmp_path / f"{i}.png")
+    content = [said("Why?"), {"type": "video", "video": str(tmp_path)}]
+    request = session_of(folder).request(PromptRow(None, [{"role": "user", "content": content}]))
+    text = tokenizer().decode(request.tokens, skip_special=False)
+    frame = f"<|image>{'<|image|>' * 63}<image|>"
+    assert f"user\nWhy?00:00 {frame} 00:01 {frame}<turn|>" in text and len(request.images) == 2
+
+
 def test_flags(run, alone, towers):
     """Three images make prompts as wide as those of `alone`, so that programs are compiled once."""
     images = [f"--image={i}.png" for i in (0, 3, 5)]
@@ -204,15 +215,13 @@ def test_a_chat_shows_images_and_sees_each_once(folder, towers, monkeypatch):
     session.kept = KeptPrompt(session.tokenizer.turn_start_id)
     talk = Conversation(session, lines.append)
 
-    def ask(text: str) -> str:
+    def ask(text: str) -> tuple[Request, ModelTurn]:
         before = len(towers)
         request = talk.request(text)
         [answer] = session.answer([request])
-        fresh = dataclasses.replace(session, kept=None)
         counted.append(len(towers) - before)
-        assert fresh.answer([request])[0].turn == answer.turn
         talk.add(text, answer.turn)
-        return answer.turn.answer
+        return request, answer.turn
 
     counted: list[int] = []
     for line in ("/image 0.png", "/image none.png", "/image"):
@@ -225,7 +234,9 @@ def test_a_chat_shows_images_and_sees_each_once(folder, towers, monkeypatch):
     ask(QUESTION)
     ask("And now?")
     talk.obey(Typed("/image 1.png"))
-    ask("And this?")
+    request, turn = ask("And this?")
+    fresh = dataclasses.replace(session, kept=None)
+    assert fresh.answer([request])[0].turn == turn
     assert counted == [1, 0, 1] and talk.shown == []
     assert talk.messages[0]["content"] == [shown(f"{folder}/0.png"), said(QUESTION)]
     assert talk.messages[2]["content"] == "And now?"

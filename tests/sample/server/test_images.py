@@ -58,10 +58,10 @@ def data_url() -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def ask(server, *urls: str, kind: str = "image_url") -> str:
+def ask(server, *urls: str, kind: str = "image_url", **fields: int) -> str:
     """The answer, or what is wrong, by OpenAI's form of a request."""
     parts = [{"type": kind, kind: {"url": url}} for url in urls]
-    body = {"messages": [{"role": "user", "content": [said("What?"), *parts]}]}
+    body = {"messages": [{"role": "user", "content": [said("What?"), *parts]}]} | fields
     status, found = server.ask(body)
     if status == 200:
         return found["choices"][0]["message"]["content"]
@@ -73,8 +73,10 @@ def test_without_a_folder_only_data_is_taken(folder, serve):
     with serve() as server:
         assert ask(server, data_url(), data_url()) == "126 tokens"
         assert ask(server) == "0 tokens"
+        assert ask(server, data_url(), image_tokens=140) == "130 tokens"
+        assert "expected 70, 140, 280, 560 or 1120" in ask(server, data_url(), image_tokens=100)
         for url in (str(folder / "open/a.png"), "file:///etc/passwd", "../open/a.png"):
-            assert ask(server, url).startswith("paths are not read here: send a data URL")
+            assert ask(server, url).startswith("paths are not read here, because")
         assert "nothing is fetched from the network" in ask(server, "http://127.0.0.1/a.png")
         assert ask(server, "data:image/png;base64,QQ==").startswith("image 1: not an image")
         assert "its data URL is no base64" in ask(server, data_url(), "data:;base64,?")
@@ -88,5 +90,5 @@ def test_of_a_folder_its_own_files_are_taken(folder, serve):
         for url in ("a.png", str(folder / "open/a.png"), data_url()):
             assert ask(server, url) == "63 tokens"
         for url in ("../secret.png", str(folder / "secret.png"), "/dev/zero"):
-            assert ask(server, url).endswith("it is not in the server's --image-folder")
+            assert ask(server, url).endswith("it is not in the server's folder of images")
         assert ask(server, "b.png") == "b.png: no such file or directory"

@@ -115,7 +115,9 @@ class PictureReader:
             path = (allowed / name).resolve()
         except (OSError, ValueError, RuntimeError):  # a NUL character, or links in a circle
             path = None
-        if path is None or not path.is_relative_to(allowed):
+        # The frames of a video may be files in a folder.
+        found = [] if path is None else [path, *(path.iterdir() if path.is_dir() else ())]
+        if not found or not all(each.resolve().is_relative_to(allowed) for each in found):
             raise ValueError(f"{_short(source)}: it is not in the server's folder of images")
         return path
 

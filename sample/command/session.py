@@ -24,7 +24,7 @@ from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
 from sample.command.page_records import record_answers
 from sample.command.prompt_rows import PromptRow
-from sample.command.sight import Seen, batch_images, look
+from sample.command.sight import ContextFull, Seen, batch_images, look
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
 from sample.given import Given, check_given
@@ -42,10 +42,6 @@ from sample.timing import Clock
 Mode = Literal["diffusion", "ar"]
 KEPT_CONSTRAINTS = 8  # compiled demands of rows, which often have the same ones
 SYSTEM = ("system", "developer")  # two names of one role
-
-
-class ContextFull(ValueError):
-    """A prompt and its answer do not fit the model's context."""
 
 
 @dataclasses.dataclass

@@ -16,6 +16,10 @@ from data.text.tokenizer import Tokenizer
 from diffusiongemma import Images, ModelConfig
 
 
+class ContextFull(ValueError):
+    """A prompt and its answer do not fit the model's context."""
+
+
 class Seen(NamedTuple):
     """The pictures of the messages of a prompt.
 
@@ -58,8 +62,8 @@ def look(
       reader: reads pictures.
 
     Raises:
-      ValueError: the model or its tokenizer has no images, one cannot be read, or they take more
-        tokens than the model's context has.
+      ContextFull: the images take more tokens than the model's context has.
+      ValueError: the model or its tokenizer has no images, or one cannot be read.
     """
     asked = sources(messages)
     if not asked:
@@ -81,7 +85,7 @@ def look(
                 )
         count += sum(picture.soft_tokens for picture in pictures)
         if count > config.max_length:
-            raise ValueError(
+            raise ContextFull(
                 f"the images take more tokens than the model's context of {config.max_length}: "
                 "give fewer, or give them fewer tokens with --image-tokens"
             )

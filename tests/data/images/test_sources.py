@@ -73,6 +73,9 @@ def test_strangers_name_files_of_one_folder_alone(folder):
     assert inside.read("image", data_url())
     for source in ("../b.png", "link.png", str(folder / "b.png"), "/etc/passwd", "a\0b"):
         assert refusal(inside, source).endswith("it is not in the server's folder of images")
+    assert refusal(inside, ".", kind="video").endswith("folder of images")  # link.png leads out
+    (folder / "in/link.png").unlink()
+    assert [frame.time for frame in inside.read("video", ".")] == ["00:00"]
     nothing = PictureReader(only_in="")
     for source in ("a.png", str(folder / "in/a.png"), "file:///etc/passwd"):
         assert refusal(nothing, source).startswith("paths are not read here, because")

@@ -278,3 +278,16 @@ def test_a_budget_that_is_none(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=error):
             folder_budgets(companion_files(tmp_path))
+
+
+def test_a_full_context_drops_the_oldest_pictures(folder, monkeypatch):
+    """Without a model: eight pictures of 63 tokens are more than the context of 512 holds."""
+    monkeypatch.chdir(folder)
+    lines: list[str] = []
+    talk = Conversation(session_of(folder), lines.append)
+    for _ in range(9):
+        talk.obey(Typed("/image 0.png"))
+        request = talk.request(QUESTION)
+        talk.add(QUESTION, ModelTurn("", "A.", ()))
+    assert 4 <= len(request.images) < 8
+    assert lines[-1].startswith("the context is full: the model no longer sees the oldest")

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {
     "configs": {"configs"},
     "data": {"data", "data.text"},
+    "data.images": {"data.images", "data.text"},
     "data.text": {"data.text"},
     "data.sudoku": {"data", "data.text", "data.sudoku"},
     "data.tasks": {"data", "data.text", "data.sudoku", "data.tasks"},

@@ -1,7 +1,6 @@
 """The conversations task: a file of conversations. Each one ends with the answer to learn."""
 
 import dataclasses
-import json
 import typing
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from data.tasks.task import Check, Splits, Task, TaskError
+from data.text.contents import text_of
 from data.text.conversations import (
     TEST_SHARE,
     ChatSource,
@@ -59,10 +59,7 @@ class ConversationsTask(Task):
     def text(self, item: Conversation) -> tuple[str, str]:
         """(the last message before the answer, the answer)."""
         *_, asked, answer = item.messages
-        question = asked.get("content") or ""
-        if not isinstance(question, str):  # the result of a tool, as an object
-            question = json.dumps(question, ensure_ascii=False)
-        return question, answer.get("content") or ""
+        return text_of(asked), text_of(answer)
 
     def conversation(self, item: Conversation) -> Conversation:
         return item

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.text.contents import PLACEHOLDERS, is_media
 from data.text.marked_text import (
     END,
     START,
@@ -104,11 +105,21 @@ def turns(messages: list[Message], thinking: bool = False, generation: bool = Tr
             raise ValueError("two turns of the model in a row")
         name = "model" if role == "assistant" else role
         think = f"{THINK}\n" if thinking and role == "system" else ""
-        text += f"{TURN}{name}\n{think}{message['content']}{TURN_END}\n"
+        text += f"{TURN}{name}\n{think}{_written(message['content'])}{TURN_END}\n"
         last = role
     if generation and last == "assistant":
         raise ValueError("two turns of the model in a row: the last message is the model's")
     return f"{text}{TURN}model\n" if generation else text
+
+
+def _written(content: str | list[dict[str, str]]) -> str:
+    """A content as the released template writes it, which trims the texts beside images."""
+    if isinstance(content, str):
+        return content
+    return "".join(
+        between_marks(PLACEHOLDERS[part["type"]]) if is_media(part) else part["text"].strip()
+        for part in content
+    )
 
 
 def split_turn(turn: str | MarkedText) -> ModelTurn:

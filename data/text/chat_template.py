@@ -20,7 +20,8 @@ import jinja2
 
 from data.text.answer_part import BLOCK, BLOCK_END, THOUGHT, THOUGHT_END, find_answer
 from data.text.chat import TURN, turns
-from data.text.marked_text import MarkedText, mark, unmark
+from data.text.contents import PLACEHOLDERS, with_sources
+from data.text.marked_text import MarkedText, mark, token_pattern, unmark
 from data.text.messages import Message, checked
 from data.text.template_files import find_template
 from data.text.template_sandbox import END_NAME, START_NAME, compile_template, one_line
@@ -62,6 +63,9 @@ class ChatTemplate:
         self.tokenizer, self._name, self._source = tokenizer, name, source
         self._variables = SPECIAL_TOKENS | (variables or {})
         self._template, self._has_blocks = None, False
+        # A placeholder has its effect although the vocabulary may lack it.
+        tokens = {*tokenizer.special_tokens, *PLACEHOLDERS.values()}
+        self._special_pattern = token_pattern(tokens)
         if source is not None:
             self._marked_variables = {k: self._mark(v) for k, v in self._variables.items()}
             try:
@@ -227,7 +231,7 @@ class ChatTemplate:
         try:
             return template.render(
                 self._marked_variables if marks else self._variables,
-                messages=messages,
+                messages=with_sources(messages, None),
                 tools=tools or None,
                 documents=None,
                 add_generation_prompt=generation,
@@ -243,7 +247,7 @@ class ChatTemplate:
         return compile_template(self._source, str)[0]
 
     def _mark(self, text: str) -> str:
-        return mark(text, self.tokenizer.special_pattern)
+        return mark(text, self._special_pattern)
 
     def _check_question(self) -> None:
         """Raises ValueError, or warns, if the template does not write a question as a turn."""

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from data.text.contents import text_of
 from data.text.messages import Message
 from data.text.packing import TooLong
 from data.text.record_file import Item, kind_of, parse, scan
@@ -79,7 +80,7 @@ def with_answer(record: Record) -> Conversation:
         raise ValueError(why + (f"; not used: {', '.join(record.unused)}" * bool(record.unused)))
     if not before:
         raise ValueError("there is no question before the answer")
-    if not (last.get("content") or "").strip() and not last.get("tool_calls"):
+    if not text_of(last).strip() and not last.get("tool_calls"):
         raise ValueError("no answer: the last message is blank")
     if last.get("weight") == 0:  # OpenAI's mark of a message that is not learned
         raise ValueError("the answer is marked as not to be learned, by weight 0 or label false")

@@ -5,7 +5,8 @@ else a template reads. `checked` is what makes the form of a message certain, so
 to know only one form:
 
 - The role is in small letters.
-- The content is a text. A list of parts becomes the text of the parts.
+- The content is a text. A list of parts becomes the text of the parts. If there are images or
+  videos among them, it stays a list (contents.py).
 - A call of a tool is {"function": {"name": text, "arguments": object}}. The arguments may be given
   as a JSON text, as OpenAI does, and the function without the dict around it. Other names of the
   arguments are in ARGUMENTS. The older field "function_call" becomes a list with one call.
@@ -19,6 +20,7 @@ to know only one form:
 import json
 from typing import Any
 
+from data.text.contents import joined
 from data.text.json_text import read_json, why_not_json
 from data.text.thoughts import add_thoughts, with_reasoning
 
@@ -31,10 +33,7 @@ OTHER_NAMES = {
     "human": "user",
     **dict.fromkeys(("function", "observation", "function_response", "tool_response"), "tool"),
 }
-# OpenAI's newer interface calls texts by the side that they come from.
-TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHT_PARTS = ("thinking", "reasoning")
-MEDIA_PARTS = ("image", "input_image", "image_url", "audio", "input_audio", "video", "video_url")
 # What OpenAI, LangChain, Anthropic and Google call the arguments of a call.
 ARGUMENTS = ("arguments", "parameters", "input", "args")
 # What Anthropic, OpenAI's newer interface and MCP call the id of a result's call.
@@ -51,7 +50,7 @@ def checked(messages: list[Message]) -> list[Message]:
 
     Raises:
       ValueError: there are no messages, or one of them cannot be used: it is not a dict, its role
-        is unknown, its content is not text (only a model's message with tool calls needs no
+        is unknown, its content is no text or parts (only a model's message with tool calls needs no
         content), it is a blank message of the user, a tool call has no name, has arguments that
         are not an object, or has the id of a call without a result, or a tool's result belongs to
         no call. The error gives the message's number, counted from 1.
@@ -140,9 +139,9 @@ def _checked(message: Message) -> Message:
         return message
     if content is None:
         raise ValueError("it has no content")
-    if not isinstance(content, str):
+    if not parts and not isinstance(content, str):
         raise ValueError(f"content must be text, got {type(content).__name__}")
-    if role == "user" and not content.strip():
+    if role == "user" and isinstance(content, str) and not content.strip():
         raise ValueError("the user says nothing")
     return with_reasoning(message)
 
@@ -163,40 +162,6 @@ def _without_thoughts(message: Message, parts: list[Any]) -> list[Any]:
         raise ValueError("a part that is a thought must have a text")
     add_thoughts(message, texts)
     return [part for part in parts if part not in thoughts]
-
-
-def joined(parts: list[Any], role: str) -> str:
-    """The text of a content that is given as a list of parts.
-
-    Texts are joined as the released template joins them: it trims each part, and puts a space
-    between the parts of a system message and nothing between those of other messages. It does not
-    trim a tool's parts. A single part is the same as its text.
-
-    Args:
-      parts: texts, or dicts with "type" and "text".
-      role: the role of the message, one of ROLES.
-
-    Raises:
-      ValueError: a part is not a text, for example an image.
-    """
-    texts = []
-    for part in parts:
-        if isinstance(part, dict):
-            kind = part.get("type", "text")
-            if kind not in TEXT_PARTS:
-                if kind in MEDIA_PARTS:
-                    raise ValueError(f"a part of type {kind}: this model reads text only")
-                raise ValueError(
-                    f"a part of type {kind} is not read: give texts, calls as tool_calls, and "
-                    "results as messages of the role tool"
-                )
-            part = part.get("text")
-        if not isinstance(part, str):
-            raise ValueError(f"a part of the content must be text, got {type(part).__name__}")
-        texts.append(part)
-    if role == "tool" or len(texts) == 1:
-        return "".join(texts)
-    return (" " if role == "system" else "").join(text.strip() for text in texts)
 
 
 def _with_calls(message: Message) -> Message:

@@ -12,7 +12,8 @@ may be given as JSON texts.
   instruction after a blank line. "context" is another name of "input", and "history" is a list of
   earlier questions and answers.
 
-A record may also be a list of messages alone, or the text of a prompt alone.
+A record may also be a list of messages alone, or the text of a prompt alone. Images and videos are
+parts of a content, or stand in a field of the record (data/text/media_fields.py).
 
 If trl's KTO marks the answer of a record as bad (label false), the last message has the weight 0.
 OpenAI marks answers so that are not learned. Pairs of a better and a worse answer are not read.
@@ -29,12 +30,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.text.contents import text_of
 from data.text.declarations import read_tools
+from data.text.media_fields import FIELDS, UNHEARD, placed
 from data.text.messages import OTHER_NAMES, RESULT_IDS, Message, checked, from_text
 
 LISTS = ("messages", "conversations", "conversation")
 ANSWERS = ("response", "completion", "output", "assistant")
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 # The fields of messages that `checked` or templates read.
 READ = {
     *("role", "content", "reasoning", "reasoning_content", "weight"),
@@ -86,8 +88,8 @@ def parse_record(given: dict[str, Any] | list[dict[str, Any]] | str) -> Record:
     if not isinstance(given, dict):
         given = {"prompt" if isinstance(given, str) else "messages": given}
     given = {name: value for name, value in given.items() if value is not None}
-    _refuse_media(given)
     messages, used = _messages(given)
+    messages = placed(given, messages)
     unused = [f"{name} of a message" for name in _unused_keys(messages)]
     system = given.get("system", "")
     if not isinstance(system, str):
@@ -107,7 +109,7 @@ def parse_record(given: dict[str, Any] | list[dict[str, Any]] | str) -> Record:
         json.dumps([messages, tools], ensure_ascii=False).encode()
     except UnicodeEncodeError:  # JSON allows \ud800 alone
         raise ValueError("a \\u code is half of a surrogate pair, so it is not text") from None
-    used |= ASIDE | {"system", "tools", "functions"}
+    used |= ASIDE | {"system", "tools", "functions", *FIELDS}
     used |= {name for name in LABELS if isinstance(given.get(name), bool)}
     return Record(messages, tools, (*_without_use(given, used), *unused))
 
@@ -120,7 +122,7 @@ def is_record(given: Any) -> bool:
 
 def has_turn_tokens(messages: list[Message]) -> bool:
     """Whether messages hold turn tokens, as texts do that were made by a template."""
-    return any(_TURN.search(message.get("content") or "") for message in messages)
+    return any(_TURN.search(text_of(message)) for message in messages)
 
 
 def rendered(path: str | Path, count: int) -> str:
@@ -171,17 +173,13 @@ def _unused_keys(messages: list[Message]) -> list[str]:
     names: dict[str, None] = {}
     for number, message in enumerate(messages, 1):
         if isinstance(message, dict):
-            _refuse_media(message, f"message {number}: ")
+            for name in (*FIELDS, *UNHEARD):
+                if message.get(name):
+                    raise ValueError(f"message {number}: {name}: give it as a part of the content")
             role = str(message.get("role")).lower()
             read = READ_OF_TOOL if OTHER_NAMES.get(role, role) == "tool" else READ
             names |= dict.fromkeys(_without_use(message, read | ASIDE))
     return list(names)
-
-
-def _refuse_media(given: dict[str, Any], place: str = "") -> None:
-    for name in MEDIA:
-        if given.get(name):
-            raise ValueError(f"{place}{name}: this model reads text only")
 
 
 def _messages(given: dict[str, Any]) -> tuple[list[Message], set[str]]:

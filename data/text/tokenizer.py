@@ -95,6 +95,17 @@ class Tokenizer:
         """Writes folder/tokenizer.json."""
         self._backend.save(str(Path(folder) / "tokenizer.json"))
 
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The texts of the special tokens."""
+        return tuple(self._special.values())
+
+    def special_token(self, index: int) -> str:
+        """The text of a special token. Raises ValueError if the id is not one."""
+        if index not in self._special_ids:
+            raise ValueError(f"the tokenizer has no special token {index}")
+        return self._special[index]
+
     def token_id(self, token: str) -> int:
         """The id of the token with this text. Raises ValueError if the vocabulary lacks it."""
         index = self._backend.token_to_id(token)

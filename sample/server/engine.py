@@ -79,12 +79,12 @@ class Engine:
 
     def _started(self, asked: ChatRequest, request: Request) -> Started:
         """The prompt, and how a page draws its answer if the steps are shown."""
-        count, tokenizer = len(request.tokens), self._session.tokenizer
+        count = len(request.tokens)
         if not asked.steps:
             return Started(count)
         message = asked.row.messages[-1]["content"]
         view = view_of_message(message, self._pieces) if isinstance(message, str) else None
-        return Started(count, tokenizer.decode(request.tokens, skip_special=False), view)
+        return Started(count, self._session.prompt_text(request.tokens), view)
 
     def _pieces(self, text: str) -> list[str]:
         return list(map(self._text_of, self._session.tokenizer.encode(text)))
@@ -99,6 +99,9 @@ class Engine:
         sampler = asked.sampler
         if asked.steps:
             sampler = dataclasses.replace(sampler, trajectory=True, candidates=CANDIDATES)
+        pictures = self._session.pictures
+        if asked.image_tokens is not None:
+            pictures = dataclasses.replace(pictures, image_tokens=asked.image_tokens)
         new = sampler.max_new_tokens or sampler.canvas_size or self._session.canvas_size
         decoding = dataclasses.replace(self._session.autoregressive, max_new_tokens=new)
         if asked.left_to_right:  # as on pages of train.evaluate: the most probable token, always
@@ -106,6 +109,7 @@ class Engine:
         return dataclasses.replace(
             self._session,
             sampler=sampler,
+            pictures=pictures,
             autoregressive=decoding,
             mode="ar" if asked.left_to_right else "diffusion",
             piece=1,
@@ -152,6 +156,7 @@ class Engine:
         new = request.room or session.autoregressive.max_new_tokens
         width = bucket(len(request.tokens), session.model.config.max_length)
         settings = dataclasses.replace(session.sampler, max_new_tokens=None)
+        shown = sum(len(image.patches) for image in request.images)
         program = (
             session.mode,
             settings,
@@ -159,6 +164,7 @@ class Engine:
             -(-new // size),
             hash(request.demand),
             request.outline is None,
+            bucket(shown, 2 * shown) if shown else 0,
         )
         if program not in self._programs and len(self._programs) >= MOST_PROGRAMS:
             jax.clear_caches()

@@ -215,8 +215,8 @@ def test_other_forms_of_a_call():
         ([USER, {"role": "assistant"}], "message 2: it has no content"),
         ([USER, {"role": "user", "tool_calls": [1]}], "message 2: it has no content"),
         (
-            [USER, MODEL, {"role": "user", "content": [{"type": "image", "url": "a.png"}]}],
-            "message 3: a part of type image: this model reads text only",
+            [USER, MODEL, {"role": "user", "content": [{"type": "audio", "url": "a.wav"}]}],
+            "message 3: a part of type audio: this model does not hear",
         ),
         ([{"role": "user", "content": [{"type": "text"}]}], "must be text, got NoneType"),
         ([{"role": "user", "content": ["a", 1]}], "must be text, got int"),

@@ -202,7 +202,7 @@ def test_the_line_that_names_them():
         ),
         ({"messages": "a"}, "messages: the text is not JSON"),
         ({"messages": {}}, "expected a list of messages"),
-        ({"messages": [USER | {"images": ["b.png"]}]}, "message 1: images: this model reads text"),
+        ({"messages": [USER | {"images": ["b.png"]}]}, "message 1: images: give it as a part"),
         ({"messages": [USER], "conversations": []}, "both messages and conversations: keep one"),
         ({"messages": [USER], "prompt": "a"}, "both messages and prompt, and they differ"),
         ({"prompt": "a", "response": "b", "output": "c"}, "both response and output: keep one"),
@@ -214,7 +214,7 @@ def test_the_line_that_names_them():
         ({"instruction": "a", "history": [["b"]]}, "history: expected a list of questions"),
         ({"prompt": "a", "system": ["b"]}, "system: expected text"),
         ({"messages": [SYSTEM, USER], "system": "Be kind."}, "two system turns: keep one"),
-        ({"prompt": "a", "images": ["b.png"]}, "images: this model reads text only"),
+        ({"prompt": "a", "audio": "b.wav"}, "audio: this model does not hear"),
         ({"conversations": [{"from": "cat", "value": "a"}]}, "message 1: role 'cat' is none of"),
         ({"conversations": [{"from": "human"}]}, "message 1: it has no content"),
         (

@@ -201,7 +201,7 @@ def test_what_a_file_has_besides_prompts_is_said_once(tmp_path, capsys):
         {"messages": [USER, {"role": "assistant", "content": "4"}], "instruction": "Add."},
         {"prompt": "2 + 2?", "system_prompt": "Be kind.", "temperature": 0.5, "output": ""},
         {"messages": [{"role": "assistant", "content": "4"}]},
-        {"prompt": "2 + 2?", "images": ["a.png"]},
+        {"prompt": "2 + 2?", "audio": "a.wav"},
     ]
     file.write_text("\n".join(map(json.dumps, records)))
     rows = read_rows(file)
@@ -213,7 +213,7 @@ def test_what_a_file_has_besides_prompts_is_said_once(tmp_path, capsys):
     assert rows[:3] == [PromptRow(n, [USER], None, None, f"line {n}") for n in (1, 2, 3)]
     assert [row.fault for row in rows[3:]] == [
         "there is no prompt before the answer",
-        "images: this model reads text only",
+        "audio: this model does not hear",
     ]
 
 

@@ -97,13 +97,13 @@ WRONG = {
         "messages",
         "the field name of a message is not understood",
     ),
-    '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "a"}]}]}': (
+    '{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}': (
         "messages",
-        "a part of type image_url: this model reads text only",
+        "message 1: a part of type image_url: expected its path or data URL",
     ),
     '{"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}': (
         "messages",
-        "this model reads text only",
+        "this model does not hear",
     ),
     '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}': (
         "messages",

@@ -1,6 +1,6 @@
 """Sudoku on the canvas: clues that stay where they are, and grids with wrong cells to repair.
 
-The prompt is one word and holds no puzzle. To fill in, the clues and the line ends are kept tokens.
+The prompt is one word and holds no puzzle, unless `in_prompt` says otherwise. To fill in, the clues and the line ends are kept tokens.
 To repair, the canvas starts from the solution with some cells changed to wrong digits. No cell is
 kept then, so the model must find the wrong ones. Repair needs a larger entropy bound than the
 published one, because a step turns all draws that it does not accept into noise.
@@ -44,12 +44,14 @@ class SudokuFillTask(SudokuTask):
       wrong: numbers of wrong cells: 0 to fill in, a number or a range such as 1-10 to repair, or
         several of them with commas between them, which take turns. In a range, the numbers take
         turns, too.
+      in_prompt: whether a puzzle to fill in stands in the prompt too, as in the task `sudoku`.
 
     Raises:
       SudokuError: a setting cannot be used.
     """
 
     wrong: str = "0"
+    in_prompt: bool = False
 
     name: ClassVar[str] = "sudoku_fill"
     title: ClassVar[str] = "Sudoku on the canvas"
@@ -62,9 +64,9 @@ class SudokuFillTask(SudokuTask):
     }
     published: ClassVar[dict[str, dict[str, Any]]] = {}
     notes: ClassVar[tuple[str, ...]] = (
-        "The prompt holds no puzzle. To fill in, the clues are kept tokens of the canvas. To "
-        "repair, the canvas starts from a solution with some cells changed to wrong digits, and "
-        "every digit may change.",
+        "The prompt holds no puzzle, unless in_prompt is set. To fill in, the clues are kept "
+        "tokens of the canvas. To repair, the canvas starts from a solution with some cells "
+        "changed to wrong digits, and every digit may change.",
         "Solved exactly: the answer is the puzzle's one solution, or the grid that the cells were "
         "changed in. With one wrong cell no other valid grid is as near; with more, another one "
         "may be, though hardly ever is. Valid grids count any. An answer that is no grid changes "
@@ -118,7 +120,8 @@ class SudokuFillTask(SudokuTask):
         return list(GivenPuzzles(self, super().read(path, limit, check), (0,)))
 
     def text(self, item: GivenPuzzle) -> tuple[str, str]:
-        return PROMPT, render(item["solution"])
+        prompt, answer = super().text(item)
+        return prompt if self.in_prompt and not item["wrong"] else PROMPT, answer
 
     def parts(self, item: GivenPuzzle) -> list[Part]:
         """A part for each digit and for each line end. A digit goes with the space before it."""

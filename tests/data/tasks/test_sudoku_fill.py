@@ -34,6 +34,13 @@ def test_clues_are_kept_and_wrong_cells_may_change():
         assert "".join(part.text for part in found) == render(SOLUTION)
 
 
+def test_a_puzzle_may_stand_in_the_prompt_too():
+    task = SudokuFillTask(box=2, in_prompt=True)
+    assert task.text(FILL) == SudokuTask(box=2).text(FILL)
+    assert task.text(REPAIR) == ("Sudoku", render(SOLUTION))
+    assert task.parts(FILL) == SudokuFillTask(box=2).parts(FILL)
+
+
 def test_numbers_of_wrong_cells_take_turns():
     task = SudokuFillTask(box=2, clues="7-8,9-10", wrong="0,1-3")
     train, test = task.open(5, None)

@@ -1,9 +1,10 @@
 """Sudoku on the canvas: clues that stay where they are, and grids with wrong cells to repair.
 
-The prompt is one word and holds no puzzle, unless `in_prompt` says otherwise. To fill in, the clues and the line ends are kept tokens.
-To repair, the canvas starts from the solution with some cells changed to wrong digits. No cell is
-kept then, so the model must find the wrong ones. Repair needs a larger entropy bound than the
-published one, because a step turns all draws that it does not accept into noise.
+The prompt is one word and holds no puzzle, unless `in_prompt` says otherwise. To fill in, the clues
+and the line ends are kept tokens. To repair, the canvas starts from the solution with some cells
+changed to wrong digits. No cell is kept then, so the model must find the wrong ones. Repair needs a
+larger entropy bound than the published one, because a step turns all draws that it does not accept
+into noise.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data.sudoku.engine import SudokuError
-from data.sudoku.grids import digits, parse, render, valid_solutions
+from data.sudoku.grids import digits, parse, valid_solutions
 from data.sudoku.sources import SPLITS, Puzzle
 from data.tasks.sudoku import SudokuTask
 from data.tasks.task import Check, Replay, Splits

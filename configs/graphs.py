@@ -20,5 +20,5 @@ def get_config() -> ml_collections.ConfigDict:
     # Most answers settle one colour at a step, so the sampler sees all levels of noise.
     config.loss.update(canvas_size=80, noise_power=1.5, self_conditioning=0.5, passes=2)
     config.loss.encoder_targets = "answer"
-    config.sampler.update(min_temperature=0.4, max_temperature=0.8)
+    config.sampler.update(restart_every=None, min_temperature=0.4, max_temperature=0.8)
     return config

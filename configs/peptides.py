@@ -21,6 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
     # from left to right too.
     config.loss.update(encoder_weight=0.1, encoder_targets="answer")
     config.data = {"task": "peptides", "prompt_length": 92}
-    config.sampler.update(max_steps=48, min_temperature=0.4, max_temperature=0.8)
+    config.sampler.update(
+        max_steps=48, restart_every=None, min_temperature=0.4, max_temperature=0.8
+    )
     config.eval.update(every=1000, num=64)
     return config

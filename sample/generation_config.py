@@ -18,6 +18,7 @@ NUMBERS = {
     "t_min": ("min_temperature", float),
     "t_max": ("max_temperature", float),
     "max_new_tokens": ("max_new_tokens", int),
+    "restart_every": ("restart_every", int),  # ours; transformers reads past it
 }
 
 # The file's name for this sampler, the only one that is supported.

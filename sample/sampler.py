@@ -49,6 +49,7 @@ from sample.step import (
     SamplerConfig,
     StartFunction,
     Step,
+    begin_again,
     entropy_bound_rule,
     mean_entropy,
     noise_start,
@@ -305,7 +306,14 @@ def denoise_canvas(
             step = step._replace(best=proposal.best)
         if given is not None:
             step = keep_in_step(step, proposal, given)
-        stops = _stops(n, step, loop.seen.best, config)
+        stops = calm = settled(
+            n, step.entropy, step.best, loop.seen.best, config.stop_threshold, step.counted
+        )
+        if not config.early_stop:
+            stops = jnp.zeros_like(calm)
+        if config.restart_every:
+            again = ~calm & (n % config.restart_every == 0)
+            step = begin_again(step, proposal.noise, again)
         # A NaN in the logits makes the entropy one. Such a row stops at once.
         finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
         new = _Seen(
@@ -354,14 +362,6 @@ def denoise_canvas(
     record = dict(zip(_Seen._fields, record, strict=True))
     out = Generation(tokens, steps, valid, starts=every, **record)
     return gather(_Canvas(out, done | ended, broken))
-
-
-def _stops(n: jax.Array, step: Step, previous: jax.Array, config: SamplerConfig) -> jax.Array:
-    """The rows [B] that stop at step n; previous [B, C] is the step before's best."""
-    if not config.early_stop:
-        return jnp.zeros(previous.shape[:1], bool)
-    threshold, counted = config.stop_threshold, step.counted
-    return settled(n, step.entropy, step.best, previous, threshold, counted)
 
 
 def _shown(watch: Callable[[Snapshot], bool | None], seen: Snapshot) -> jax.Array:

@@ -49,6 +49,7 @@ SAMPLER_FLAGS = (
     "max_temperature",
     "canvas_size",
     "starts",
+    "restart_every",
 )
 
 

@@ -162,9 +162,9 @@ class Session:
         asked = [named, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
         settings = dataclasses.asdict(self.config)
         # Answers of older versions, which had no such fields, count.
-        for name, old in (("starts", 1), ("candidates", 0)):
-            if settings.get(name) == old:
-                del settings[name]
+        for name, old in (("starts", 1), ("candidates", 0), ("restart_every", None)):
+            if settings.get(name, old) == old:
+                settings.pop(name, None)
         asked += [self.checkpoint.fingerprint, settings]
         if form:
             asked.append(row.pieces)

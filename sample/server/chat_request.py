@@ -309,6 +309,7 @@ def _sampler(fields: _Fields, usual: SamplerConfig) -> SamplerConfig:
         "max_new_tokens": given[0] if given else None,
         "max_steps": fields.number("max_steps", 1, MOST_STEPS),
         "starts": fields.number("starts", 1, MOST_STARTS),
+        "restart_every": fields.number("restart_every", 1, MOST_STEPS),
         "early_stop": fields.flag("early_stop"),
     }
     schedule = ("min_temperature", "max_temperature")

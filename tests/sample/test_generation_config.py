@@ -80,10 +80,12 @@ def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
     save_sampler_defaults(SamplerConfig(), tmp_path)
     assert not list(tmp_path.iterdir())
     defaults(tmp_path, RELEASED | {"t_min": 0.3})
-    wanted = SamplerConfig(16, 0.05, 0.02, 1.0, 1.2, max_new_tokens=7)
+    wanted = SamplerConfig(16, 0.05, 0.02, 1.0, 1.2, max_new_tokens=7, restart_every=5)
     save_sampler_defaults(wanted, tmp_path)
     written = json.loads((tmp_path / "generation_config.json").read_text())
-    assert set(written) == set(RELEASED) and written["transformers_version"] == "5.12.1"
+    assert (
+        set(written) == {*RELEASED, "restart_every"} and written["transformers_version"] == "5.12.1"
+    )
     found = SamplerConfig(**sampler_defaults(tmp_path))
     assert found == dataclasses.replace(wanted, max_new_tokens=512, stop_ids=(1, 106, 50))
 

@@ -1,5 +1,6 @@
 """The compiled sampler against TR algorithm 1 written out in plain Python, token by token."""
 
+import dataclasses
 import zlib
 
 import jax
@@ -14,7 +15,7 @@ PROMPT = 10
 
 
 @pytest.fixture(scope="module")
-def reference_of(lively_model, lively_config):
+def reference_of(lively_model):
     """Compiled encode, denoise and soft_embed for one row, contexts padded to one length."""
     graphdef, state = nnx.split(lively_model)
     size = PROMPT + 2 * lively_model.config.canvas_size
@@ -32,9 +33,9 @@ def reference_of(lively_model, lively_config):
         row[0, : len(tokens)] = tokens
         return encode(row, np.arange(size)[None] < len(tokens))
 
-    def run(prompt: list[int], key):
+    def run(config, prompt: list[int], key):
         parts = context, denoise, soft_embed
-        return algorithm_one(lively_model.config, lively_config, *parts, prompt, key)
+        return algorithm_one(lively_model.config, config, *parts, prompt, key)
 
     return run
 
@@ -77,8 +78,10 @@ def algorithm_one(model, config, context, denoise, soft_embed, prompt, key):
                     break
                 accepted[i] = True
                 total += entropy[i]
-            x = jnp.array([drawn[i] if accepted[i] else fresh[i] for i in range(c)])
             soft = soft_embed(logits / tau)
+            if config.restart_every and n % config.restart_every == 0:
+                accepted, soft = [False] * c, jnp.zeros_like(soft)
+            x = jnp.array([drawn[i] if accepted[i] else fresh[i] for i in range(c)])
             steps.append((accepted, *seen))
         canvases.append(steps)
         room = config.max_new_tokens - len(emitted)
@@ -104,18 +107,19 @@ def inverse(logits: np.ndarray, u: float) -> int:
     return len(p) - 1
 
 
-@pytest.mark.parametrize("seed", [1, 3])
-def test_equals_algorithm_one(lively_model, lively_config, reference_of, seed):
+@pytest.mark.parametrize(("seed", "restart_every"), [(1, None), (3, None), (1, 4)])
+def test_equals_algorithm_one(lively_model, lively_config, reference_of, seed, restart_every):
+    config = dataclasses.replace(lively_config, restart_every=restart_every)
     rng = np.random.default_rng(0)
     lengths = [10, 4, 7, 1, 2, 9]
     tokens = rng.integers(3, 49, (6, PROMPT)).astype(np.int32)
     mask = np.arange(PROMPT) < np.array(lengths)[:, None]
     key = jax.random.key(seed)
-    got = generate(lively_model, tokens, mask, key, lively_config)
+    got = generate(lively_model, tokens, mask, key, config)
 
     step_counts, canvas_counts = set(), set()
     for b, length in enumerate(lengths):
-        row, valid, canvases = reference_of(tokens[b, :length].tolist(), key)
+        row, valid, canvases = reference_of(config, tokens[b, :length].tolist(), key)
         begun = len(canvases)
         canvas_counts.add(begun)
         assert got.tokens[b].tolist() == row

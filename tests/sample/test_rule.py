@@ -29,8 +29,9 @@ def run(lively_model, lively_config):
     mask = np.arange(WIDTH) < np.array([9, 2, 5, 1])[:, None]
     config = dataclasses.replace(lively_config, stop_ids=())  # all rows go through all canvases
 
-    def run(order=slice(None), **options) -> Generation:
-        return generate(lively_model, tokens[order], mask[order], KEY, config, **options)
+    def run(order=slice(None), fields=None, **options) -> Generation:
+        settings = dataclasses.replace(config, **(fields or {}))
+        return generate(lively_model, tokens[order], mask[order], KEY, settings, **options)
 
     return run
 
@@ -62,6 +63,18 @@ def test_the_published_rule_is_the_default_to_the_bit(run, published):
     redraws[1, 0] = True
     with pytest.raises(AssertionError):
         assert_same(run(rule=spelled_out, data=redraws), published)
+
+
+def test_only_canvases_that_have_not_settled_start_again(run, lively_config):
+    """Without early stopping, so that a settled canvas is there when the others start again."""
+    out = run(fields={"early_stop": False, "restart_every": 5})
+    threshold, cases = lively_config.stop_threshold, set()
+    for n in (5, 10):
+        same = (out.best[:, :, n - 1] == out.best[:, :, n - 2]).all(axis=-1)
+        calm = same & (out.entropy[:, :, n - 1].mean(axis=-1) <= threshold)
+        np.testing.assert_array_equal(out.accepted[:, :, n - 1].any(axis=-1), calm)
+        cases |= set(calm.ravel().tolist())
+    assert cases == {True, False}
 
 
 class Echo(nnx.Module):

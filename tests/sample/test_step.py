@@ -82,6 +82,7 @@ def test_noise_is_uniform_over_the_vocabulary():
         ({"candidates": -1}, "candidates must be at least 0, not -1"),
         ({"candidates": 2}, "they need trajectory"),
         ({"starts": 0}, "starts must be at least 1, not 0"),
+        ({"restart_every": 0}, "restart_every must be at least 1, not 0"),
         ({"entropy_bound": -0.1}, "entropy_bound must not be negative"),
         ({"stop_threshold": float("nan")}, "stop_threshold must not be negative"),
         ({"min_temperature": 0.0}, "0 < min <= max"),

@@ -33,11 +33,12 @@ def test_what_is_missing_or_null_is_as_the_command_line_says():
 def test_all_fields():
     asked = read(
         max_completion_tokens=50, max_tokens=50, max_steps=3, entropy_bound=1, stop_threshold=0.5,
-        min_temperature=0.1, max_temperature=2, early_stop=False, starts=2, seed=2**32 - 1,
-        stop=["a", "b", "a"], n=3, stream=True, stream_options={"include_usage": True},
+        min_temperature=0.1, max_temperature=2, early_stop=False, starts=2, restart_every=9,
+        seed=2**32 - 1, stop=["a", "b", "a"], n=3, stream=True,
+        stream_options={"include_usage": True},
         user="me", metadata={"a": "b"}, thinking=False, tools=[TOOL],
     )  # fmt: skip
-    assert asked.sampler == SamplerConfig(3, 1, 0.5, 0.1, 2, False, 50, starts=2)
+    assert asked.sampler == SamplerConfig(3, 1, 0.5, 0.1, 2, False, 50, starts=2, restart_every=9)
     assert (asked.seed, asked.stop_texts, asked.choices) == (2**32 - 1, ("a", "b"), 3)
     assert asked.stream and asked.include_usage and asked.row.tools == [TOOL]
 

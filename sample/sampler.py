@@ -48,7 +48,6 @@ from sample.step import (
     Rule,
     SamplerConfig,
     StartFunction,
-    Step,
     begin_again,
     entropy_bound_rule,
     mean_entropy,

@@ -5,12 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
+from data.images.prompt import ImageTokens
+from data.images.room import ImageRoom
 from data.images.sources import PictureReader
 from data.photos.fonts import FONTS
+from data.sudoku.grids import render
 from data.tasks.read_grid import ReadGridTask
 from data.tasks.registry import make_task
 from data.tasks.task import TaskError
+from data.text.chat_template import ChatTemplate
 from data.text.contents import sources
+from data.text.tokenizer import Tokenizer
+
+READER = PictureReader(image_tokens=20, frame_tokens=20, patch_size=16, pool_size=2)
 
 
 def test_a_picture_and_its_digits():
@@ -22,11 +29,30 @@ def test_a_picture_and_its_digits():
     assert digits == item["puzzle"].tolist() and 0 in digits
     assert answer["content"].count("\n") == 3
     ((kind, source),) = sources([asked])
-    (picture,) = PictureReader(image_tokens=20, patch_size=16, pool_size=2).read(kind, source)
+    (picture,) = READER.read(kind, source)
     assert picture.soft_tokens == 20  # five columns and four rows, one a cell
     pixels = np.asarray(task.picture_of(item), np.float32) / 255
     corner = picture.patches.patches[0].reshape(16, 16, 3)
     np.testing.assert_allclose(corner, pixels[:16, :16], atol=1e-6)
+
+
+def test_a_share_of_the_training_grids_is_spelled_where_soft_tokens_would_be():
+    task = ReadGridTask(spelled=0.5)
+    train, test = task.open(0, check=None)
+    assert 20 < sum(train[i]["spelled"] for i in range(80)) < 60
+    assert not any(test[i]["spelled"] for i in range(80))
+    item = next(item for item in map(train.__getitem__, range(80)) if item["spelled"])
+    template = ChatTemplate(Tokenizer.load())
+    spelled, pictured = (
+        task.conversation({**item, "spelled": spelled}).messages for spelled in (True, False)
+    )
+    assert sources(pictured) and "\n" in spelled[0]["content"]
+    room = ImageRoom(1, READER, ImageTokens("<|image|>", "<|image>", "<image|>"))
+    prompt = room.prompt(template.render(pictured[:1]), room.shown(pictured))
+    tokens, others = (template.tokenizer.encode(t) for t in (prompt, template.render(spelled[:1])))
+    assert len(tokens) == len(others)
+    first, digits = tokens.index(template.tokenizer.token_id("<|image|>")), render(item["puzzle"])
+    assert template.tokenizer.decode(others[first : first + 19]) == digits
 
 
 def test_the_solution_may_be_asked_for():
@@ -81,3 +107,5 @@ def test_settings_that_cannot_be():
         ReadGridTask(box=4)
     with pytest.raises(TaskError, match="take one of digits, solution"):
         ReadGridTask(answer="poem")
+    with pytest.raises(TaskError, match="a share from 0 to 1"):
+        ReadGridTask(spelled=2.0)

@@ -15,6 +15,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
 from sample.batch import check_prompts, fold_in, row_keys
 from sample.given import Given, check_given, going_on
+from sample.images import row_contents
 from sample.obey import Constraint, DecodeObey, advance, allowed_logits, find_completions
 from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
@@ -101,7 +102,8 @@ def generate_autoregressive(
     model, config = split(model), config or AutoregressiveConfig()
     lap = clock.lap if clock else lambda name, value=None: None
     tokens, mask = check_prompts(tokens, mask, config.max_new_tokens, model.config.max_length)
-    keys = row_keys(key, tokens, mask)
+    shown = row_contents(model.config, images, tokens, mask)
+    keys = row_keys(key, tokens, mask, shown)
     goes_on = None
     if given is not None:
         given = check_given(given, len(tokens), config.max_new_tokens, model.config.vocab_size)

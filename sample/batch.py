@@ -93,18 +93,23 @@ def fold_in(keys: jax.Array, data: jax.Array | int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)
 
 
-def row_keys(key: jax.Array, tokens: np.ndarray, mask: np.ndarray) -> jax.Array:
+def row_keys(
+    key: jax.Array, tokens: np.ndarray, mask: np.ndarray, beside: Sequence[bytes] | None = None
+) -> jax.Array:
     """A PRNG key for each row: [B] keys.
 
     Args:
       key: [B] keys, which are returned; or one key, which is folded with a checksum of each row's
         real tokens.
       tokens, mask: as check_prompts returns them.
+      beside: for each row, what tells it from others with the same tokens: the hashes of its images
+        (images.row_contents). None for nothing.
 
     Raises:
       ValueError: the key is neither one key nor one for each row.
     """
     batch_size = tokens.shape[0]
+    beside = [b""] * batch_size if beside is None else beside
     if key.dtype == jnp.uint32:  # the old form, from jax.random.PRNGKey
         key = jax.random.wrap_key_data(key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -112,8 +117,8 @@ def row_keys(key: jax.Array, tokens: np.ndarray, mask: np.ndarray) -> jax.Array:
             return key
         if key.shape == ():
             sums = [
-                zlib.crc32(row[real].astype("<i4").tobytes())
-                for row, real in zip(tokens, mask, strict=True)
+                zlib.crc32(row[real].astype("<i4").tobytes() + more)
+                for row, real, more in zip(tokens, mask, beside, strict=True)
             ]
             return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.array(sums, np.uint32))
     raise ValueError(f"key must be one jax.random.key or {batch_size} of them, not {key.shape}")

@@ -7,7 +7,6 @@ from typing import Any
 
 from flax import nnx
 
-from data.images import processor_file
 from data.text.chat_template import ChatTemplate
 from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from diffusiongemma.config import ModelConfig
@@ -122,15 +121,6 @@ class Checkpoint:
     def sampler_defaults(self) -> dict[str, Any]:
         """Fields of SamplerConfig that generation_config.json sets; raises ValueError if broken."""
         return {} if self.home is None else generation_config.sampler_defaults(self.home)
-
-    @functools.cached_property
-    def image_budget(self) -> int | None:
-        """The largest number of soft tokens of an image, as processor_config.json says it.
-
-        None if the checkpoint does not say it; ValueError if the file is broken.
-        """
-        file = self.companions.get(processor_file.FILE)
-        return None if file is None else processor_file.image_budget(file)
 
     @functools.cached_property
     def companions(self) -> dict[str, Path]:

@@ -6,6 +6,7 @@
     python -m sample.main --checkpoint=DIR            # a chat; /help lists what it understands
     python -m sample.main --checkpoint=DIR --fill="The sky is<fill:4> by day."
     python -m sample.main --checkpoint=DIR --edit="The sky is green." --spans=green
+    python -m sample.main --checkpoint=DIR --image=FILE --prompt="What is this?"
     python -m sample.main --checkpoint=DIR --prompts=FILE.txt --mode=both     # compares the modes
     python -m sample.main --checkpoint=DIR --prompt=Hi --page=FILE.html       # shows every step
     python -m sample.main --checkpoint=DIR --serve=8000                 # page and API
@@ -32,6 +33,7 @@ from sample.command.chat_loop import chat
 from sample.command.console import asked_rows, complain, counted, show
 from sample.command.flags import LOOPBACK, check_flags, define_flags, rows_together
 from sample.command.interrupts import Interrupts
+from sample.command.media import media_of, shown_rows
 from sample.command.open_session import open_draft, open_session
 from sample.command.output import Output
 from sample.command.page_records import write_answers
@@ -55,7 +57,7 @@ def _run(values: flags.FlagValues) -> int:
     if values.serve is not None:
         return _serve(values)
     pieces = read_pieces(values.fill, values.edit, values.spans)
-    rows = asked_rows(values.prompt, values.prompts, pieces)
+    rows = shown_rows(asked_rows(values.prompt, values.prompts, pieces), media_of(values))
     if rows and values.mode != "diffusion":
         rows = list(map(left_to_right, rows))
     if rows is None and (
@@ -97,7 +99,7 @@ def _answer(
     if session.watch:
         session.watch = interrupts.watching(session.watch)
     if rows is None:
-        chat(session, read_line, output.answer, output.say, interrupts)
+        chat(session, read_line, output.answer, output.say, interrupts, media_of(values))
         return _finish(session, 0, rows)
     try:
         with interrupts.held():

@@ -1,7 +1,6 @@
 """Reading prompts and finished canvases into a KV cache."""
 
 import functools
-import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +8,9 @@ import numpy as np
 
 from diffusiongemma import Images
 from diffusiongemma.attention import KVCache
-from diffusiongemma.vision.images import (
-    SoftTokens,
-    check_images,
-    image_tokens,
-    is_real,
-    soft_counts,
-)
+from diffusiongemma.vision.images import SoftTokens, check_images
 from sample.batch import bucket
+from sample.images import Pictures, see
 from sample.split_model import SplitModel
 
 # Columns of a prompt that are read at a time. So many keep a GPU computing for longer than reading
@@ -36,7 +30,8 @@ def prefill(
 
     In chunks, the activations take the memory of one chunk however long the prompt is. The cache is
     the same up to rounding. An image is never cut in two: a chunk that would end in one ends before
-    it, and a chunk of an image that is longer than `chunk` is as long as the image.
+    it, and a chunk of an image that is longer than `chunk` is as long as the image. Each image goes
+    through the tower once.
 
     Args:
       model: the model, split.
@@ -90,8 +85,7 @@ def _read_with_images(
     images: Images,
 ) -> KVCache:
     """The same for tokens with images. All chunks have the width of the widest."""
-    values, index = _see(model, images, tokens, mask)
-    index = np.asarray(index)
+    values, index = see(model, images, tokens, mask)
     ends = chunk_ends(index >= 0, mask, chunk)
     width = int(np.diff([0, *ends]).max())
     for start, end in zip([0, *ends[:-1]], ends, strict=True):
@@ -177,7 +171,7 @@ class KeptPrompt:
             check_images(model.config.vision, images, tokens, mask)
         prompt, known = tokens[mask], len(self._tokens)
         kept, self._cache = self._cache, None  # reading donates it, and may be interrupted
-        pictures = _Pictures(model, prompt, images)
+        pictures = Pictures(model, prompt, images)
         same = np.array_equal(prompt[:known], self._tokens)
         if kept is None or not same or pictures.contents(known) != self._images:
             known, cache = 0, _empty_cache(model, 1, cache_length)
@@ -205,45 +199,6 @@ class KeptPrompt:
         tokens, mask = np.zeros((1, width), np.int32), np.zeros((1, width), bool)
         tokens[0, : prompt.size], mask[0, : prompt.size] = prompt, True
         return _read_chunks(model, tokens, mask, cache, chunk, images)
-
-
-class _Pictures:
-    """The images of one prompt, found by where their tokens are.
-
-    Args:
-      model: the model, split.
-      prompt: [P] int32, the real tokens.
-      images: the images; None if there are none.
-    """
-
-    def __init__(self, model: SplitModel, prompt: np.ndarray, images: Images | None):
-        self._images = images
-        if images is not None:
-            vision = model.config.vision
-            counts = soft_counts(vision, np.asarray(images.positions))
-            self._ends = np.cumsum(counts)  # image tokens up to the end of each image
-            self._before = np.append(0, np.cumsum(image_tokens(vision, prompt, None)))
-
-    def between(self, start: int, end: int) -> Images | None:
-        """The images whose tokens are from place `start` to `end`; None if there are none."""
-        if self._images is None:
-            return None
-        first, last = (
-            int(np.searchsorted(self._ends, self._before[at], side="right")) for at in (start, end)
-        )
-        return Images(*(array[first:last] for array in self._images)) if last > first else None
-
-    def contents(self, end: int) -> list[bytes]:
-        """A hash of each of the images before place `end`."""
-        images = self.between(0, end)
-        if images is None:
-            return []
-        found = []
-        for patches, positions in zip(*map(np.asarray, images), strict=True):
-            real = is_real(positions)
-            content = patches[real].tobytes() + positions[real].tobytes()
-            found.append(hashlib.sha256(content).digest())
-        return found
 
 
 def _cache_shapes(model: SplitModel, cache_length: int) -> KVCache:
@@ -283,11 +238,6 @@ def commit(model: SplitModel, cache: KVCache, tokens: jax.Array, done: np.ndarra
 @functools.partial(jax.jit, static_argnames=("batch_size", "cache_length"))
 def _empty_cache(model: SplitModel, batch_size: int, cache_length: int) -> KVCache:
     return model.merge().init_cache(batch_size, cache_length)
-
-
-@jax.jit
-def _see(model: SplitModel, images: Images, tokens: jax.Array, mask: jax.Array) -> SoftTokens:
-    return model.merge().see(images, tokens, mask)
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))

@@ -38,6 +38,7 @@ from sample.given import (
     keep_proposed,
     start_from,
 )
+from sample.images import row_contents
 from sample.obey import ACCEPTED, CanvasObey, Constraint, advance, find_completions, obey_proposed
 from sample.prefill import KeptPrompt, commit, prefill
 from sample.split_model import SplitModel, split
@@ -79,8 +80,8 @@ def generate(
 
     Each row gets what it would get alone: neither padding nor the other rows matter to it. Its
     random numbers come from its own key. With a single `key`, that is a fold of the key and a
-    checksum of the row's prompt, so identical prompts draw identically. Give one key for each row
-    to have them differ. With several starts, each start has a key of its own (starts.py).
+    checksum of the row's prompt and images, so identical prompts draw identically. Give one key for
+    each row to have them differ. With several starts, each start has a key of its own (starts.py).
 
     A program is compiled for each shape, model structure, config, rule, start and watch. In the
     config, max_new_tokens matters to shapes only. The weights are arguments of the programs.
@@ -133,7 +134,8 @@ def generate(
         state = np.zeros(len(tokens), np.int32)
     if given is not None:
         given = by_canvas(given, canvas_size)
-    keys = row_keys(key, tokens, mask)
+    shown = row_contents(model.config, images, tokens, mask)
+    keys = row_keys(key, tokens, mask, shown)
     loop_config = dataclasses.replace(  # without what the loop does not depend on
         config,
         canvas_size=canvas_size,

@@ -26,6 +26,7 @@ from typing import Any
 
 from absl import flags
 
+from data.images.budgets import folder_budgets
 from data.images.patches import USUAL_BUDGET
 from data.tasks.registry import TASKS, make_task, task_class
 from data.tasks.task import Check, Task
@@ -40,7 +41,7 @@ from train.config import read_data
 from train.evaluation import Evaluation
 from train.report import HELD_OUT, headline, write_report
 from train.results import EvaluationPlan, measure
-from train.vision import checkpoint_room
+from train.vision import room_for
 
 PAGE_ITEMS = 3  # number of items that a page shows
 SAMPLER_FLAGS = (
@@ -255,7 +256,8 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     sampler = SamplerConfig(**(checkpoint.sampler_defaults | given))
     size = sampler.canvas_size or checkpoint.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=size)
-    budget = values.image_tokens or checkpoint.image_budget or USUAL_BUDGET
+    of_image, of_frame = folder_budgets(checkpoint.companions)
+    budgets = values.image_tokens or of_image, of_frame
     evaluation = Evaluation(
         checkpoint.load(),
         checkpoint.template,
@@ -264,7 +266,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         canvases=values.canvases,
         seed=values.seed,
         batch_size=values.batch_size,
-        images=lambda: checkpoint_room(checkpoint.config, budget, checkpoint.tokenizer),
+        images=lambda: room_for(checkpoint.config, budgets, checkpoint.tokenizer),
         candidates=CANDIDATES if values.page else 0,
     )
     results, files = measure(evaluation, sampler, plan)

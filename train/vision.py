@@ -6,7 +6,6 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from data.images.patches import FRAME_BUDGET
 from data.images.prompt import ImageTokens
 from data.images.room import ImageRoom
 from data.images.sources import PictureReader
@@ -71,17 +70,17 @@ def image_room(shape: ModelConfig, images: ImagesConfig, tokenizer: Tokenizer) -
     """
     if not images.per_row:
         return None
-    return checkpoint_room(shape, images.soft_tokens, tokenizer, images.per_row)
+    return room_for(shape, (images.soft_tokens,) * 2, tokenizer, images.per_row)
 
 
-def checkpoint_room(
-    shape: ModelConfig, soft_tokens: int, tokenizer: Tokenizer, per_row: int = 1
+def room_for(
+    shape: ModelConfig, budgets: tuple[int, int], tokenizer: Tokenizer, per_row: int = 1
 ) -> ImageRoom:
     """The room for images in the prompts of a model.
 
     Args:
       shape: the model.
-      soft_tokens: the largest number of soft tokens of an image.
+      budgets: the largest numbers of soft tokens of an image, and of a frame of a video.
       tokenizer: the model's.
       per_row: the number of images of a row.
 
@@ -93,8 +92,8 @@ def checkpoint_room(
         raise ValueError("the model has no vision tower, so it sees no images")
     tokens = vision.image_id, vision.begin_image_id, vision.end_image_id
     reader = PictureReader(
-        image_tokens=soft_tokens,
-        frame_tokens=min(soft_tokens, FRAME_BUDGET),
+        image_tokens=budgets[0],
+        frame_tokens=budgets[1],
         patch_size=vision.patch_size,
         pool_size=vision.pool_size,
     )

@@ -6,6 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
+
+from PIL import Image
 
 from data.images.open_image import MOST_PIXELS, open_image
 from data.images.patches import (
@@ -57,13 +60,16 @@ class PictureReader:
     most_pixels: int = MOST_PIXELS
     only_in: str | None = None
 
-    def read(self, kind: str, source: str, folder: Path | None = None) -> list[Picture]:
+    def read(
+        self, kind: str, source: str, folder: Path | None = None, name: str = "the image"
+    ) -> list[Picture]:
         """The pictures of an image or a video.
 
         Args:
           kind: "image" or "video".
           source: a path or, for an image, a data URL.
           folder: where relative paths begin. Default: the working folder.
+          name: what errors call an image in a data URL.
 
         Returns:
           one picture of an image; the frames of a video.
@@ -74,12 +80,18 @@ class PictureReader:
         if found := _DATA.match(source):
             if kind == "video":
                 raise ValueError("a video is read from a file, not from a data URL")
-            image = open_image(_decoded(found[1], source[found.end() :]), self.most_pixels)
+            data = _decoded(found[1], source[found.end() :], name)
+            image = open_image(data, self.most_pixels, name)
             return [self._picture(image, self.image_tokens)]
         path = self._path(source, folder)
+        if kind == "video":
+            from data.images.video import read_frames  # its decoder takes long to import
+
+            frames = read_frames(path, self.most_pixels, source)
+            return [self._picture(image, self.frame_tokens, time) for time, image in frames]
         return [self._picture(open_image(path, self.most_pixels, source), self.image_tokens)]
 
-    def _picture(self, image, budget: int, time: str = "") -> Picture:
+    def _picture(self, image: Image.Image, budget: int, time: str = "") -> Picture:
         patches = image_patches(image, budget, self.patch_size, self.pool_size)
         return Picture(patches, len(patches.patches) // self.pool_size**2, time)
 
@@ -90,32 +102,34 @@ class PictureReader:
                 f"{_short(source)}: nothing is fetched from the network: download it, and give its "
                 "path or a data URL"
             )
-        name = source[scheme.end() :] if scheme else source
+        name = unquote(source[scheme.end() :]).removeprefix("localhost") if scheme else source
         if self.only_in is None:
             return (folder or Path()) / name
         if not self.only_in:
             raise ValueError(
-                "paths are not read here: send a data URL, or start the server with "
-                "--image-folder=DIR"
+                "paths are not read here, because the server was given no folder of images: send a "
+                "data URL"
             )
         allowed = Path(self.only_in).resolve()
         try:
             path = (allowed / name).resolve()
         except (OSError, ValueError, RuntimeError):  # a NUL character, or links in a circle
             path = None
-        if path is None or not path.is_relative_to(allowed):
-            raise ValueError(f"{_short(source)}: it is not in the server's --image-folder")
+        # The frames of a video may be files in a folder.
+        found = [] if path is None else [path, *(path.iterdir() if path.is_dir() else ())]
+        if not found or not all(each.resolve().is_relative_to(allowed) for each in found):
+            raise ValueError(f"{_short(source)}: it is not in the server's folder of images")
         return path
 
 
-def _decoded(kind: str, text: str) -> bytes:
+def _decoded(kind: str, text: str, name: str) -> bytes:
     """The contents of a data URL, of which `kind` is what stands before the comma."""
     if not kind.lower().rstrip().endswith(";base64"):
-        raise ValueError("a data URL must be base64: data:image/png;base64,...")
+        raise ValueError(f"{name}: a data URL must be base64: data:image/png;base64,...")
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("a data URL whose base64 cannot be decoded") from None
+        raise ValueError(f"{name}: its data URL is no base64") from None
 
 
 def _short(source: str) -> str:

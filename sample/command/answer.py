@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data.images.patches import Patches
 from data.text.chat import ModelTurn
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.fill import Outline
@@ -25,6 +26,7 @@ class Request(NamedTuple):
       place: the row's place in its file in words; "" if it is not from a file.
       outline: the text to fill in or edit, as tokens; None for an answer of the model's own.
       demand: the regular expression that the answer must match; None for no demand.
+      images: the patches of the prompt's images, in the order of their tokens.
     """
 
     number: int | None
@@ -36,6 +38,7 @@ class Request(NamedTuple):
     place: str = ""
     outline: Outline | None = None
     demand: str | None = None
+    images: tuple[Patches, ...] = ()
 
     @property
     def room(self) -> int | None:

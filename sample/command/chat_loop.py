@@ -1,6 +1,6 @@
 """A conversation on the terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sample.command.answer import Answer
 from sample.command.conversation import Conversation
@@ -17,6 +17,7 @@ def chat(
     emit: Callable[[Answer], None],
     say: Callable[[str], None],
     interrupts: Interrupts,
+    shown: Sequence[dict[str, str]] = (),
 ) -> None:
     """Reads and answers messages until the end of the input, `/exit`, or Ctrl-C pressed twice.
 
@@ -30,9 +31,15 @@ def chat(
       emit: gets each answer.
       say: gets each line for the user that is no answer.
       interrupts: knows of Ctrl-C while an answer is made.
+      shown: images and videos that the first message has, as parts of its content.
+
+    Raises:
+      ValueError: one of them cannot be shown.
     """
     talk = Conversation(session, say)
     session.kept = KeptPrompt(session.tokenizer.turn_start_id)  # each turn reads what is new
+    for part in shown:
+        talk.show(part)
     while (typed := _next(read_line, say)) is not None:
         if typed.text.strip() and not talk.obey(typed):
             _turn(session, talk, typed.text, emit, say, interrupts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.text.chat import Message, ModelTurn
 from sample.command.answer import Request
+from sample.command.media import content_of, part_of
 from sample.command.prompt_rows import PromptRow
 from sample.command.session import ContextFull, Session
 from sample.command.typed import Typed
@@ -14,6 +15,8 @@ from sample.command.typed import Typed
 HELP = {
     "/clear": "forget the conversation",
     "/undo": "forget the last question and its answer",
+    "/image FILE": "show an image with the next message",
+    "/video FILE": "show a video, a file or a folder of frames, with the next message",
     "/system TEXT": "set the system turn of a new conversation; without a text, remove it",
     "/save FILE": "append the conversation to FILE as a JSON record, for --prompts or training",
     "/help": "show this",
@@ -37,10 +40,12 @@ class Conversation:
     Attributes:
       messages: questions and answers in turn, without the system turn.
       over: whether the user has ended the chat.
+      shown: the parts of images and videos that the next question has.
     """
 
     def __init__(self, session: Session, say: Callable[[str], None]):
         self.messages: list[Message] = []
+        self.shown: list[dict[str, str]] = []
         self.over = False
         self._session, self._say = session, say
         # The oldest message that the model saw when it gave each answer, and at the last question.
@@ -55,7 +60,7 @@ class Conversation:
           ContextFull: the question is too long even alone.
           ValueError: the question cannot be asked.
         """
-        asked, first = [*self.messages, {"role": "user", "content": text}], self._firsts[-1]
+        asked, first = [*self.messages, self._question(text)], self._firsts[-1]
         while True:
             try:
                 request = self._session.request(PromptRow(None, asked[first:]))
@@ -76,8 +81,23 @@ class Conversation:
     def add(self, text: str, turn: ModelTurn) -> None:
         """Adds the last question and the model's answer to it."""
         said = self._session.as_message(turn)
-        self.messages += [{"role": "user", "content": text}, said]
+        self.messages += [self._question(text), said]
         self._firsts.append(self._tried)
+        self.shown = []
+
+    def show(self, part: dict[str, str]) -> None:
+        """Shows an image or a video with the next question.
+
+        Raises:
+          ValueError: the model has no images, or it cannot be read.
+        """
+        [(kind, path)] = part.items() - {("type", part["type"])}
+        part = part_of(kind, str(Path(path).expanduser().absolute()))  # for /save
+        self._session.look([{"role": "user", "content": [part]}])
+        self.shown.append(part)
+
+    def _question(self, text: str) -> Message:
+        return {"role": "user", "content": content_of(self.shown, text)}
 
     def obey(self, typed: Typed) -> bool:
         """Does what a command says.
@@ -100,7 +120,7 @@ class Conversation:
                 f"{name}: no such command. /help lists them, /exit ends the chat, and "
                 f'"""{text}""" asks the model this text'
             )
-        elif rest and name not in ("/system", "/save"):
+        elif rest and name not in ("/system", "/save", "/image", "/video"):
             self._say(f"{name} takes nothing after it")
         else:
             getattr(self, f"_{name.removeprefix('/')}")(rest)
@@ -110,7 +130,7 @@ class Conversation:
         self.over = True
 
     def _clear(self, _: str) -> None:
-        self.messages, self._firsts, self._tried = [], [0], 0
+        self.messages, self._firsts, self._tried, self.shown = [], [0], 0, []
         self._say("a new conversation begins")
 
     def _undo(self, _: str) -> None:
@@ -120,6 +140,21 @@ class Conversation:
         self._firsts.pop()
         left = len(self.messages) // 2
         self._say(f"the last question is undone; {left} {'are' if left != 1 else 'is'} left")
+
+    def _image(self, name: str) -> None:
+        self._attach("image", name)
+
+    def _video(self, name: str) -> None:
+        self._attach("video", name)
+
+    def _attach(self, kind: str, name: str) -> None:
+        if not name:
+            return self._say(f"/{kind} needs a FILE")
+        try:
+            self.show(part_of(kind, name))
+        except ValueError as error:
+            return self._say(f"not shown: {' '.join(str(error).split())}")
+        self._say(f"the next message shows {name}")
 
     def _system(self, text: str) -> None:
         if self.messages:  # /save would write it before answers to which it did not belong

@@ -2,9 +2,11 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 from absl import flags
 
+from data.images.patches import BUDGETS, USUAL_BUDGET
 from sample import cli
 from sample.autoregressive import AutoregressiveConfig
 from sample.command.console import complain
@@ -17,6 +19,7 @@ SHARED = set(SAMPLER) & set(AUTOREGRESSIVE)
 LOOPBACK = "127.0.0.1"
 # What says which answers to make, and where they go. A server is told by its requests.
 ASKS = ("prompt", "prompts", "fill", "edit", "spans", "out", "page", "draft", "batch_size")
+SHOWS = ("image", "video")
 
 
 def define_flags() -> flags.FlagValues:
@@ -67,6 +70,16 @@ def define_flags() -> flags.FlagValues:
         "Where the text of --edit may change: a regular expression, or numbers of lines such as "
         "3-5,9.",
     )
+    help = "Image to show with the prompt. Repeat the flag for more; they come in this order."
+    flags.DEFINE_multi_string("image", [], help, flag_values=values)
+    help = "Video to show with the prompt, after the images: a file, or a folder of frames."
+    flags.DEFINE_multi_string("video", [], help, flag_values=values)
+    help = (
+        "Largest number of soft tokens of an image. Default: that of the checkpoint's processor, "
+        f"else {USUAL_BUDGET}."
+    )
+    budgets = list(map(str, BUDGETS))
+    flags.DEFINE_enum("image_tokens", None, budgets, help, flag_values=values)
     text("system", "System turn for prompts that have none.")
     switch("thinking", False, "Ask the model to think before it answers.")
     switch("show_thoughts", False, "Print the model's thoughts before its answer.")
@@ -93,6 +106,11 @@ def define_flags() -> flags.FlagValues:
         "host",
         f"Address or name to listen at, with --serve. Default: {LOOPBACK}, so that nobody "
         "but this machine can ask.",
+    )
+    text(
+        "image_folder",
+        "Folder whose images and videos requests to the server may name by their paths. Default: "
+        "requests may name no file, and send images as data URLs.",
     )
     text("regex", "Regular expression that every answer matches as a whole.")
     text("schema", "FILE of a JSON schema. Every answer is JSON that it accepts.")
@@ -133,6 +151,14 @@ def check_flags(values: flags.FlagValues) -> None:
         raise ValueError(
             "--fill, --edit and --spans are for one text: a record of --prompts has them as fields"
         )
+    if values.prompts is not None and (values.image or values.video):
+        raise ValueError(
+            "--image and --video are for one prompt: a record of --prompts has them as parts, such "
+            'as {"type": "image", "image": "FILE"}'
+        )
+    for name in SHOWS:
+        if "" in values[name].value:
+            raise ValueError(f"--{name}= has no file")
     for name in ("base", "tokenizer", "dtype", "prompts", "out", "page", "host", "regex", "schema"):
         if values[name].value == "":
             raise ValueError(f"--{name}= has no text")
@@ -187,10 +213,14 @@ def check_flags(values: flags.FlagValues) -> None:
 def _check_server(values: flags.FlagValues) -> None:
     """Raises ValueError for flags that do not go with --serve, or that need it."""
     if values.serve is None:
-        if values.host is not None:
-            raise ValueError("--host is for --serve=PORT")
+        for name in ("host", "image_folder"):
+            if values[name].value is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is for --serve=PORT")
         return
-    asks = [name for name in ASKS if values[name].value is not None]
+    if values.image_folder is not None and not Path(values.image_folder).is_dir():
+        raise ValueError(f"--image-folder={values.image_folder}: there is no such folder")
+    asks = [name for name in SHOWS if values[name].value]
+    asks += [name for name in ASKS if values[name].value is not None]
     asks += [name for name in ("trajectory", "candidates") if values[name].value]
     asks += ["num_samples"] * (values.num_samples > 1) + ["show_thoughts"] * values.show_thoughts
     if asks:

@@ -14,7 +14,9 @@ from sample.command.checkpoint_id import CheckpointId, fingerprint
 from sample.command.console import terminal_size
 from sample.command.demand import from_flags
 from sample.command.flags import AUTOREGRESSIVE, SAMPLER, SHARED, rows_together
+from sample.command.media import media_of, picture_reader
 from sample.command.session import Session
+from sample.command.sight import look
 from sample.config_flags import given_fields
 from sample.page.record import CANDIDATES
 from sample.page.recorder import Recorder
@@ -32,6 +34,7 @@ def open_session(values: flags.FlagValues) -> Session:
     if demand is not None:
         compile_regex(demand)
     checkpoint = Checkpoint.open(values.checkpoint, values.base, values.tokenizer)
+    reader = picture_reader(values, checkpoint)
     wanted = given_fields(values, SAMPLER)
     candidates = wanted.pop("candidates", CANDIDATES)  # the recorder's, and no answer depends on it
     sampler = SamplerConfig(**(checkpoint.sampler_defaults | wanted))
@@ -49,6 +52,9 @@ def open_session(values: flags.FlagValues) -> Session:
     size = checkpoint.config.vocab_size
     if wrong := [i for i in values["stop_ids"].value or () if not 0 <= i < size]:
         raise ValueError(f"--stop-ids={wrong[0]} is no token: the vocabulary has 0 to {size - 1}")
+    if media := media_of(values):  # what cannot be shown is said before weights are read
+        asked = [{"role": "user", "content": media}]
+        look(asked, None, checkpoint.config, checkpoint.tokenizer, reader)
     try:
         model = split(checkpoint.load(values.dtype))
     except CheckpointError as error:
@@ -79,6 +85,7 @@ def open_session(values: flags.FlagValues) -> Session:
         checkpoint=name,
         warm_up=bool(values.page),
         recorder=Recorder(checkpoint.tokenizer, candidates) if values.page else None,
+        pictures=reader,
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data.text.contents import sources
 from data.text.holes import Hole, Pieces, read_pieces, source
 from data.text.json_window import BOM
 from data.text.messages import Message
@@ -28,6 +29,7 @@ class PromptRow(NamedTuple):
       place: its place in a file in words, such as "line 3".
       pieces: the text to fill in or edit; None if the model is to write an answer of its own.
       demand: the regular expression that the answer must match; None for that of the flags.
+      folder: where relative paths of images begin; None for the working folder.
     """
 
     number: int | None
@@ -37,6 +39,7 @@ class PromptRow(NamedTuple):
     place: str = ""
     pieces: Pieces | None = None
     demand: str | None = None
+    folder: Path | None = None
 
 
 def from_pieces(pieces: Pieces, prompt: str | None = None) -> PromptRow:
@@ -92,7 +95,9 @@ def read_rows(file: Path) -> list[PromptRow]:
             f"{file}: it begins with {begin}, so JSON records are expected, but {first.place}: "
             f"{first.fault}{hint}"
         )
-    return _from_items(str(file), items)
+    rows = _from_items(str(file), items)
+    home = file.parent if file.is_file() else None  # a pipe lies in no folder of its own
+    return [row._replace(folder=home) if sources(row.messages) else row for row in rows]
 
 
 def piped_rows(text: str) -> list[PromptRow]:

@@ -4,17 +4,19 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data.images.sources import PictureReader
 from data.text.chat import Message, ModelTurn
 from data.text.chat_template import ChatTemplate
 from data.text.holes import Hole, source
 from data.text.tokenizer import Tokenizer
-from diffusiongemma import DiffusionGemma
+from diffusiongemma import DiffusionGemma, Images
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.batch import bucket, pad_prompts, row_keys
 from sample.command.answer import Answer, Request, drafts
@@ -22,9 +24,11 @@ from sample.command.checkpoint_id import UNNAMED, CheckpointId
 from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
 from sample.command.page_records import record_answers
 from sample.command.prompt_rows import PromptRow
+from sample.command.sight import ContextFull, Seen, batch_images, look
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
 from sample.given import Given, check_given
+from sample.images import row_contents
 from sample.obey import Constraint, find_completions
 from sample.page.recorder import Recorder
 from sample.prefill import KeptPrompt
@@ -38,10 +42,6 @@ from sample.timing import Clock
 Mode = Literal["diffusion", "ar"]
 KEPT_CONSTRAINTS = 8  # compiled demands of rows, which often have the same ones
 SYSTEM = ("system", "developer")  # two names of one role
-
-
-class ContextFull(ValueError):
-    """A prompt and its answer do not fit the model's context."""
 
 
 @dataclasses.dataclass
@@ -72,6 +72,7 @@ class Session:
       recorder: gets every answer, for a page. While it has room, answers are generated a second
         time, and recorded, so that times are those of a run that records nothing.
       statistics: sums over all answers of each mode.
+      pictures: reads the images and videos of messages.
     """
 
     model: DiffusionGemma | SplitModel
@@ -95,6 +96,7 @@ class Session:
     statistics: dict[Mode, Statistics] = dataclasses.field(
         default_factory=lambda: {"diffusion": Statistics(), "ar": Statistics()}
     )
+    pictures: PictureReader = dataclasses.field(default_factory=PictureReader)
     _warm: set[tuple] = dataclasses.field(default_factory=set)
     _constraints: dict[str, Constraint] = dataclasses.field(default_factory=dict)
 
@@ -134,8 +136,9 @@ class Session:
             json.dumps([messages, row.tools, row.pieces], ensure_ascii=False).encode()
         except UnicodeEncodeError:  # from "\ud800" in JSON, or from bad bytes on a command line
             raise ValueError("the text is not UTF-8") from None
+        seen = self.look(messages, row.folder)
         text = self.template.render(messages, tools=row.tools, thinking=self.thinking)
-        tokens, room = self.tokenizer.encode(text), self.model.config.max_length
+        tokens, room = self.tokenizer.encode(seen.text(text)), self.model.config.max_length
         form, new = self._outline(row), self.autoregressive.max_new_tokens
         if form:
             new = form.room
@@ -150,7 +153,8 @@ class Session:
         demand = self.demand if row.demand is None else row.demand
         self._check_demand(demand, form)
         # The messages and not the text, because a template may put the date into the text.
-        asked = [messages, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
+        named = seen.named(messages)
+        asked = [named, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
         settings = dataclasses.asdict(self.config)
         # Answers of older versions, which had no such fields, count.
         for name, old in (("starts", 1), ("candidates", 0)):
@@ -162,7 +166,16 @@ class Session:
         if demand is not None:
             asked.append(demand)
         checksum = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-        return Request(row.number, tokens, checksum, self.checkpoint, outline=form, demand=demand)
+        asked = Request(row.number, tokens, checksum, self.checkpoint, outline=form, demand=demand)
+        return asked._replace(images=seen.patches)
+
+    def look(self, messages: list[Message], folder: Path | None = None) -> Seen:
+        """Reads the images and videos of messages, whose paths begin in a folder.
+
+        Raises:
+          ValueError: the model has no images, or one cannot be read.
+        """
+        return look(messages, folder, self.model.config, self.tokenizer, self.pictures)
 
     def answer(self, requests: list[Request], rows: int | None = None) -> list[Answer]:
         """Answers a batch of at least one request. Each gets the answer that it would get alone.
@@ -179,17 +192,19 @@ class Session:
         filled = [*requests, *requests[:1] * ((rows or count) - count)]
         width = bucket(max(len(r.tokens) for r in filled), self.model.config.max_length)
         tokens, mask = pad_prompts([r.tokens for r in filled], self.tokenizer.pad_id, width)
-        program = self.mode, tokens.shape, filled[0].room, filled[0].demand
+        images = batch_images((r.images for r in filled), self.model.config)
+        sizes = None if images is None else images.patches.shape
+        program = self.mode, tokens.shape, filled[0].room, filled[0].demand, sizes
         if self.warm_up and program not in self._warm:
-            self._ask(filled, tokens, mask, None)
+            self._ask(filled, tokens, mask, images, None)
             self._warm.add(program)
         with Clock() as clock:
-            out, plan = self._ask(filled, tokens, mask, clock)
+            out, plan = self._ask(filled, tokens, mask, images, clock)
         if self.recorder is not None:
             if self.mode == "diffusion" and not self.recorder.full:
                 shown = self.recorder.settings(self.sampler)
-                out, plan = self._ask(filled, tokens, mask, None, shown)
-            prompts = [self._text(request.tokens) for request in requests]
+                out, plan = self._ask(filled, tokens, mask, images, None, shown)
+            prompts = [self.prompt_text(request.tokens) for request in requests]
             record_answers(self.recorder, requests, prompts, out, self.sampler, plan, clock)
         if isinstance(out, Generation):
             steps, valid, rounds = out.steps[:count], out.valid_tokens[:count], out.rounds
@@ -231,7 +246,17 @@ class Session:
             {"tool_calls": calls} if calls else {}
         )
 
-    def _keys(self, tokens: np.ndarray, mask: np.ndarray, samples: list[int]) -> jax.Array:
+    def prompt_text(self, tokens: list[int]) -> str:
+        """The text of a prompt, in which one token stands for all soft tokens of an image."""
+        ids, vision = np.array(tokens), self.model.config.vision
+        if vision is not None:
+            soft = ids == vision.image_id
+            ids = ids[~(soft & np.append(False, soft[:-1]))]
+        return self._text(ids)
+
+    def _keys(
+        self, tokens: np.ndarray, mask: np.ndarray, samples: list[int], images: Images | None
+    ) -> jax.Array:
         """One key for all rows, or one for each if they are not all the first sample."""
         key = jax.random.key(self.seed)
         if not any(samples):
@@ -239,8 +264,9 @@ class Session:
         # Before the prompt's checksum is folded in. Folded in after it, the number of a sample
         # would be taken for that of a canvas.
         keys = [jax.random.fold_in(key, sample) if sample else key for sample in samples]
-        rows = enumerate(keys)
-        return jnp.concatenate([row_keys(k, tokens[i : i + 1], mask[i : i + 1]) for i, k in rows])
+        shown = row_contents(self.model.config, images, tokens, mask)
+        rows = [(k, slice(i, i + 1)) for i, k in enumerate(keys)]
+        return jnp.concatenate([row_keys(k, tokens[i], mask[i], shown[i]) for k, i in rows])
 
     def _outline(self, row: PromptRow) -> Outline | None:
         """The text that a row asks to fill in or edit."""
@@ -259,32 +285,35 @@ class Session:
         requests: list[Request],
         tokens: np.ndarray,
         mask: np.ndarray,
+        images: Images | None,
         clock: Clock | None,
         config: SamplerConfig | None = None,
     ) -> tuple[Generation | Continuation, Plan | None]:
         """Generates, after the lengths of holes are chosen. `config` is as for `_generate`."""
-        keys, demand = self._keys(tokens, mask, [r.sample for r in requests]), requests[0].demand
+        keys = self._keys(tokens, mask, [r.sample for r in requests], images)
+        batch, demand = (tokens, mask, keys, clock), requests[0].demand
         if requests[0].outline is None:
-            return self._generate(tokens, mask, keys, clock, demand, config=config), None
+            return self._generate(*batch, demand, config=config, images=images), None
         one_step = dataclasses.replace(self.sampler, max_steps=1, starts=1, trajectory=True)
         chosen = {}
         for i, request in enumerate(requests):
             if id(request) in chosen:  # one that only fills up the batch
                 continue
 
-            def first_step(given: Given, i: int = i, sample: int = request.sample) -> Generation:
+            def first_step(given: Given, i: int = i, request: Request = request) -> Generation:
                 rows = [i] * len(given.keep)
+                same = batch_images([request.images] * len(rows), self.model.config)
                 asked = tokens[rows], mask[rows]
                 try:
-                    keys = self._keys(*asked, [sample] * len(rows))
-                    return self._generate(*asked, keys, clock, None, given, one_step)
+                    keys = self._keys(*asked, [request.sample] * len(rows), same)
+                    return self._generate(*asked, keys, clock, None, given, one_step, same)
                 except NonFiniteLogits as error:
                     raise NonFiniteLogits({i: next(iter(error.faults.values()))}) from None
 
             chosen[id(request)] = choose_sizes(request.outline, first_step)
         rows = [(request.outline, chosen[id(request)]) for request in requests]
         plan = plan_of(rows, filled=self.mode == "diffusion")
-        return self._generate(tokens, mask, keys, clock, demand, plan.given, config), plan
+        return self._generate(*batch, demand, plan.given, config, images), plan
 
     def _generate(
         self,
@@ -295,6 +324,7 @@ class Session:
         demand: str | None,
         given: Given | None = None,
         config: SamplerConfig | None = None,
+        images: Images | None = None,
     ) -> Generation | Continuation:
         """Generates with the session's settings, or unwatched with others."""
         self._go_on()
@@ -306,6 +336,7 @@ class Session:
             config = dataclasses.replace(config, max_new_tokens=given.keep.shape[1])
         asked = self.model, tokens, mask, keys, config
         shared = {
+            "images": images,
             "given": given,
             "obey": self._constraint(demand),
             "ended": ended,

@@ -8,6 +8,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+from data.images.patches import BUDGETS
+from data.text.contents import sources
 from data.text.declarations import read_tools
 from data.text.holes import Pieces, read_pieces
 from data.text.json_schema import schema_regex
@@ -18,6 +20,7 @@ from sample.step import SamplerConfig
 
 MOST_CHOICES = 16
 MOST_STOPS = 16
+MOST_IMAGES = 64  # images and videos, whose patches take 8 MB each and more
 MOST_STEPS = 1024  # of a canvas, which runs to its end although nobody may wait for it any more
 MOST_STARTS = 16
 LARGEST_SEED = 2**32 - 1  # larger ones would be the same as smaller ones
@@ -79,6 +82,7 @@ class ChatRequest(NamedTuple):
       stream: whether the answer is sent canvas by canvas.
       include_usage: whether the last event of a stream has the usage.
       steps: whether every step is sent.
+      image_tokens: largest number of soft tokens of an image; None for the session's.
     """
 
     row: PromptRow
@@ -90,6 +94,7 @@ class ChatRequest(NamedTuple):
     stream: bool = False
     include_usage: bool = False
     steps: bool = False
+    image_tokens: int | None = None
 
 
 def read_chat(body: Any, defaults: Defaults) -> ChatRequest:
@@ -125,6 +130,7 @@ def read_chat(body: Any, defaults: Defaults) -> ChatRequest:
         _or(fields.number("n", 1, MOST_CHOICES), 1),
         stream,
         include_usage,
+        image_tokens=_image_tokens(fields),
     )
     for name in ASIDE:
         fields.take(name)
@@ -247,9 +253,19 @@ def _row(fields: _Fields, pieces: Pieces | None) -> PromptRow:
         raise wrong(
             "messages", f"the field {record.unused[0][:80]} is not understood", "unknown_parameter"
         )
+    if len(sources(record.messages)) > MOST_IMAGES:
+        raise wrong("messages", f"expected at most {MOST_IMAGES} images and videos")
     if record.messages[-1]["role"] == "assistant":
         raise wrong("messages", "the last one is the assistant's: there is nothing to answer")
     return PromptRow(None, record.messages, tools, pieces=pieces)
+
+
+def _image_tokens(fields: _Fields) -> int | None:
+    given = fields.number("image_tokens", min(BUDGETS), max(BUDGETS))
+    if given not in (None, *BUDGETS):
+        *most, last = map(str, BUDGETS)
+        raise wrong("image_tokens", f"expected {', '.join(most)} or {last}")
+    return given
 
 
 def _stops(fields: _Fields) -> tuple[str, ...] | None:

@@ -57,7 +57,7 @@ class Engine:
         except RecursionError:
             raise Refused(400, TOO_DEEP) from None
         self._count_program(session, request)
-        text = session.tokenizer.decode(request.tokens, skip_special=False) if asked.steps else ""
+        text = session.prompt_text(request.tokens) if asked.steps else ""
         job.send(Started(len(request.tokens), text))
         try:
             for index in range(asked.choices):
@@ -82,10 +82,14 @@ class Engine:
         sampler = asked.sampler
         if asked.steps:
             sampler = dataclasses.replace(sampler, trajectory=True, candidates=CANDIDATES)
+        pictures = self._session.pictures
+        if asked.image_tokens is not None:
+            pictures = dataclasses.replace(pictures, image_tokens=asked.image_tokens)
         new = sampler.max_new_tokens or sampler.canvas_size or self._session.canvas_size
         return dataclasses.replace(
             self._session,
             sampler=sampler,
+            pictures=pictures,
             autoregressive=dataclasses.replace(self._session.autoregressive, max_new_tokens=new),
             seed=asked.seed,
             thinking=asked.thinking,
@@ -119,7 +123,9 @@ class Engine:
         new = request.room or session.autoregressive.max_new_tokens
         width = bucket(len(request.tokens), session.model.config.max_length)
         settings = dataclasses.replace(session.sampler, max_new_tokens=None)
+        shown = sum(len(image.patches) for image in request.images)
         program = settings, width, -(-new // size), hash(request.demand), request.outline is None
+        program = *program, bucket(shown, 2 * shown) if shown else 0
         if program not in self._programs and len(self._programs) >= MOST_PROGRAMS:
             jax.clear_caches()
             self._programs.clear()

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from data.text.json_text import read_json, why_not_json
 from sample.server.errors import TOO_DEEP, Refused
 
-MOST_BYTES = 4 * 2**20  # of a body
+MOST_BYTES = 16 * 2**20  # of a body, which may have images in it
 BODY_SECONDS = 30.0  # for all of a body to come
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/@\s]+)(?::([0-9]{1,5}))?")
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sample import generate
+from sample.batch import row_keys
 
 PROMPT = 10
 LENGTHS = (6, 3, 6, 10, 6, 8)
@@ -55,3 +56,16 @@ def test_a_key_a_row(lively_model, lively_config):
     assert len({tuple(row) for row in own.tokens.tolist()}) > 3
     turned = generate(lively_model, tokens, None, keys[::-1], lively_config)
     np.testing.assert_array_equal(turned.tokens, own.tokens[::-1])
+
+
+def test_rows_with_other_images_have_other_keys():
+    tokens, key = np.arange(6, dtype=np.int32).reshape(2, 3)[[0, 0, 1]], jax.random.key(3)
+    mask = np.ones(tokens.shape, bool)
+
+    def data(beside):
+        return jax.random.key_data(row_keys(key, tokens, mask, beside)).tolist()
+
+    plain, shown = data(None), data([b"", b"cat", b""])
+    assert plain[0] == plain[1] != plain[2] and plain == data([b"", b"", b""])
+    assert shown[0] == plain[0] and shown[1] != plain[1] and shown[2] == plain[2]
+    assert data([b"", b"dog", b""])[1] != shown[1]

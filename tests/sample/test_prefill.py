@@ -8,6 +8,7 @@ import numpy as np
 from diffusiongemma import Images, ModelConfig
 from sample import AutoregressiveConfig, KeptPrompt, SamplerConfig
 from sample import prefill as reading
+from sample.images import contents, row_contents, see
 from sample.prefill import CHUNK, chunk_ends, prefill
 from tests.diffusiongemma.formats.folders import TOWER
 
@@ -92,3 +93,28 @@ def test_a_conversation_with_images_reads_only_the_new_ones(monkeypatch):
     other[1, 3, 1] += 0.1  # another picture in place of the second
     assert ask(second, 3, other) == [(12, [a, b, c]), (2, None)]
     assert ask([2, turn, 7, turn], 0) == [(3, None), (1, None)]
+
+
+def test_images_of_padding_alone_are_no_images():
+    config = dataclasses.replace(ModelConfig.preset("tiny"), vision=TOWER)
+    blank = Images(np.zeros((2, 4, TOWER.patch_values), np.float32), np.full((2, 4, 2), -1))
+    tokens = np.ones((1, 3), np.int32)
+    found = see(SimpleNamespace(config=config), blank, tokens, tokens > 0)
+    assert found.values.shape == (1, config.width) and (found.index == -1).all()
+    assert row_contents(config, blank, tokens, tokens > 0) == [b""]
+
+
+def test_each_row_has_its_own_images():
+    config = dataclasses.replace(ModelConfig.preset("tiny"), vision=TOWER)
+    one = np.stack(np.divmod(np.arange(8), 4)[::-1], axis=-1)  # 2 soft tokens
+    positions = np.stack([one] * 3).astype(np.int32)
+    patches = np.zeros((3, 8, TOWER.patch_values), np.float32)
+    patches[1, 2] = 1
+    images, image = Images(patches, positions), TOWER.image_id
+    tokens = np.array([[5] * 6, [image, image, 5, image, image, 5], [5, image, image, 5, 5, 5]])
+    a, b, c = contents(images)
+    assert a == c != b
+    found = row_contents(config, images, tokens, np.ones(tokens.shape, bool))
+    assert found == [b"", a + b, c]
+    wider = Images(*(np.pad(x, ((0, 0), (0, 3), (0, 0)), constant_values=-1) for x in images))
+    assert contents(wider) == [a, b, c]

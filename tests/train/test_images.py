@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
+from data.images.budgets import folder_budgets
 from data.images.patches import image_patches
 from data.pipeline import Packer, make_dataset
 from data.tasks.conversations import ConversationsTask
@@ -34,7 +35,7 @@ from train.loop import train
 from train.loss import LossConfig, mean_loss, sft_loss
 from train.memory_plan import TrainingSetup, plan_training
 from train.step import init_state, make_train_step
-from train.vision import checkpoint_room, image_room, with_tower
+from train.vision import image_room, room_for, with_tower
 
 TOWER = {
     "width": 8,
@@ -248,11 +249,11 @@ def test_a_run_trains_and_keeps_the_tower_and_goes_on_with_the_same_bits(trained
 def test_an_evaluation_shows_the_images(trained, tmp_path):
     """As the run does: the same prompts and pixels, in the size that the folder says."""
     opened = Checkpoint.open(trained / "model")
-    assert opened.image_budget == 20
+    assert folder_budgets(opened.companions) == (20, 20)
     task = ReadGridTask()
     items = task.held_out(0, [3], check=None)
     asked = AskedItems(
-        opened.template, task, items, lambda: checkpoint_room(opened.config, 20, opened.tokenizer)
+        opened.template, task, items, lambda: room_for(opened.config, (20, 20), opened.tokenizer)
     )
     room = image_room(opened.config, ImagesConfig(per_row=1, soft_tokens=20), opened.tokenizer)
     row = Packer(opened.template, asked.tokens.shape[1], 24, 1, room)(task.conversation(items[2]))
@@ -279,7 +280,7 @@ def test_images_without_eyes_are_refused(shape):
     items = task.held_out(0, [1], check=None)
 
     def room():
-        return checkpoint_room(fresh.config, 20, fresh.tokenizer)
+        return room_for(fresh.config, (20, 20), fresh.tokenizer)
 
     with pytest.raises(ValueError, match="no vision tower"):
         Evaluation(model, fresh.template, task, items, images=room)

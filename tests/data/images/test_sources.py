@@ -43,6 +43,7 @@ def test_paths_and_data_urls(folder, monkeypatch):
         ("b.png", folder),
         (str(folder / "b.png"), folder / "in"),
         (f"file://{folder}/b.png", None),
+        (f"file://localhost{folder}/in%2Fa.png", None),
         (data_url(), None),
         (data_url(";base64"), None),
         (data_url().replace("iVBOR", "iV\nBOR"), None),
@@ -55,8 +56,10 @@ def test_paths_and_data_urls(folder, monkeypatch):
 def test_what_cannot_be_read():
     assert refusal(READER, "https://a.b/c.png").startswith("https://a.b/c.png: nothing is fetched")
     assert "nothing is fetched" in refusal(READER, "HTTP://a.b/c.png")
-    assert refusal(READER, "data:image/png,abc").startswith("a data URL must be base64")
-    assert "cannot be decoded" in refusal(READER, "data:;base64,a!b")
+    assert refusal(READER, "data:image/png,abc").startswith("the image: a data URL must be base64")
+    assert (
+        refusal(READER, "data:;base64,a!b", None, "image 2") == "image 2: its data URL is no base64"
+    )
     assert refusal(READER, "data:;base64,") == "the image: the file is empty"
     assert "not an image" in refusal(READER, "data:;base64,QUJD")
     assert refusal(READER, "none.png") == "none.png: no such file or directory"
@@ -69,8 +72,11 @@ def test_strangers_name_files_of_one_folder_alone(folder):
         assert inside.read("image", source)[0].soft_tokens == 63
     assert inside.read("image", data_url())
     for source in ("../b.png", "link.png", str(folder / "b.png"), "/etc/passwd", "a\0b"):
-        assert refusal(inside, source).endswith("it is not in the server's --image-folder")
+        assert refusal(inside, source).endswith("it is not in the server's folder of images")
+    assert refusal(inside, ".", kind="video").endswith("folder of images")  # link.png leads out
+    (folder / "in/link.png").unlink()
+    assert [frame.time for frame in inside.read("video", ".")] == ["00:00"]
     nothing = PictureReader(only_in="")
     for source in ("a.png", str(folder / "in/a.png"), "file:///etc/passwd"):
-        assert refusal(nothing, source).startswith("paths are not read here: send a data URL")
+        assert refusal(nothing, source).startswith("paths are not read here, because")
     assert nothing.read("image", data_url())

@@ -105,8 +105,8 @@ def test_bodies_that_are_no_json(server):
 
 
 def test_bodies_that_are_too_large_or_do_not_come(server, monkeypatch):
-    status, found = server.ask({"messages": HI, "user": "x" * 5_000_000})
-    assert status == 413 and "more than 4,194,304 bytes" in found["error"]["message"]
+    status, found = server.ask({"messages": HI, "user": "x" * 17_000_000})
+    assert status == 413 and "more than 16,777,216 bytes" in found["error"]["message"]
     monkeypatch.setattr("sample.server.guard.BODY_SECONDS", 0.1)
     head = "POST /live HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for more in ("Content-Length: 10\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\n[1"):

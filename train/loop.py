@@ -266,7 +266,9 @@ def export(config: RunConfig, workdir: Path, start: Checkpoint, model: Diffusion
     if quantized_precision(model) or model.separate_lora:
         return adapter
     merge_lora(model)
-    untouched = start.stored.untouched if config.init else None
+    # The config.json of a model that got eyes does not describe them.
+    kept = bool(config.init) and not config.images.tower
+    untouched = start.stored.untouched if kept else None
     save_checkpoint(model, workdir / "model", untouched=untouched)
     save_companions(workdir / "model", config, start, model.config)
     return workdir / "model"

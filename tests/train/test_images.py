@@ -26,7 +26,10 @@ from diffusiongemma.vision.images import soft_counts
 from diffusiongemma.vision.tower import ClippedLinear
 from sample import SamplerConfig
 from sample.checkpoint import Checkpoint
+from sample.generation import Generation
 from tests.data.images.pictures import picture
+from tests.diffusiongemma.formats.folders import write_random
+from train import evaluation as evaluation_module
 from train import loop
 from train.asked_items import AskedItems
 from train.config import ConfigError, ImagesConfig, RunConfig
@@ -246,7 +249,26 @@ def test_a_run_trains_and_keeps_the_tower_and_goes_on_with_the_same_bits(trained
         np.testing.assert_array_equal(tensor, again[name], err_msg=name)
 
 
-def test_an_evaluation_shows_the_images(trained, tmp_path):
+def test_a_model_without_eyes_gets_a_tower_and_keeps_its_text_weights(shape, tmp_path):
+    write_random(tmp_path / "base", start().config)
+    fields = FIELDS | {"preset": "", "overrides": {}, "init": str(tmp_path / "base")}
+    config = RunConfig.from_dict(fields)
+    opened = Checkpoint.open(config.init)
+    model = loop.build_model(config, opened, MeshConfig().make())
+    assert model.config == dataclasses.replace(shape, canvas_size=24)
+    (tmp_path / "run").mkdir()
+    exported = load_file(loop.export(config, tmp_path / "run", opened, model) / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "base" / "model.safetensors").items():
+        np.testing.assert_array_equal(exported[name], tensor.astype(np.float32), err_msg=name)
+    again = load_checkpoint(tmp_path / "run" / "model")
+    assert again.config == model.config
+    for a, b in zip(
+        jax.tree.leaves(nnx.state(again)), jax.tree.leaves(nnx.state(model)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_evaluation_shows_the_images(trained, monkeypatch):
     """As the run does: the same prompts and pixels, in the size that the folder says."""
     opened = Checkpoint.open(trained / "model")
     assert folder_budgets(opened.companions) == (20, 20)
@@ -262,16 +284,22 @@ def test_an_evaluation_shows_the_images(trained, tmp_path):
     np.testing.assert_array_equal(images.patches[1], row["patches"][0])
     assert soft_counts(opened.config.vision, images.positions).tolist() == [20, 20]
 
+    model = DiffusionGemma(opened.config, rngs=nnx.Rngs(0))
     evaluation = Evaluation(
-        opened.load(), opened.template, task, items[:2], images=lambda: room, batch_size=2
+        model, opened.template, task, items, images=lambda: room, batch_size=2, canvases=1
     )
-    seen, sampler = [], SamplerConfig(max_steps=1)
-    for _ in range(2):
-        seen.append(evaluation.run(sampler))
-        # Other pictures change the answers: the same words stand in both prompts.
-        evaluation._asked._messages = evaluation._asked._messages[::-1]
-    assert seen[0].answers[0] != seen[0].answers[1]
-    assert seen[0].answers.tolist() != seen[1].answers.tolist()
+    given = []
+
+    def generate(model, tokens, mask, key, config, *, images, **more):
+        given.append((len(tokens), images))
+        ones = np.ones((len(tokens), 1), np.int32)
+        return Generation(np.zeros((len(tokens), 24), np.int32), ones, ones)
+
+    monkeypatch.setattr(evaluation_module, "generate", generate)
+    evaluation.run(SamplerConfig(), np.array([2]))
+    ((count, images),) = given
+    assert count == 1
+    np.testing.assert_array_equal(images.patches[0], row["patches"][0])
 
 
 def test_images_without_eyes_are_refused(shape):

@@ -192,7 +192,7 @@ def test_a_plan_for_gpus_compiles_their_kernels(monkeypatch):
         return 5
 
     monkeypatch.setattr(memory_plan, "devices", lambda target, num: jax.devices()[:num])
-    monkeypatch.setattr(memory_plan, "_temporaries", compiled)
+    monkeypatch.setattr(memory_plan, "temporaries", compiled)
     shape = dataclasses.replace(TINY, width=64, expert_dim=64)
     plan = plan_generation(GenerationSetup(shape, context=64), "h100")
     assert plan.activations == 5 and "at most" not in plan.table(None)

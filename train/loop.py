@@ -173,7 +173,7 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
                 f"init: {config.init} is quantized, so its weights cannot be trained: train LoRA "
                 "factors beside them, for example with --config.lora.rank=8"
             )
-        if config.images.tower:
+        if shape.vision is not None and model.vision is None:
             config.mesh.check(shape)
             add_tower(model, shape.vision, config.seed, mesh)
     else:

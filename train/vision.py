@@ -42,8 +42,6 @@ def with_tower(
                 "give the fields of a new one as images.tower (configs/read_grid.py has an example)"
             )
         return shape
-    if shape.vision is not None:
-        raise ConfigError("images.tower: the model has a vision tower already: leave this out")
     ids = {}
     if tokenizer is not None:
         try:
@@ -54,6 +52,8 @@ def with_tower(
         vision = build(VisionConfig, ids | dict(images.tower), "images.tower.")
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if shape.vision not in (None, vision):
+        raise ConfigError("images.tower: the model has a vision tower of another shape already")
     return dataclasses.replace(shape, vision=vision)
 
 

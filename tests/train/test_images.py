@@ -314,8 +314,9 @@ def test_images_without_eyes_are_refused(shape):
         Evaluation(model, fresh.template, task, items, images=room)
     with pytest.raises(ConfigError, match=r"the model has no vision tower: .*images.tower"):
         with_tower(fresh.config, ImagesConfig(per_row=1))
-    with pytest.raises(ConfigError, match="has a vision tower already"):
-        with_tower(shape, ImagesConfig(**IMAGES))
+    assert with_tower(shape, ImagesConfig(**IMAGES), fresh.tokenizer) == shape
+    with pytest.raises(ConfigError, match="a vision tower of another shape already"):
+        with_tower(shape, ImagesConfig(per_row=1, tower=TOWER | {"width": 4}), fresh.tokenizer)
     with pytest.raises(ConfigError, match=r"no config field 'images.tower.widht'"):
         with_tower(fresh.config, ImagesConfig(per_row=1, tower=TOWER | {"widht": 3}))
     for wrong in ({"per_row": -1}, {"soft_tokens": 0}, {"freeze": True}, {"per_row": 0}):

@@ -149,7 +149,8 @@ class ImagesConfig:
       freeze: whether the tower stays as it is while all other weights are trained. Then checkpoints
         of the run do not hold it.
       tower: fields of a VisionConfig. A model that has no tower gets one of this shape, with random
-        weights, and one that has it keeps it. The ids of its tokens are the tokenizer's, if they are not given.
+        weights, and one that has it keeps it. The ids of its tokens are the tokenizer's, if they
+        are not given.
 
     Raises:
       ConfigError: a field is out of range, or the fields do not fit together.

@@ -40,6 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "mesh": {"data": 2},
             "lora": {},
+            "images": {},
             "eval": {"every": 3000, "num": 192},
             "sampler": {},
         }

@@ -11,6 +11,7 @@ import cloudpickle
 import grain
 import numpy as np
 
+from data.images.room import ImageRoom, named
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import Conversation
 from data.text.packing import pack
@@ -30,12 +31,14 @@ class Packer:
       prompt_length: P, the room for a prompt, in tokens.
       canvas_size: C, tokens of a canvas.
       num_canvases: K, the room for an answer, in canvases.
+      images: the room for images; None if rows have no images.
     """
 
     template: ChatTemplate
     prompt_length: int
     canvas_size: int
     num_canvases: int
+    images: ImageRoom | None = None
 
     def __call__(
         self, conversation: Conversation, parts: Sequence[Part] | None = None
@@ -47,19 +50,28 @@ class Packer:
           parts: the parts of its answer, if some of it is given (Task.parts).
 
         Returns:
-          the row, as `packing.pack` gives it.
+          the row, as `packing.pack` gives it, with its pictures, as `ImageRoom.row` gives them.
 
         Raises:
-          ValueError: the template refuses the conversation, or the parts do not fit the answer.
+          ValueError: the template refuses the conversation, the parts do not fit the answer, or a
+            picture cannot be read or finds no room.
           TooLong: the prompt or the answer does not fit.
         """
         prompt, answer = self.template.example(*conversation)
-        tokenizer, given = self.template.tokenizer, None
+        tokenizer, given, pictures = self.template.tokenizer, None, {}
+        if self.images is not None:
+            shown = self.images.shown(conversation.messages)
+            prompt, pictures = self.images.prompt(prompt, shown), self.images.row(shown)
+        elif count := len(named(conversation.messages)):
+            raise ValueError(
+                f"{count} images or videos, and rows have no room for them: give "
+                f"--config.images.per_row={count}"
+            )
         if parts is None:
             answer_ids = tokenizer.encode(answer)
         else:
             answer_ids, given = encode_parts(tokenizer, answer, parts)
-        return pack(
+        row = pack(
             tokenizer.encode(prompt),
             answer_ids,
             self.prompt_length,
@@ -69,6 +81,7 @@ class Packer:
             tokenizer.pad_id,
             given,
         )
+        return row | pictures
 
 
 def make_dataset(
@@ -105,8 +118,8 @@ def make_dataset(
 
     Returns:
       a dataset of {"tokens": [B / n, T] int32; "prompt_len", "answer_len" and "num_canvases",
-      [B / n] int32 each}, with T = prompt_length + num_canvases * canvas_size. If the rows have
-      "given" and "keep", the batches have them too, [B / n, T].
+      [B / n] int32 each}, with T = prompt_length + num_canvases * canvas_size. What else the rows
+      have, the batches have too, for example "given" and "keep", [B / n, T].
 
     Raises:
       ValueError: the hosts do not divide the batch. While the dataset is read: an item does not

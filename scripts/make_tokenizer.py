@@ -34,6 +34,10 @@ SPECIAL = {
     "<turn|>": 106,
 }
 
+# Special tokens that stand around and for images. They have the places of three bytes that no UTF-8
+# text has, so that no other id moves.
+IMAGES = {"<|image>": "<0xFD>", "<|image|>": "<0xFE>", "<image|>": "<0xFF>"}
+
 # Words that begin a line. Other words occur there too.
 LINE_WORDS = (
     "user model system thought Solve Fill Least Greatest For Complete Each Mark Count How Keep "
@@ -97,6 +101,7 @@ def vocabulary() -> dict[str, int]:
         raise ValueError(f"{len(tokens) + len(SPECIAL)} tokens, not {VOCAB_SIZE}")
     free = (i for i in range(VOCAB_SIZE) if i not in set(SPECIAL.values()))
     ids = {**SPECIAL, **dict(zip(tokens, free, strict=False))}
+    ids |= {token: ids.pop(byte) for token, byte in IMAGES.items()}
     return dict(sorted(ids.items(), key=lambda item: item[1]))
 
 
@@ -118,7 +123,8 @@ def build() -> dict[str, Any]:
                 "normalized": False,
                 "special": True,
             }
-            for token, index in SPECIAL.items()
+            for token, index in vocab.items()
+            if token in SPECIAL or token in IMAGES
         ],
         "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         "pre_tokenizer": {

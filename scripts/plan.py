@@ -6,9 +6,12 @@
     python -m scripts.plan --config=configs/sudoku_26b_full.py --preset=26b_a4b --gpu=80 \\
         --target=h100
 
+    python -m scripts.plan --preset=26b_a4b --image_tokens=280
+
 With --config it plans the training step of that run. Without --config it plans the denoising of a
-canvas behind a full KV cache. train/memory_plan.py says what is counted and how. --target=h100
-needs a compiler plugin, and no GPU.
+canvas behind a full KV cache, and with --image_tokens also the reading of one image.
+train/memory_plan.py and train/image_plan.py say what is counted and how. --target=h100 needs a
+compiler plugin, and no GPU.
 """
 
 import dataclasses
@@ -27,6 +30,7 @@ from sample import cli
 from sample.checkpoint import Checkpoint
 from train.compile_target import CompileTarget
 from train.config import RunConfig
+from train.image_plan import ImagePlan, plan_image
 from train.memory_plan import (
     GenerationSetup,
     MemoryPlan,
@@ -65,6 +69,11 @@ def define_flags() -> flags.FlagValues:
         ),
     ):
         flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=values)
+    help = (
+        "Number of soft tokens of an image. Then the reading of this image is planned too: its "
+        "arithmetic and its memory. Only without --config."
+    )
+    flags.DEFINE_integer("image_tokens", None, help, lower_bound=1, flag_values=values)
     help = "Memory of one device in GB (10^9 bytes). The plan then says whether it fits."
     flags.DEFINE_float("gpu", None, help, flag_values=values)
     help = (
@@ -107,6 +116,19 @@ def make_plan(values: flags.FlagValues) -> MemoryPlan:
     return plan_training(TrainingSetup(config, shape, values.quantize), target)
 
 
+def make_image_plan(values: flags.FlagValues) -> ImagePlan:
+    """The plan of reading an image that the flags ask for.
+
+    Raises:
+      ValueError: there is a training config too, or the model has no vision tower.
+    """
+    if values.config is not None:
+        raise ValueError("--image_tokens plans no training: leave out --config")
+    target = None if values.target == "none" else values.target
+    shape = model_shape(values.preset, values.checkpoint, DEFAULT_PRESET)
+    return plan_image(shape, values.image_tokens, jnp.dtype(values.dtype), target)
+
+
 def model_shape(preset: str | None, folder: str | None, default: str | None) -> ModelConfig:
     """The shape of a preset, else that of a folder, else that of the default preset."""
     if preset:
@@ -119,7 +141,14 @@ def model_shape(preset: str | None, folder: str | None, default: str | None) -> 
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
     values = define_flags()
-    return cli.run(values, lambda: print(make_plan(values).table(values.gpu)), argv, __doc__)
+
+    def run() -> None:
+        image = None if values.image_tokens is None else make_image_plan(values)
+        print(make_plan(values).table(values.gpu))
+        if image is not None:
+            print(f"\n{image.table()}")
+
+    return cli.run(values, run, argv, __doc__)
 
 
 if __name__ == "__main__":

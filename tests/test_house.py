@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[1]
 # A room is a folder without its subfolders. Room -> the rooms that its files may import.
 ROOMS = {
     "configs": {"configs"},
-    "data": {"data", "data.text"},
+    "data": {"data", "data.text", "data.images"},
     "data.images": {"data.images", "data.text"},
+    "data.photos": {"data.photos"},
     "data.text": {"data.text"},
     "data.sudoku": {"data", "data.text", "data.sudoku"},
-    "data.tasks": {"data", "data.text", "data.sudoku", "data.tasks"},
+    "data.tasks": {"data", "data.text", "data.sudoku", "data.photos", "data.tasks"},
     "diffusiongemma": {
         "diffusiongemma",
         "diffusiongemma.ops",

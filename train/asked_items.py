@@ -1,15 +1,18 @@
-"""The items of an evaluation as the sampler gets them: prompts, and what is given of answers."""
+"""The items of an evaluation as the sampler gets them: prompts, pictures, what is given."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from data.images.room import PATCHES, POSITIONS, ImageRoom, named
 from data.tasks.task import Task
 from data.text.chat_template import ChatTemplate
 from data.text.packing import pack
 from data.text.parts import NOTHING, encode_parts
+from diffusiongemma import Images
 from sample.batch import pad_prompts
 from sample.given import Given, given_keys
 
@@ -26,12 +29,20 @@ class AskedItems:
       template: turns conversations into prompts.
       task: the task that the items belong to.
       items: N items.
+      images: makes what reads the pictures of items, if an item has any.
 
     Raises:
-      ValueError: the template refuses a conversation, or the parts of an answer do not fit it.
+      ValueError: the template refuses a conversation, the parts of an answer do not fit it, or a
+        picture cannot be read or seen.
     """
 
-    def __init__(self, template: ChatTemplate, task: Task, items: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        task: Task,
+        items: Sequence[Any],
+        images: Callable[[], ImageRoom] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer = template.tokenizer
         asked = [task.conversation(item) for item in items]
         texts = [template.example(*c)[1] for c in asked]
@@ -42,8 +53,21 @@ class AskedItems:
         else:
             pairs = [encode_parts(tokenizer, *pair) for pair in zip(texts, cut, strict=True)]
             self.answers, self._given = zip(*pairs, strict=True)
-        prompts = [tokenizer.encode(template.render(c.messages[:-1], tools=c.tools)) for c in asked]
-        self.tokens, self.mask = pad_prompts(prompts, tokenizer.pad_id)
+        rendered = [template.render(c.messages[:-1], tools=c.tools) for c in asked]
+        self._messages = None
+        if any(named(c.messages) for c in asked):
+            if images is None:
+                raise ValueError(f"{task.noun}s have images, and nothing reads them")
+            room, self._messages = images(), [c.messages for c in asked]
+            most = 0
+            for i, messages in enumerate(self._messages):  # one after another, to save memory
+                shown = room.shown(messages)
+                rendered[i] = room.prompt(rendered[i], shown)
+                most = max(most, sum(map(len, shown)))
+            self._room = dataclasses.replace(room, count=most)
+        self.tokens, self.mask = pad_prompts(
+            list(map(tokenizer.encode, rendered)), tokenizer.pad_id
+        )
 
     def given(
         self, rows: np.ndarray, canvas_size: int, num_canvases: int, fill: bool = True
@@ -70,6 +94,19 @@ class AskedItems:
             behind = np.arange(tokens.shape[1]) >= lengths[:, None]
             tokens, keep = np.where(behind, NOTHING, tokens), keep & ~behind
         return Given(tokens, keep)
+
+    def images(self, rows: np.ndarray) -> Images | None:
+        """The pictures of some items; None if no item has any.
+
+        They are read again each time, because those of all items may take much memory.
+
+        Args:
+          rows: [B] int, the numbers of the items.
+        """
+        if self._messages is None:
+            return None
+        read = [self._room.row(self._room.shown(self._messages[row])) for row in rows]
+        return Images(*(np.concatenate([r[k] for r in read]) for k in (PATCHES, POSITIONS)))
 
     def keys(self, seed: int, rows: np.ndarray, given: Given | None) -> jax.Array:
         """The sampler's random key or keys for some items.

@@ -139,6 +139,46 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ImagesConfig:
+    """The images of a run's rows, and what becomes of the vision tower.
+
+    Attributes:
+      per_row: n, the number of images that a row has room for. With 0 the rows have no images, and
+        the vision tower stays as it is.
+      soft_tokens: the largest number of soft tokens of an image.
+      freeze: whether the tower stays as it is while all other weights are trained. Then checkpoints
+        of the run do not hold it.
+      tower: fields of a VisionConfig. A model that has no tower gets one of this shape, with random
+        weights, and one that has it keeps it. The ids of its tokens are the tokenizer's, if they
+        are not given.
+
+    Raises:
+      ConfigError: a field is out of range, or the fields do not fit together.
+    """
+
+    per_row: int = 0
+    soft_tokens: int = 280
+    freeze: bool = False
+    tower: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.per_row < 0:
+            raise ConfigError(f"images.per_row must be 0 or more, not {self.per_row}")
+        if self.soft_tokens < 1:
+            raise ConfigError(f"images.soft_tokens must be at least 1, not {self.soft_tokens}")
+        if self.tower and (self.freeze or not self.per_row):
+            raise ConfigError(
+                "images.tower makes a new vision tower, which must be trained: give images.per_row "
+                "and no images.freeze"
+            )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the weights of the vision tower are trained, where all weights are."""
+        return bool(self.per_row) and not self.freeze
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """One training run.
 
@@ -154,6 +194,7 @@ class RunConfig:
       init: a checkpoint folder to start from; then preset and overrides are not used.
       dtype: dtype of the weights, "float32" or "bfloat16".
       lora: LoRA factors, if they are trained instead of the weights.
+      images: the images of the rows, and what becomes of the vision tower.
       eval: evaluation while training.
       sampler: settings of the sampler for evaluation. They are saved beside the result.
       mesh: how the devices are divided. A stopped run may go on on another mesh.
@@ -184,6 +225,7 @@ class RunConfig:
     init: str = ""
     dtype: str = "float32"
     lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    images: ImagesConfig = dataclasses.field(default_factory=ImagesConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -217,6 +259,8 @@ class RunConfig:
             raise ConfigError(
                 f"give one of preset (random weights) and init (a checkpoint folder), {given}"
             )
+        if self.images.tower and self.lora.rank:
+            raise ConfigError("images.tower: a new vision tower is not trained by LoRA factors")
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype must be 'float32' or 'bfloat16', not '{self.dtype}'")
         if self.optimizer.schedule == "cosine" and self.optimizer.warmup >= self.steps:

@@ -26,6 +26,8 @@ from typing import Any
 
 from absl import flags
 
+from data.images.budgets import folder_budgets
+from data.images.patches import USUAL_BUDGET
 from data.tasks.registry import TASKS, make_task, task_class
 from data.tasks.task import Check, Task
 from sample import cli, compile_cache
@@ -39,6 +41,7 @@ from train.config import read_data
 from train.evaluation import Evaluation
 from train.report import HELD_OUT, headline, write_report
 from train.results import EvaluationPlan, measure
+from train.vision import room_for
 
 PAGE_ITEMS = 3  # number of items that a page shows
 SAMPLER_FLAGS = (
@@ -189,6 +192,11 @@ def define_flags(task: type[Task]) -> flags.FlagValues:
     define_items(values, task)
     text("out", None, "Folder for the report. It is made if it does not exist.")
     number("batch_size", 64, "Number of items that are denoised together.")
+    help = (
+        "Largest number of soft tokens of an image; default: what the checkpoint's "
+        f"processor_config.json says, else {USUAL_BUDGET}."
+    )
+    number("image_tokens", None, help)
     number("canvases", 1, "Number of canvases that an answer may take.")
     help = "Numbers of denoising steps of one start to compare; empty: none."
     text("budgets", "1,2,4,8,16,32,48", help)
@@ -249,6 +257,8 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
     sampler = SamplerConfig(**(checkpoint.sampler_defaults | given))
     size = sampler.canvas_size or checkpoint.config.canvas_size
     sampler = dataclasses.replace(sampler, canvas_size=size)
+    of_image, of_frame = folder_budgets(checkpoint.companions)
+    budgets = values.image_tokens or of_image, of_frame
     evaluation = Evaluation(
         checkpoint.load(),
         checkpoint.template,
@@ -257,6 +267,7 @@ def _run(values: flags.FlagValues, argv: list[str]) -> None:
         canvases=values.canvases,
         seed=values.seed,
         batch_size=values.batch_size,
+        images=lambda: room_for(checkpoint.config, budgets, checkpoint.tokenizer),
         candidates=CANDIDATES if values.page else 0,
     )
     results, files = measure(evaluation, sampler, plan)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data.images.room import ImageRoom
 from data.tasks.task import Replay, Task
 from data.text.chat import answer_text
 from data.text.chat_template import ChatTemplate
@@ -42,11 +43,13 @@ class Evaluation:
       seed: random seed of the sampler's noise.
       batch_size: number of items that are denoised together. The last batch is filled up with
         repeated items, whose answers are dropped.
+      images: makes what reads the pictures of items, if an item has any.
       candidates: number of candidates of each position that `record` keeps. `replay` keeps them
         too, so that both run one program.
 
     Raises:
-      ValueError: there are no items, or the model's vocabulary is too small.
+      ValueError: there are no items, the model's vocabulary is too small, or an item has a picture
+        that cannot be read or seen.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Evaluation:
         canvases: int = 1,
         seed: int = 0,
         batch_size: int = 64,
+        images: Callable[[], ImageRoom] | None = None,
         candidates: int = 0,
     ) -> None:
         if not items:
@@ -68,7 +72,7 @@ class Evaluation:
         self.canvases, self.batch_size = canvases, min(batch_size, len(items))
         self._candidates = candidates
         self.config, self._model = model.config, SplitModel(model)
-        self._asked = AskedItems(template, task, items)
+        self._asked = AskedItems(template, task, items, images)
         self.tokens, self.mask = self._asked.tokens, self._asked.mask
 
     def run(
@@ -238,7 +242,8 @@ class Evaluation:
         given = self._asked.given(rows, sampler.canvas_size, self.canvases)
         key = self._asked.keys(self.seed, rows, given)
         prompts = self.tokens[rows], self.mask[rows]
-        return generate(self._model, *prompts, key, sampler, given=given, clock=clock), given
+        more = {"given": given, "images": self._asked.images(rows), "clock": clock}
+        return generate(self._model, *prompts, key, sampler, **more), given
 
     def _left_to_right(
         self, rows: np.ndarray, sampler: SamplerConfig, clock: Clock | None = None
@@ -259,6 +264,7 @@ class Evaluation:
         key = self._asked.keys(self.seed, rows, given)
         prompts = self.tokens[rows], self.mask[rows]
         asked = self._model, *prompts, key, config
-        out = generate_autoregressive(*asked, given=given, clock=clock)
+        more = {"given": given, "images": self._asked.images(rows), "clock": clock}
+        out = generate_autoregressive(*asked, **more)
         valid = out.valid_tokens[:, None]
         return Generation(out.tokens, valid, valid), given

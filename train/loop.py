@@ -12,6 +12,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from data.images.processor_file import save_image_budget
 from data.pipeline import Packer, make_dataset
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.formats.adapter import Adapter
@@ -29,6 +30,7 @@ from train.optimizer import make_optimizer
 from train.run_log import RunLog
 from train.step import has_lora, init_state, make_train_step
 from train.validation import HeldOut
+from train.vision import add_tower, image_room, with_tower
 
 
 def train(config: RunConfig, workdir: Path) -> Path:
@@ -36,8 +38,8 @@ def train(config: RunConfig, workdir: Path) -> Path:
 
     While it trains, the run writes config.json, checkpoints/, metrics.jsonl and tb/ to its workdir.
     A run that begins with an adapter trains the adapter's factors. At the end it writes:
-      model/: the trained model in the released layout, with LoRA factors merged in and with the
-        vision tower of config.init, if that folder has one. A run has no model/ if its factors
+      model/: the trained model in the released layout, with LoRA factors merged in and with its
+        vision tower, if it has one. A run has no model/ if its factors
         cannot be merged: the weights are quantized, or the factors are not the same for encode and
         denoise.
       adapter/: the LoRA factors alone, if the run trained factors beside a checkpoint.
@@ -78,12 +80,14 @@ def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
     model = build_model(config, start, mesh)
     if jax.process_index() == 0:
         claim_workdir(config, workdir)
-        start.save_companions(workdir, config.sampler)
+        save_companions(workdir, config, start, model.config)
     multihost_utils.sync_global_devices("workdir")
 
     description = describe(config, model.config, start)
     optimizer = make_optimizer(config.optimizer, config.steps)
-    graphdef, state, frozen = init_state(model, optimizer, mesh, ema=config.ema > 0)
+    graphdef, state, frozen = init_state(
+        model, optimizer, mesh, ema=config.ema > 0, tower=config.images.trained
+    )
     del model
     train_step = make_train_step(
         graphdef, optimizer, config.loss, config.seed, config.accumulate, config.ema, like=state
@@ -127,7 +131,9 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
       OSError: a file cannot be read.
     """
     loss = config.loss
-    packer = Packer(start.template, config.data.prompt_length, loss.canvas_size, loss.num_canvases)
+    room = image_room(shape_of_run(config, start), config.images, start.tokenizer)
+    sizes = config.data.prompt_length, loss.canvas_size, loss.num_canvases
+    packer = Packer(start.template, *sizes, room)
     task = config.data.task
     splits = task.open(config.seed, packer, test=config.eval.every > 0)
     batches = make_dataset(
@@ -141,8 +147,15 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
     return iter(batches), HeldOut(config, splits.test, packer)
 
 
+def shape_of_run(config: RunConfig, start: Checkpoint) -> ModelConfig:
+    """The shape of the model that a run trains; raises ConfigError as vision.with_tower does."""
+    return with_tower(start.config, config.images, start.tokenizer)
+
+
 def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGemma:
     """Builds the model that the run starts from, from a checkpoint or with random weights.
+
+    A vision tower that the run makes has random weights.
 
     Raises:
       ConfigError: the checkpoint's weights cannot be trained as the config says, or the model's
@@ -150,7 +163,7 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
       ValueError: the checkpoint cannot be used, or its tokenizer or the mesh does not fit the
         model.
     """
-    dtype = jnp.dtype(config.dtype)
+    dtype, shape = jnp.dtype(config.dtype), shape_of_run(config, start)
     if config.init:
         if start.adapter is not None:
             check_lora(config, start.adapter)
@@ -160,10 +173,13 @@ def build_model(config: RunConfig, start: Checkpoint, mesh: Mesh) -> DiffusionGe
                 f"init: {config.init} is quantized, so its weights cannot be trained: train LoRA "
                 "factors beside them, for example with --config.lora.rank=8"
             )
+        if shape.vision is not None and model.vision is None:
+            config.mesh.check(shape)
+            add_tower(model, shape.vision, config.seed, mesh)
     else:
         start.check_tokenizer()
-        config.mesh.check(start.config)
-        model = create_model(start.config, config.seed, dtype, mesh)
+        config.mesh.check(shape)
+        model = create_model(shape, config.seed, dtype, mesh)
     return prepare(model, config)
 
 
@@ -217,13 +233,14 @@ def prepare(model: DiffusionGemma, config: RunConfig) -> DiffusionGemma:
 def describe(config: RunConfig, model: ModelConfig, start: Checkpoint) -> dict[str, Any]:
     """Describes how to build the model again. Each checkpoint holds this description."""
     init, lora = config.init, dataclasses.asdict(config.lora)
+    if lora["rank"] or not config.images.trained:  # the checkpoint does not hold the tower
+        model = dataclasses.replace(model, vision=None)
     adapter = start.adapter if init else None
     if adapter is not None:
         init, factors = str(adapter.base), sorted(adapter.weights.dtypes)
         lora |= {"rank": adapter.rank, "alpha": adapter.alpha, "factors": factors}
     return {
-        # Only a run of LoRA factors could have trained the tower: it is in the base.
-        "config": dataclasses.replace(model, vision=None).to_fields(),
+        "config": model.to_fields(),
         "dtype": config.dtype,
         "init": init,
         "lora": lora,
@@ -249,10 +266,20 @@ def export(config: RunConfig, workdir: Path, start: Checkpoint, model: Diffusion
     if quantized_precision(model) or model.separate_lora:
         return adapter
     merge_lora(model)
-    untouched = start.stored.untouched if config.init else None
+    # The config.json of a model that got eyes does not describe them.
+    kept = bool(config.init) and not config.images.tower
+    untouched = start.stored.untouched if kept else None
     save_checkpoint(model, workdir / "model", untouched=untouched)
-    start.save_companions(workdir / "model", config.sampler)
+    save_companions(workdir / "model", config, start, model.config)
     return workdir / "model"
+
+
+def save_companions(folder: Path, config: RunConfig, start: Checkpoint, shape: ModelConfig) -> None:
+    """Puts beside the weights of a run's model the tokenizer and its like."""
+    start.save_companions(folder, config.sampler)
+    if config.images.per_row:
+        vision = shape.vision
+        save_image_budget(folder, config.images.soft_tokens, vision.patch_size, vision.pool_size)
 
 
 def claim_workdir(config: RunConfig, workdir: Path) -> None:

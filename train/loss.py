@@ -11,10 +11,12 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from data.images.room import PATCHES, POSITIONS
 from data.text.parts import NOTHING
-from diffusiongemma import DiffusionGemma
+from diffusiongemma import DiffusionGemma, Images
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.reductions import argmax
@@ -112,7 +114,9 @@ def sft_loss(
         without the fill; "num_canvases" [B] int32, canvases of each row. If the task gives a part
         of its answers, also "given" [B, P + K C] int32 and "keep" [B, P + K C] bool
         (packing.pack). Then kept tokens are never noise, their soft embeddings are their own, and
-        neither the denoising loss nor its figures count them.
+        neither the denoising loss nor its figures count them. If the run has images, also "patches"
+        [B, n, L, P] float32 and "positions" [B, n, L, 2] int32, the images of each row. Then the
+        encoder's loss does not count image tokens.
       key: random key of the choice of canvases, the noise levels and the noise.
       config: the settings of the losses.
 
@@ -203,19 +207,33 @@ def _encoded(
       (loss, cache): the mean next-token loss in nats, a float32 scalar, or None if its weight is 0;
       and the KV cache of all P + K C tokens.
     """
-    tokens, size = batch["tokens"], config.canvas_size
+    tokens, size, images = batch["tokens"], config.canvas_size, batch_images(batch)
     if not config.encoder_weight:
-        return model.encode(tokens, logits="none")
+        return model.encode(tokens, logits="none", images=images)
     if config.encoder_targets == "answer":
         places = batch["prompt_len"][:, None] + jnp.arange(config.num_canvases * size)
-        logits, cache = model.encode(tokens, logits=places - 1)
+        logits, cache = model.encode(tokens, logits=places - 1, images=images)
     else:
         places = jnp.arange(1, tokens.shape[1])[None]
-        logits, cache = model.encode(tokens)
+        logits, cache = model.encode(tokens, images=images)
         logits = logits[:, :-1]
     targets = jnp.take_along_axis(tokens, places, axis=1)
     end = batch["prompt_len"] + batch["num_canvases"] * size
-    return mean_loss(logits, targets, places < end[:, None]), cache
+    counts = places < end[:, None]
+    if images is not None:  # nothing can predict them, and they say nothing about an image
+        counts &= targets != model.config.vision.image_id
+    return mean_loss(logits, targets, counts), cache
+
+
+def batch_images(batch: Mapping[str, jax.Array | np.ndarray]) -> Images | None:
+    """The images of a batch in the order of its rows; None if the run has none.
+
+    Args:
+      batch: as for sft_loss.
+    """
+    if PATCHES not in batch:
+        return None
+    return Images(*(batch[k].reshape(-1, *batch[k].shape[2:]) for k in (PATCHES, POSITIONS)))
 
 
 def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from data.images.room import PATCHES, POSITIONS
 from diffusiongemma import ModelConfig
 from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.quantized import Precision, QuantizedParam
@@ -37,6 +38,7 @@ from train.config import RunConfig
 from train.loop import prepare
 from train.optimizer import make_optimizer
 from train.step import TrainState, init_state, make_train_step
+from train.vision import with_tower
 
 GB = 10**9
 COMPILER_OPTIONS = {
@@ -151,6 +153,7 @@ def plan_training(setup: TrainingSetup, target: CompileTarget | None) -> MemoryP
         there are no LoRA factors, or there is no compiler for the target.
     """
     config, quantize = setup.config, setup.quantize
+    setup = setup._replace(shape=with_tower(setup.shape, config.images))
     if quantize and not config.lora.rank:
         raise ValueError(f"quantize {quantize}: only LoRA factors can be trained: give lora.rank")
     config.mesh.check(setup.shape, config.batch_size)
@@ -169,10 +172,13 @@ def plan_training(setup: TrainingSetup, target: CompileTarget | None) -> MemoryP
         "running mean": _size(state.ema),
     }
     loss = config.loss
+    images, room = "", config.images
+    if room.per_row:
+        images = f"{room.per_row} image(s) of {room.soft_tokens} soft tokens in a row, "
     title = (
         f"A training step of {config.batch_size} rows of {config.data.prompt_length} + "
         f"{loss.num_canvases} x {loss.canvas_size} tokens, {loss.noise_draws} noise draws, "
-        f"{config.accumulate} part(s), remat {'on' if config.remat else 'off'}, "
+        f"{images}{config.accumulate} part(s), remat {'on' if config.remat else 'off'}, "
         f"{_dtype_names(config.dtype, quantize)}; mesh {config.mesh}"
     )
     trained = _count(state.params)
@@ -219,8 +225,8 @@ def plan_generation(setup: GenerationSetup, target: CompileTarget | None) -> Mem
             keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch_size))
             done = jax.ShapeDtypeStruct((batch_size,), bool)
             rest = keys, done, 0, shape.canvas_size, sampler
-            arrays = arguments(_compiled_dtype(setup.dtype, target))
-            activations = _temporaries(target, denoise_canvas, *arrays, *rest)
+            arrays = arguments(compiled_dtype(setup.dtype, target))
+            activations = temporaries(target, denoise_canvas, *arrays, *rest)
     title = (
         f"Denoising {batch_size} x {shape.canvas_size} tokens behind {setup.context}, "
         f"{_dtype_names(setup.dtype, setup.quantize)}; mesh {setup.mesh}"
@@ -246,12 +252,12 @@ def _abstract_state(setup: TrainingSetup, mesh: Mesh) -> tuple[nnx.GraphDef, Tra
     optimizer = make_optimizer(config.optimizer, config.steps)
     base = abstract_model(setup.shape, jnp.dtype(config.dtype), setup.quantize)
     model = nnx.eval_shape(lambda base: prepare(base, config), base)
-    return init_state(model, optimizer, mesh, ema=config.ema > 0)
+    return init_state(model, optimizer, mesh, ema=config.ema > 0, tower=config.images.trained)
 
 
 def _training_activations(setup: TrainingSetup, mesh: Mesh, target: CompileTarget) -> int:
     """Bytes of activations of one training step on one device, without its gradients."""
-    dtype = _compiled_dtype(setup.config.dtype, target)
+    dtype = compiled_dtype(setup.config.dtype, target)
     config = dataclasses.replace(setup.config, dtype=dtype)
     graphdef, state, frozen = _abstract_state(setup._replace(config=config), mesh)
     optimizer = make_optimizer(config.optimizer, config.steps)
@@ -261,11 +267,17 @@ def _training_activations(setup: TrainingSetup, mesh: Mesh, target: CompileTarge
     shapes = dict.fromkeys(("prompt_len", "answer_len", "num_canvases"), (rows,))
     shapes["tokens"] = (rows, length)
     batch = {k: jax.ShapeDtypeStruct(v, np.int32, sharding=where) for k, v in shapes.items()}
+    if images := config.images.per_row:
+        vision = setup.shape.vision
+        patches = rows, images, config.images.soft_tokens * vision.pool_size**2
+        pixels = (*patches, vision.patch_values)
+        batch[PATCHES] = jax.ShapeDtypeStruct(pixels, np.float32, sharding=where)
+        batch[POSITIONS] = jax.ShapeDtypeStruct((*patches, 2), np.int32, sharding=where)
     with jax.set_mesh(mesh):
         step = make_train_step(
             graphdef, optimizer, config.loss, 0, config.accumulate, config.ema, like=state
         )
-        taken = _temporaries(target, step, state, frozen, batch)
+        taken = temporaries(target, step, state, frozen, batch)
     return max(taken - _size(state.params).per_device, 0)  # the plan counts gradients by themselves
 
 
@@ -276,11 +288,11 @@ def _placed(shapes: Any, where: Any) -> Any:
     )
 
 
-def _compiled_dtype(dtype: DTypeLike, target: CompileTarget) -> str:
+def compiled_dtype(dtype: DTypeLike, target: CompileTarget) -> str:
     return "float32" if target == "cpu" else jnp.dtype(dtype).name
 
 
-def _temporaries(target: CompileTarget, program: jax.stages.Wrapped, *args: Any) -> int:
+def temporaries(target: CompileTarget, program: jax.stages.Wrapped, *args: Any) -> int:
     """Bytes that a program takes on one device beside its arguments.
 
     These are XLA's temporary arrays and those results that do not overwrite an argument.

@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 import jax
 import optax
 
+from diffusiongemma.parameters import VISION
+
 Name = Literal["adam", "adafactor"]
 Schedule = Literal["cosine", "hold"]
 
@@ -28,9 +30,11 @@ class OptimizerConfig:
       weight_decay: how far a step shrinks matrices, as a fraction of the learning rate. Norms,
         scales and scalars are not shrunk.
       clip_norm: limit for the norm of all gradients together; 0 for no limit.
+      text_rate: learning rate of the text model, as a multiple of that of the vision tower. With 0,
+        only the tower is trained.
 
     Raises:
-      ValueError: the name or the schedule is unknown.
+      ValueError: the name or the schedule is unknown, or text_rate is negative.
     """
 
     name: Name
@@ -43,6 +47,7 @@ class OptimizerConfig:
     b2: float = 0.99
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
+    text_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
@@ -51,6 +56,8 @@ class OptimizerConfig:
             raise ValueError(
                 f"optimizer.schedule must be 'cosine' or 'hold', not '{self.schedule}'"
             )
+        if self.text_rate < 0:
+            raise ValueError(f"optimizer.text_rate must be 0 or more, not {self.text_rate}")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -86,9 +93,16 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             optax.add_decayed_weights(config.weight_decay, _matrices),
             optax.scale_by_learning_rate(rate),
         )
+    if config.text_rate != 1:
+        transform = optax.chain(transform, optax.masked(optax.scale(config.text_rate), _text))
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
     return transform
+
+
+def _text(params: optax.Params) -> Any:
+    """Which of the parameters belong to the text model: a tree of bools."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key != VISION, params)
 
 
 def _matrices(params: optax.Params) -> Any:

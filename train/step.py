@@ -44,12 +44,13 @@ def init_state(
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
     ema: bool = False,
+    tower: bool = False,
 ) -> tuple[nnx.GraphDef, TrainState, nnx.State]:
     """Splits a model into what a run trains and what it leaves as it is.
 
     If the model has LoRA factors (diffusiongemma/lora.py), only they are trained. Otherwise all
-    weights are, except those of the vision tower. The result shares the model's arrays, and
-    training steps donate them. Drop the model afterwards.
+    weights are, and those of the vision tower if `tower` says so. The result shares the model's
+    arrays, and training steps donate them. Drop the model afterwards.
 
     Args:
       model: the model. If it is abstract (nnx.eval_shape), the result is abstract too, and has
@@ -58,11 +59,13 @@ def init_state(
       mesh: where the arrays go: parameters as diffusiongemma/sharding.py says, and each array of
         the optimizer's state beside its parameter. None for one device.
       ema: whether the state has a running mean. It starts as a copy of the trained weights.
+      tower: whether the weights of the vision tower are trained, where all weights are.
 
     Returns:
       (graphdef, state, frozen): the model's structure, the state at step 0 and the frozen weights.
     """
-    trained = nnx.LoRAParam if has_lora(model) else nnx.All(nnx.Param, nnx.Not(_in_tower))
+    trained = nnx.Param if tower else nnx.All(nnx.Param, nnx.Not(_in_tower))
+    trained = nnx.LoRAParam if has_lora(model) else trained
     graphdef, params, frozen = nnx.split(model, trained, ...)
 
     def create(params: nnx.State) -> TrainState:

@@ -20,7 +20,7 @@ from diffusiongemma.sharding import gather
 from sample.given import Given, given_keys
 from sample.sampler import generate
 from train.config import RunConfig
-from train.loss import Figures, LossConfig, accuracies, sft_loss
+from train.loss import Figures, LossConfig, accuracies, batch_images, sft_loss
 
 SHOWN = 200  # the number of characters of an answer that are printed
 
@@ -79,7 +79,8 @@ class HeldOut:
             given = self._given(rows)
             if given is not None:
                 key = given_keys(key, prompts, mask, given)
-            out = generate(model, prompts, mask, key, self.sampler, given=given)
+            images = batch_images({name: array[rows] for name, array in self.rows.items()})
+            out = generate(model, prompts, mask, key, self.sampler, given=given, images=images)
             for i, row in enumerate(rows[: self.num - start]):
                 answer = answer_text(self.tokenizer, out.tokens[i, : out.valid_tokens[i].sum()])
                 right.append(self.task.score(self.items[row], answer)["exact"])

@@ -20,6 +20,7 @@ TASKS = {
     "graphs": "data.tasks.graphs:GraphsTask",
     "peptides": "data.tasks.peptides:PeptidesTask",
     "base_mixture": "data.tasks.base_mixture:BaseMixtureTask",
+    "read_grid": "data.tasks.read_grid:ReadGridTask",
     "needle": "data.tasks.needle:NeedleTask",
     "conversations": "data.tasks.conversations:ConversationsTask",
 }

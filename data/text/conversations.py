@@ -9,6 +9,7 @@ thoughts ("reasoning" or "reasoning_content"), the model learns to write them fi
 import collections
 import hashlib
 import json
+import re
 import sys
 from array import array
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from data.text.contents import text_of
+from data.text.contents import sources, text_of, with_sources
 from data.text.messages import Message
 from data.text.packing import TooLong
 from data.text.record_file import Item, kind_of, parse, scan
@@ -35,6 +36,7 @@ Split = Literal["train", "test"]
 OnError = Literal["stop", "skip"]
 
 TEST_SHARE = 0.1  # the share of different conversations that is held out, about
+_URL = re.compile("data:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 NAMED = {"stop": 3, "skip": 10}  # the number of faults that are quoted
 
 
@@ -87,6 +89,20 @@ def with_answer(record: Record) -> Conversation:
     return Conversation(record.messages, record.tools)
 
 
+def found_from(conversation: Conversation, folder: Path) -> Conversation:
+    """The conversation of a file, with the paths of its images and videos as that file means them.
+
+    Args:
+      conversation: as parse_conversation gives it.
+      folder: the folder of the file, where relative paths begin.
+    """
+    given = sources(conversation.messages)
+    if not given:
+        return conversation
+    paths = [source if _URL.match(source) else str(folder / source) for _, source in given]
+    return conversation._replace(messages=with_sources(conversation.messages, paths))
+
+
 def split_of(conversation: Conversation) -> Split:
     """The split of a conversation, by a hash of its messages and tools.
 
@@ -122,7 +138,7 @@ class ChatSource:
             file.seek(start)
             text = file.read(size)
         try:
-            return parse_conversation(text)
+            return found_from(parse_conversation(text), self.path.parent)
         except ValueError:
             raise ValueError(f"{self.path}: the file has changed since the run began") from None
 
@@ -164,7 +180,7 @@ def open_conversations(
                 unused.update(record.unused)
                 marked += has_turn_tokens(record.messages)
                 conversation = with_answer(record)
-                check(conversation)
+                check(found_from(conversation, path.parent))
                 places[split_of(conversation)].extend((item.start, item.size))
             except ValueError as error:
                 broken += 1

@@ -59,7 +59,9 @@ class ClippedLinear(Linear):
 
 
 def _clip(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    return jnp.clip(x, low.astype(x.dtype), high.astype(x.dtype))
+    # Bounds belong to the checkpoint, and training leaves them as they are.
+    low, high = jax.lax.stop_gradient((low.astype(x.dtype), high.astype(x.dtype)))
+    return jnp.clip(x, low, high)
 
 
 class VisionContext(NamedTuple):

@@ -3,18 +3,20 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice
 
-from diffusiongemma import DiffusionGemma, ModelConfig
+from diffusiongemma import DiffusionGemma, Images, ModelConfig
 from diffusiongemma.quantized_model import create_quantized
 from diffusiongemma.sharding import MeshConfig
 from scripts import plan as command
 from tests.diffusiongemma.formats.folders import TOWER
 from train import memory_plan
 from train.config import RunConfig
+from train.image_plan import plan_image
 from train.memory_plan import (
     GB,
     GenerationSetup,
@@ -116,6 +118,23 @@ def test_a_vision_tower_is_counted_and_not_trained():
         plan_generation(GenerationSetup(tower, MeshConfig(fsdp=4), context=64), None)
 
 
+def test_a_plan_of_an_image_counts_what_xla_counts():
+    vision = dataclasses.replace(TOWER, width=16, mlp_dim=32, clipped=False)
+    shape = dataclasses.replace(TINY, vision=vision)
+    plan = plan_image(shape, 9, "float32", None)
+    model = DiffusionGemma(shape, rngs=nnx.Rngs(0))
+    assert (plan.patches, plan.pixels) == (36, 4 * 36 * 3)
+    assert plan.weights == size(nnx.state(model.vision))
+    y, x = divmod(np.arange(36, dtype=np.int32), 6)
+    images = Images(np.zeros((1, 36, 3), np.float32), np.stack([x, y], -1)[None])
+    program = jax.jit(lambda m, images: m.vision(images)).lower(model, images).compile()
+    assert plan.tower_flop == pytest.approx(program.cost_analysis()["flops"], rel=0.25)
+    assert plan.cache == size(model.init_cache(1, 9).layers)
+    assert "One image of 9 soft tokens, 36 patches" in plan.table()
+    with pytest.raises(ValueError, match="no vision tower"):
+        plan_image(TINY, 9, "float32", None)
+
+
 def test_quantized_weights_are_counted_as_they_are(real):
     plan = plan_generation(GenerationSetup(REAL, quantize="int4"), None)
     assert plan.parts["quantized weights"][0] / GB == pytest.approx(14.54, abs=0.01)
@@ -173,7 +192,7 @@ def test_a_plan_for_gpus_compiles_their_kernels(monkeypatch):
         return 5
 
     monkeypatch.setattr(memory_plan, "devices", lambda target, num: jax.devices()[:num])
-    monkeypatch.setattr(memory_plan, "_temporaries", compiled)
+    monkeypatch.setattr(memory_plan, "temporaries", compiled)
     shape = dataclasses.replace(TINY, width=64, expert_dim=64)
     plan = plan_generation(GenerationSetup(shape, context=64), "h100")
     assert plan.activations == 5 and "at most" not in plan.table(None)

@@ -35,3 +35,16 @@ def test_weight_decay_spares_vectors_and_names_are_checked():
         OptimizerConfig("sgd", 1, 1, 1)
     with pytest.raises(ValueError, match="'flat'"):
         OptimizerConfig("adam", 1, 1, 1, schedule="flat")
+
+
+def test_the_text_model_may_learn_more_slowly_than_the_tower():
+    params = {"embedder": {"kernel": jnp.ones((2, 2))}, "vision": {"kernel": jnp.ones((2, 2))}}
+    for rate in (0.0, 0.25):
+        config = OptimizerConfig("adam", 0.5, 0.5, 0, schedule="hold", text_rate=rate)
+        optimizer = make_optimizer(config, 10)
+        updates, _ = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+        text, tower = (updates[part]["kernel"] for part in ("embedder", "vision"))
+        assert float(tower.max()) < -0.4
+        np.testing.assert_allclose(text, rate * tower, rtol=1e-6)
+    with pytest.raises(ValueError, match="text_rate"):
+        OptimizerConfig("adam", 1, 1, 1, text_rate=-1)

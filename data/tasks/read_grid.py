@@ -1,0 +1,178 @@
+"""The task of reading a grid: a picture of a Sudoku puzzle in, its digits as text out.
+
+Pictures are drawn, with rotation, perspective, light, noise and many fonts (data/photos). The
+second form of the task asks for the solution of the puzzle instead.
+"""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+
+from data.photos.fonts import Split
+from data.photos.grid_photo import TURN, Look, draw_grid, draw_look
+from data.sudoku.grids import digits, render
+from data.sudoku.sources import SPLITS, Puzzle, SudokuSource
+from data.tasks.task import UNBOUNDED, Check, Splits, Task, TaskError
+from data.text.conversations import Conversation, conversation
+
+# Words that the base model and the Sudoku models know from grids in text.
+PROMPTS = {"digits": "Copy the grid:", "solution": "Solve the sudoku:"}
+END = "."  # stands in a text where the token after an image would be
+CLUES = {2: (4, 12), 3: (25, 60)}  # box size -> the fewest and the most digits in a picture
+LEVEL = TURN / 4  # degrees up to which a picture counts as level
+TILTED = TURN * 3 / 4  # degrees from which it counts as tilted
+
+
+def data_url(image: Image.Image) -> str:
+    """An image as a data URL, in the format that takes the least time to write and to read."""
+    file = io.BytesIO()
+    image.save(file, "BMP")
+    return f"data:image/bmp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+class DrawnPuzzle(Puzzle):
+    """A puzzle with the look of its picture.
+
+    Attributes:
+      look: how the picture looks.
+      spelled: whether the grid stands in the question as text instead of a picture.
+    """
+
+    look: Look
+    spelled: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoSource:
+    """Puzzles with looks, with random access. Item i depends on the settings and on i alone.
+
+    Attributes:
+      seed: random seed.
+      puzzles: the puzzles.
+      split: the fonts.
+      spelled: the share of items whose grid is given as text.
+    """
+
+    seed: int
+    puzzles: SudokuSource
+    split: Split
+    spelled: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.puzzles)
+
+    def __getitem__(self, i: int) -> DrawnPuzzle:
+        """Item i; raises IndexError outside 0..size-1."""
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), 1, i])
+        spelled = bool(rng.random() < self.spelled)
+        return {**self.puzzles[i], "look": draw_look(rng, self.split), "spelled": spelled}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadGridTask(Task):
+    """Pictures of Sudoku puzzles. Held-out ones have fonts and puzzles that are never trained on.
+
+    No symmetry turns a training puzzle into a held-out one (data/sudoku/symmetry.py).
+
+    Attributes:
+      box: box size, 2 for 4x4 grids and 3 for 9x9.
+      answer: "digits" for the digits of the picture, with 0 for an empty cell; "solution" for the
+        puzzle's solution.
+      spelled: the share of training items whose grid stands in the question as text instead of a
+        picture. Its digits are where the soft tokens of their cells would be. A text model that can
+        copy such grids tells the vision tower at once what its soft tokens should be like.
+
+    Raises:
+      TaskError: a setting cannot be used.
+    """
+
+    box: int = 2
+    answer: str = "digits"
+    spelled: float = 0.0
+
+    name: ClassVar[str] = "read_grid"
+    title: ClassVar[str] = "grids in pictures"
+    noun: ClassVar[str] = "picture"
+    measures: ClassVar[dict[str, str]] = {
+        "exact": "right in every cell",
+        "valid": "grids",
+        "parts": "cells right",
+    }
+
+    def __post_init__(self) -> None:
+        if self.box not in CLUES:
+            raise TaskError(f"box {self.box!r}: take 2 for 4x4 or 3 for 9x9")
+        if self.answer not in PROMPTS:
+            raise TaskError(f"answer {self.answer!r}: take one of {', '.join(PROMPTS)}")
+        if not 0 <= self.spelled <= 1:
+            raise TaskError(f"spelled={self.spelled}: give a share from 0 to 1")
+
+    def open(self, seed: int, check: Check, test: bool = True) -> Splits:
+        def split(name: Split, spelled: float = 0.0) -> PhotoSource:
+            puzzles = SudokuSource(seed, UNBOUNDED, self.box, CLUES[self.box], name)
+            return PhotoSource(seed, puzzles, name, spelled)
+
+        return Splits(split("train", self.spelled), split("test") if test else None)
+
+    def wanted(self, item: DrawnPuzzle) -> np.ndarray:
+        """The grid to answer, [n*n] int8."""
+        return item["puzzle" if self.answer == "digits" else "solution"]
+
+    def text(self, item: DrawnPuzzle) -> tuple[str, str]:
+        return PROMPTS[self.answer], render(self.wanted(item))
+
+    def picture_of(self, item: DrawnPuzzle) -> Image.Image:
+        """The picture of an item, in RGB."""
+        return draw_grid(item["puzzle"], self.box, item["look"])
+
+    def conversation(self, item: DrawnPuzzle) -> Conversation:
+        question, answer = self.text(item)
+        if item["spelled"]:
+            return conversation(f"{question}\n{render(item['puzzle'])}\n{END}", answer)
+        parts = [
+            {"type": "text", "text": question},
+            {"type": "image", "image": data_url(self.picture_of(item))},
+        ]
+        asked = {"role": "user", "content": parts}
+        return Conversation([asked, {"role": "assistant", "content": answer}])
+
+    def score(self, item: DrawnPuzzle, answer: str) -> dict[str, float]:
+        """Scores an answer: each cell counts if its digit stands at the cell's place."""
+        wanted, words = list(map(str, self.wanted(item).tolist())), answer.split()
+        known = set(map(str, range(self.box**2 + 1)))
+        right = sum(word == digit for word, digit in zip(words, wanted, strict=False))
+        return {
+            "exact": float(words == wanted),
+            "valid": float(len(words) == len(wanted) and known.issuperset(words)),
+            "parts": right / len(wanted),
+        }
+
+    def bins(self, items: Sequence[DrawnPuzzle]) -> dict[str, dict[str, np.ndarray]]:
+        turn = np.array([abs(item["look"].turn) for item in items])
+        fonts = np.array([item["look"].font for item in items])
+        return {
+            "rotation": {
+                f"up to {LEVEL:g} degrees": turn <= LEVEL,
+                f"{LEVEL:g} to {TILTED:g} degrees": (turn > LEVEL) & (turn < TILTED),
+                f"{TILTED:g} degrees or more": turn >= TILTED,
+            },
+            "font": {font: fonts == font for font in sorted(set(fonts.tolist()))},
+        }
+
+    def columns(self, item: DrawnPuzzle) -> dict[str, str]:
+        look = item["look"]
+        return {
+            "picture": str(look.seed),
+            "puzzle": digits(item["puzzle"]),
+            "expected": digits(self.wanted(item)),
+            "font": look.font,
+            "degrees": f"{look.turn:.1f}",
+        }
+
+    def shown(self, answer: str) -> str:
+        return " ".join(answer.split())

@@ -1,0 +1,113 @@
+"""Grids in pictures: what is asked, how it is scored, and what is held out."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data.images.prompt import ImageTokens
+from data.images.room import ImageRoom
+from data.images.sources import PictureReader
+from data.photos.fonts import FONTS
+from data.sudoku.grids import render
+from data.tasks.read_grid import ReadGridTask
+from data.tasks.registry import make_task
+from data.tasks.task import TaskError
+from data.text.chat_template import ChatTemplate
+from data.text.contents import sources
+from data.text.tokenizer import Tokenizer
+
+READER = PictureReader(image_tokens=20, frame_tokens=20, patch_size=16, pool_size=2)
+
+
+def test_a_picture_and_its_digits():
+    task = make_task("read_grid", {})
+    item = task.open(0, check=None).train[5]
+    asked, answer = task.conversation(item).messages
+    assert answer["content"] == task.text(item)[1]
+    digits = [int(digit) for digit in answer["content"].split()]
+    assert digits == item["puzzle"].tolist() and 0 in digits
+    assert answer["content"].count("\n") == 3
+    ((kind, source),) = sources([asked])
+    (picture,) = READER.read(kind, source)
+    assert picture.soft_tokens == 20  # five columns and four rows, one a cell
+    pixels = np.asarray(task.picture_of(item), np.float32) / 255
+    corner = picture.patches.patches[0].reshape(16, 16, 3)
+    np.testing.assert_allclose(corner, pixels[:16, :16], atol=1e-6)
+
+
+@pytest.mark.parametrize("box", [2, 3])
+def test_a_share_of_the_training_grids_is_spelled_where_soft_tokens_would_be(box):
+    task = ReadGridTask(box=box, spelled=0.5)
+    train, test = task.open(0, check=None)
+    assert 10 < sum(train[i]["spelled"] for i in range(40)) < 30
+    assert not any(test[i]["spelled"] for i in range(40))
+    item = next(item for item in map(train.__getitem__, range(40)) if item["spelled"])
+    template = ChatTemplate(Tokenizer.load())
+    spelled, pictured = (
+        task.conversation({**item, "spelled": spelled}).messages for spelled in (True, False)
+    )
+    assert sources(pictured) and "\n" in spelled[0]["content"]
+    reader = dataclasses.replace(READER, image_tokens=20 if box == 2 else 90)
+    room = ImageRoom(1, reader, ImageTokens("<|image|>", "<|image>", "<image|>"))
+    prompt = room.prompt(template.render(pictured[:1]), room.shown(pictured))
+    tokens, others = (template.tokenizer.encode(t) for t in (prompt, template.render(spelled[:1])))
+    assert len(tokens) == len(others)
+    first, digits = tokens.index(template.tokenizer.token_id("<|image|>")), render(item["puzzle"])
+    assert template.tokenizer.decode(others[first : first + len(digits) // 2 + 1]) == digits
+
+
+def test_the_solution_may_be_asked_for():
+    task = ReadGridTask(answer="solution")
+    item = task.open(0, check=None).train[5]
+    question, answer = task.text(item)
+    assert question != ReadGridTask().text(item)[0]
+    assert list(map(int, answer.split())) == item["solution"].tolist()
+    assert task.picture_of(item).tobytes() == ReadGridTask().picture_of(item).tobytes()
+
+
+def test_scores():
+    task = ReadGridTask()
+    item = task.open(0, check=None).train[0]
+    right = task.text(item)[1]
+    assert task.score(item, right) == {"exact": 1, "valid": 1, "parts": 1}
+    words = right.split()
+    words[3] = str((int(words[3]) + 1) % 5)
+    assert task.score(item, " ".join(words)) == {"exact": 0, "valid": 1, "parts": 15 / 16}
+    assert task.score(item, " ".join(words[:2])) == {"exact": 0, "valid": 0, "parts": 2 / 16}
+    assert task.score(item, f"{right} 0")["exact"] == 0
+    assert task.score(item, "") == {"exact": 0, "valid": 0, "parts": 0}
+    assert task.score(item, right.replace(words[0], "x"))["valid"] == 0
+
+
+def test_held_out_pictures_have_other_fonts_and_puzzles():
+    task = ReadGridTask()
+    train, test = task.open(0, check=None)
+    assert {test[i]["look"].font for i in range(100)} == set(FONTS["test"])
+    assert {train[i]["look"].font for i in range(200)} == set(FONTS["train"])
+    grids = [{tuple(split[i]["puzzle"]) for i in range(300)} for split in (train, test)]
+    assert not grids[0] & grids[1]
+    assert task.open(0, check=None, test=False).test is None
+    again = task.open(0, check=None).test[7]
+    assert again["look"] == test[7]["look"] and np.array_equal(again["puzzle"], test[7]["puzzle"])
+
+
+def test_bins_and_columns():
+    task = ReadGridTask()
+    items = task.held_out(0, [40], check=None)
+    items[0]["look"] = dataclasses.replace(items[0]["look"], turn=-5.9)
+    bins = task.bins(items)
+    for division in bins.values():
+        assert np.array_equal(np.sum(list(division.values()), axis=0), np.ones(40))
+    assert [rows[0] for rows in bins["rotation"].values()] == [False, False, True]
+    rows = [task.columns(item) for item in items]
+    assert len({row["picture"] for row in rows}) == 40 and rows[0]["degrees"] == "-5.9"
+
+
+def test_settings_that_cannot_be():
+    with pytest.raises(TaskError, match="take 2 for 4x4 or 3 for 9x9"):
+        ReadGridTask(box=4)
+    with pytest.raises(TaskError, match="take one of digits, solution"):
+        ReadGridTask(answer="poem")
+    with pytest.raises(TaskError, match="a share from 0 to 1"):
+        ReadGridTask(spelled=2.0)

@@ -12,6 +12,7 @@ from data.tasks.conversations import ConversationsTask
 from data.tasks.graphs import GraphsTask
 from data.tasks.needle import NeedleTask
 from data.tasks.peptides import PeptidesTask
+from data.tasks.read_grid import ReadGridTask
 from data.tasks.registry import TASKS, is_setting_of_another, make_task, task_class
 from data.tasks.sudoku import SudokuTask
 from data.tasks.sudoku_fill import SudokuFillTask
@@ -23,6 +24,7 @@ CLASSES = {
     "graphs": GraphsTask,
     "peptides": PeptidesTask,
     "base_mixture": BaseMixtureTask,
+    "read_grid": ReadGridTask,
     "needle": NeedleTask,
     "conversations": ConversationsTask,
 }
@@ -88,7 +90,7 @@ def test_a_class_that_lies_elsewhere():
         (
             "sudoka",
             "no task 'sudoka': take one of sudoku, sudoku_fill, graphs, peptides, base_mixture, "
-            "needle, conversations, or name MODULE:CLASS",
+            "read_grid, needle, conversations, or name MODULE:CLASS",
         ),
         ("", "no task '': take one of sudoku"),
         ("data.tasks.needle", "no task 'data.tasks.needle'"),

@@ -64,8 +64,8 @@ def asked(monkeypatch) -> list[np.ndarray]:
     """The prompts of each call of a made-up generate. The second of its five answers is wrong."""
     calls, tokenizer = [], Tokenizer.load()
 
-    def generate(model, tokens, mask, key, config, given):
-        assert given is None and config.max_new_tokens == K * C
+    def generate(model, tokens, mask, key, config, given, images):
+        assert given is None and images is None and config.max_new_tokens == K * C
         assert (tokens[~mask] == tokenizer.pad_id).all() and (tokens[mask] > 0).all()
         first = sum(map(len, calls))
         calls.append(tokens)

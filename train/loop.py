@@ -131,7 +131,9 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
       OSError: a file cannot be read.
     """
     loss = config.loss
-    room = image_room(shape_of_run(config, start), config.images, start.tokenizer)
+    room = None
+    if config.images.per_row:
+        room = image_room(shape_of_run(config, start), config.images, start.tokenizer)
     sizes = config.data.prompt_length, loss.canvas_size, loss.num_canvases
     packer = Packer(start.template, *sizes, room)
     task = config.data.task

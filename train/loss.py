@@ -208,14 +208,15 @@ def _encoded(
       and the KV cache of all P + K C tokens.
     """
     tokens, size, images = batch["tokens"], config.canvas_size, batch_images(batch)
+    seen = {} if images is None else {"images": images}  # a double of a model need not see any
     if not config.encoder_weight:
-        return model.encode(tokens, logits="none", images=images)
+        return model.encode(tokens, logits="none", **seen)
     if config.encoder_targets == "answer":
         places = batch["prompt_len"][:, None] + jnp.arange(config.num_canvases * size)
-        logits, cache = model.encode(tokens, logits=places - 1, images=images)
+        logits, cache = model.encode(tokens, logits=places - 1, **seen)
     else:
         places = jnp.arange(1, tokens.shape[1])[None]
-        logits, cache = model.encode(tokens, images=images)
+        logits, cache = model.encode(tokens, **seen)
         logits = logits[:, :-1]
     targets = jnp.take_along_axis(tokens, places, axis=1)
     end = batch["prompt_len"] + batch["num_canvases"] * size

@@ -81,6 +81,8 @@ def _from_file(file: BinaryIO, most_pixels: int) -> Iterator[tuple[str, Image.Im
         if not container.streams.video:
             raise ValueError("it has no pictures")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("no video that can be read: its pictures are of an unknown kind")
         if stream.width * stream.height > most_pixels:
             raise ValueError(f"its frames have more than the {most_pixels:,} pixels that are read")
         rate = stream.average_rate or stream.guessed_rate

@@ -1,5 +1,7 @@
 """Frames of videos and their times; files that are none are refused in one line."""
 
+import contextlib
+import types
 from pathlib import Path
 
 import av
@@ -71,6 +73,14 @@ def refusal(path: Path, most_pixels: int = PIXELS) -> str:
         list(read_frames(path, most_pixels, path.name))
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_pictures_of_an_unknown_kind_are_no_video(tmp_path, monkeypatch):
+    streams = types.SimpleNamespace(video=[types.SimpleNamespace(codec_context=None)])
+    container = contextlib.nullcontext(types.SimpleNamespace(streams=streams))
+    whole = film(tmp_path / "a.mkv", 10, 4)
+    monkeypatch.setattr(av, "open", lambda *_, **__: container)
+    assert refusal(whole).startswith("a.mkv: no video that can be read: its pictures")
 
 
 def test_what_is_no_video(tmp_path):

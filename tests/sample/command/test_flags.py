@@ -19,6 +19,7 @@ VALUES = {
     "trajectory": True,
     "candidates": 4,
     "prefill_chunk": 2,
+    "restart_every": 6,
     "starts": 3,
     "temperature": 0.75,
     "top_k": 6,

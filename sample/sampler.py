@@ -47,6 +47,7 @@ from sample.step import (
     Candidates,
     Rule,
     SamplerConfig,
+    Start,
     StartFunction,
     begin_again,
     entropy_bound_rule,
@@ -268,11 +269,12 @@ def denoise_canvas(
     if obey is not None:
         obey = obey.with_rows(for_starts((obey.state, obey.end), starts))
 
-    first = noise_start(module, fold_in(keys, 0), config)
-    if start is not None:
-        first = start(first, data)
-    if given is not None:
-        first = start_from(first, given)
+    def begin(noise: Start) -> Start:
+        begun = noise if start is None else start(noise, data)
+        return begun if given is None else start_from(begun, given)
+
+    noise = noise_start(module, fold_in(keys, 0), config)
+    first = begin(noise)
     shown = config.trajectory or watch is not None
     nothing = _Seen(*not_taken(jnp.full, first.canvas.shape, shown, config.candidates))
     loop = _Loop(
@@ -305,14 +307,12 @@ def denoise_canvas(
             step = step._replace(best=proposal.best)
         if given is not None:
             step = keep_in_step(step, proposal, given)
-        stops = calm = settled(
-            n, step.entropy, step.best, loop.seen.best, config.stop_threshold, step.counted
-        )
-        if not config.early_stop:
-            stops = jnp.zeros_like(calm)
+        previous, threshold = loop.seen.best, config.stop_threshold
+        calm = settled(n, step.entropy, step.best, previous, threshold, step.counted)
+        stops = calm if config.early_stop else jnp.zeros_like(calm)
         if config.restart_every:
-            again = ~calm & (n % config.restart_every == 0)
-            step = begin_again(step, proposal.noise, again)
+            fresh = begin(noise._replace(canvas=proposal.noise, keys=proposal.keys))
+            step = begin_again(step, fresh, ~calm & (n % config.restart_every == 0))
         # A NaN in the logits makes the entropy one. Such a row stops at once.
         finite = loop.finite & (loop.stopped | ~jnp.isnan(proposal.entropy).any(axis=1))
         new = _Seen(

@@ -48,8 +48,9 @@ class SamplerConfig:
       prefill_chunk: largest number of prompt tokens that are read at a time. None: all at once.
       starts: number of times that each canvas is denoised, each from noise of its own (S). The one
         with the lowest mean entropy is taken. The steps of all of them count.
-      restart_every: number of steps after which a canvas that has not settled begins again from
-        noise, and again after as many. The steps count on. Default: it never does.
+      restart_every: number of steps after which a canvas that has not settled begins again, as at
+        its start but from other noise, and again after as many. The steps count on. Default: it
+        never does.
 
     Raises:
       ValueError: a field is out of range.
@@ -71,8 +72,10 @@ class SamplerConfig:
     restart_every: int | None = None
 
     def __post_init__(self):
-        numbers = "max_steps", "max_new_tokens", "canvas_size", "prefill_chunk", "starts"
-        for name in (*numbers, "restart_every"):
+        for name in (
+            *("max_steps", "max_new_tokens", "canvas_size"),
+            *("prefill_chunk", "starts", "restart_every"),
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
@@ -206,19 +209,13 @@ def entropy_bound_rule(proposal: Proposal, data: Any = None) -> Step:
     )
 
 
-def begin_again(step: Step, noise: jax.Array, rows: jax.Array) -> Step:
-    """A step behind which some rows begin again: nothing is accepted, and nothing is known.
-
-    Args:
-      step: the step.
-      noise: [B, C] int32, what these rows' next canvas is.
-      rows: [B] bool, the rows that begin again.
-    """
+def begin_again(step: Step, fresh: Start, rows: jax.Array) -> Step:
+    """A step behind which some rows [B] bool begin again, from a fresh start."""
     rows = rows[:, None]
     return step._replace(
         accepted=step.accepted & ~rows,
-        canvas=jnp.where(rows, noise, step.canvas),
-        soft=jnp.where(rows[..., None], 0, step.soft).astype(step.soft.dtype),
+        canvas=jnp.where(rows, fresh.canvas, step.canvas),
+        soft=jnp.where(rows[..., None], fresh.soft, step.soft),
     )
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from data.images.processor_file import save_image_budget
+from data.images.budgets import save_image_budget
 from data.pipeline import Packer, make_dataset
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.formats.adapter import Adapter
@@ -30,7 +30,7 @@ from train.optimizer import make_optimizer
 from train.run_log import RunLog
 from train.step import has_lora, init_state, make_train_step
 from train.validation import HeldOut
-from train.vision import add_tower, image_room, with_tower
+from train.vision import add_tower, room_for, with_tower
 
 
 def train(config: RunConfig, workdir: Path) -> Path:
@@ -39,9 +39,8 @@ def train(config: RunConfig, workdir: Path) -> Path:
     While it trains, the run writes config.json, checkpoints/, metrics.jsonl and tb/ to its workdir.
     A run that begins with an adapter trains the adapter's factors. At the end it writes:
       model/: the trained model in the released layout, with LoRA factors merged in and with its
-        vision tower, if it has one. A run has no model/ if its factors
-        cannot be merged: the weights are quantized, or the factors are not the same for encode and
-        denoise.
+        vision tower, if it has one. A run has no model/ if its factors cannot be merged: the
+        weights are quantized, or the factors are not the same for encode and denoise.
       adapter/: the LoRA factors alone, if the run trained factors beside a checkpoint.
     The tokenizer and the chat template are copied from the folder of config.init, if it has them.
     They lie beside the weights with the sampler's settings.
@@ -131,9 +130,11 @@ def open_data(config: RunConfig, start: Checkpoint) -> tuple[Iterator[dict[str, 
       OSError: a file cannot be read.
     """
     loss = config.loss
-    room = None
-    if config.images.per_row:
-        room = image_room(shape_of_run(config, start), config.images, start.tokenizer)
+    room, images = None, config.images
+    if images.per_row:
+        budgets = images.soft_tokens, images.soft_tokens
+        shape = shape_of_run(config, start)
+        room = room_for(shape, budgets, start.tokenizer, images.per_row)
     sizes = config.data.prompt_length, loss.canvas_size, loss.num_canvases
     packer = Packer(start.template, *sizes, room)
     task = config.data.task

@@ -289,6 +289,7 @@ def _placed(shapes: Any, where: Any) -> Any:
 
 
 def compiled_dtype(dtype: DTypeLike, target: CompileTarget) -> str:
+    """The dtype to compile with: float32 for a CPU, whose compiler would widen bfloat16."""
     return "float32" if target == "cpu" else jnp.dtype(dtype).name
 
 

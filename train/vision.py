@@ -57,22 +57,6 @@ def with_tower(
     return dataclasses.replace(shape, vision=vision)
 
 
-def image_room(shape: ModelConfig, images: ImagesConfig, tokenizer: Tokenizer) -> ImageRoom | None:
-    """The room for images in a row; None if the rows of the run have none.
-
-    Args:
-      shape: the model, with its tower.
-      images: the run's images.
-      tokenizer: the run's.
-
-    Raises:
-      ValueError: the tokenizer has no image tokens.
-    """
-    if not images.per_row:
-        return None
-    return room_for(shape, (images.soft_tokens,) * 2, tokenizer, images.per_row)
-
-
 def room_for(
     shape: ModelConfig, budgets: tuple[int, int], tokenizer: Tokenizer, per_row: int = 1
 ) -> ImageRoom:

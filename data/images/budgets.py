@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.images.patches import FRAME_BUDGET, USUAL_BUDGET
+from data.text.json_text import read_json
 from data.text.text_file import read_text
 
-# The file, the object in it, and what it is about. The first that has a budget counts.
-_IMAGE = (("processor_config.json", "image_processor"), ("preprocessor_config.json", None))
-_VIDEO = (("processor_config.json", "video_processor"), ("video_preprocessor_config.json", None))
+# The file, and the object in it; None for the whole. The first that has a budget counts.
+_FILE, _IMAGES, _VIDEOS = "processor_config.json", "image_processor", "video_processor"
+_IMAGE = ((_FILE, _IMAGES), ("preprocessor_config.json", None))
+_VIDEO = ((_FILE, _VIDEOS), ("video_preprocessor_config.json", None))
 _FIELD = "max_soft_tokens"
 
 
@@ -23,6 +25,26 @@ def folder_budgets(files: Mapping[str, Path]) -> tuple[int, int]:
       ValueError: a file is not JSON, or a budget is no positive number.
     """
     return _budget(files, _IMAGE, USUAL_BUDGET), _budget(files, _VIDEO, FRAME_BUDGET)
+
+
+def save_image_budget(folder: Path, soft_tokens: int, patch_size: int, pool_size: int) -> None:
+    """Writes the budget that folder_budgets reads. What else the file says stays.
+
+    Args:
+      folder: gets the file.
+      soft_tokens: the largest number of soft tokens of an image, and of a frame of a video.
+      patch_size: pixels along a side of a patch.
+      pool_size: patches along a side of the square that becomes one soft token.
+
+    Raises:
+      ValueError: there is such a file, and it is not JSON.
+    """
+    file = folder / _FILE
+    content = read_json(read_text(file)) if file.exists() else {}
+    sizes = {"patch_size": patch_size, "pooling_kernel_size": pool_size, _FIELD: soft_tokens}
+    for part in (_IMAGES, _VIDEOS):
+        content[part] = content.get(part, {}) | sizes
+    file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _budget(

@@ -14,22 +14,23 @@ import numpy as np
 from data.images.sources import PictureReader
 from data.text.chat import Message, ModelTurn
 from data.text.chat_template import ChatTemplate
-from data.text.holes import Hole, source
+from data.text.holes import source
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, Images
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
 from sample.batch import bucket, pad_prompts, row_keys
 from sample.command.answer import Answer, Request, drafts
 from sample.command.checkpoint_id import UNNAMED, CheckpointId
+from sample.command.demands import check_fits, compile_demand
 from sample.command.fill import Outline, Plan, choose_sizes, outline, plan_of
 from sample.command.page_records import record_answers
 from sample.command.prompt_rows import PromptRow
 from sample.command.sight import ContextFull, Seen, batch_images, look
 from sample.command.turn_end import has_stop_text, read_turn
 from sample.generation import Generation, Snapshot
-from sample.given import Given, check_given
+from sample.given import Given
 from sample.images import row_contents
-from sample.obey import Constraint, find_completions
+from sample.obey import Constraint
 from sample.page.recorder import Recorder
 from sample.prefill import KeptPrompt
 from sample.sampler import generate
@@ -40,7 +41,6 @@ from sample.stopping import NonFiniteLogits
 from sample.timing import Clock
 
 Mode = Literal["diffusion", "ar"]
-KEPT_CONSTRAINTS = 8  # compiled demands of rows, which often have the same ones
 SYSTEM = ("system", "developer")  # two names of one role
 
 
@@ -156,7 +156,9 @@ class Session:
                 + ("prompt or text" if form else "prompt or a smaller --max-new-tokens")
             )
         demand = self.demand if row.demand is None else row.demand
-        self._check_demand(demand, form)
+        if (constraint := self._constraint(demand)) is not None:
+            filled, size = self.mode == "diffusion", self.model.config.vocab_size
+            check_fits(constraint, new, form, filled, size)
         # The messages and not the text, because a template may put the date into the text.
         named = seen.named(messages)
         asked = [named, row.tools, self.thinking, self.mode, self.seed, self.stop_texts]
@@ -358,31 +360,8 @@ class Session:
         self._go_on()
         return out
 
-    def _check_demand(self, demand: str | None, form: Outline | None) -> None:
-        """Raises ValueError if a demand cannot be used, or if no answer can meet it."""
-        constraint, new, given = self._constraint(demand), self.autoregressive.max_new_tokens, None
-        if constraint is None:
-            return
-        if form:
-            if any(isinstance(piece, Hole) and piece.least < piece.most for piece in form.pieces):
-                raise ValueError(
-                    "a hole whose length is a range cannot obey an expression or a schema: give "
-                    "one length, as <fill:12> does"
-                )
-            given, new = form.given(form.sizes(max), self.mode == "diffusion"), form.room
-            given = check_given(given, 1, new, self.model.config.vocab_size)
-        try:
-            find_completions(constraint.automaton, new, given)
-        except ValueError as error:
-            if not form:
-                raise
-            raise ValueError(
-                "the text that stays and the constraint do not go together: "
-                + str(error).removeprefix("row 0: ")
-            ) from None
-
     def _constraint(self, demand: str | None) -> Constraint | None:
-        """The constraint that a demand is compiled to; the last few are kept.
+        """The constraint that a demand is compiled to.
 
         Raises:
           ValueError: the demand cannot be used.
@@ -392,13 +371,8 @@ class Session:
         if self.thinking or self.stop_texts:
             what = "--thinking" if self.thinking else "--stop"
             raise ValueError(f"{what} has no part in an answer that must match an expression")
-        if demand not in self._constraints:
-            size = self.model.config.vocab_size
-            constraint = Constraint.regex(demand, self.tokenizer, size, self.stop_ids)
-            if len(self._constraints) == KEPT_CONSTRAINTS:
-                del self._constraints[next(iter(self._constraints))]
-            self._constraints[demand] = constraint
-        return self._constraints[demand]
+        size = self.model.config.vocab_size
+        return compile_demand(demand, self._constraints, self.tokenizer, size, self.stop_ids)
 
     def _go_on(self) -> None:
         """Raises KeyboardInterrupt if the session is to stop."""

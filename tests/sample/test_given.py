@@ -259,6 +259,23 @@ def test_the_model_gets_kept_tokens_and_their_own_embeddings_whatever_the_rule_d
     np.testing.assert_array_equal(got[1][0], [[7, 3, 3, 9]])
 
 
+def test_a_canvas_starts_again_with_what_is_given(run, lively_config):
+    """Kept tokens and tokens to edit stand on it again, and noise elsewhere."""
+    given = random_given(np.random.default_rng(4))
+    config = dataclasses.replace(lively_config, early_stop=False, stop_threshold=0, restart_every=3)
+    out = run(config=config, given=given)
+    again = out.canvas[:, :, 3]  # what the model sees at step 4
+    begun = again[..., 0] >= 0
+    tokens = np.full((ROWS, again.shape[1] * SIZE), NOTHING)
+    tokens[:, :NEW] = given.tokens
+    tokens = tokens.reshape(again.shape)
+    there = (tokens != NOTHING) & begun[..., None]
+    assert there.sum() > 100
+    np.testing.assert_array_equal(again[there], tokens[there])
+    free = (tokens == NOTHING) & begun[..., None]
+    assert (again[free] != out.canvas[:, :, 0][free]).mean() > 0.9
+
+
 def test_a_rule_cannot_move_a_kept_token(run, lively_config):
     def noise(proposal, data):
         step = entropy_bound_rule(proposal, data)

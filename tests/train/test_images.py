@@ -38,7 +38,7 @@ from train.loop import train
 from train.loss import LossConfig, mean_loss, sft_loss
 from train.memory_plan import TrainingSetup, plan_training
 from train.step import init_state, make_train_step
-from train.vision import image_room, room_for, with_tower
+from train.vision import room_for, with_tower
 
 TOWER = {
     "width": 8,
@@ -79,7 +79,7 @@ def shape() -> ModelConfig:
 @pytest.fixture(scope="module")
 def packer(shape) -> Packer:
     fresh = start()
-    room = image_room(shape, ImagesConfig(**IMAGES), fresh.tokenizer)
+    room = room_for(shape, (20, 20), fresh.tokenizer, per_row=2)
     return Packer(fresh.template, 64, 24, 1, room)
 
 
@@ -277,7 +277,7 @@ def test_an_evaluation_shows_the_images(trained, monkeypatch):
     asked = AskedItems(
         opened.template, task, items, lambda: room_for(opened.config, (20, 20), opened.tokenizer)
     )
-    room = image_room(opened.config, ImagesConfig(per_row=1, soft_tokens=20), opened.tokenizer)
+    room = room_for(opened.config, (20, 20), opened.tokenizer)
     row = Packer(opened.template, asked.tokens.shape[1], 24, 1, room)(task.conversation(items[2]))
     np.testing.assert_array_equal(asked.tokens[2], row["tokens"][: asked.tokens.shape[1]])
     images = asked.images(np.array([0, 2]))

@@ -21,7 +21,7 @@ from absl import flags
 from data.sudoku.cells import BOXES, clean, quote, symbols, unknown_sign, whole_cells
 from data.sudoku.grids import pretty
 from data.sudoku.puzzle_file import Puzzles, lines_of, parse_puzzles, read_puzzles
-from data.text.printable import printable
+from files.printable import printable
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.command.console import complain

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A room is a folder without its subfolders. Room -> the rooms that its files may import.
 ROOMS = {
     "configs": {"configs"},
+    "files": {"files"},
     "data": {"data", "data.text", "data.images"},
     "data.images": {"data.images", "data.text"},
     "data.photos": {"data.photos"},
@@ -40,6 +41,8 @@ ROOMS = {
         "diffusiongemma.formats",
     },
 }
+for name in set(ROOMS) - {"configs"}:  # the ground floor
+    ROOMS[name] = ROOMS[name] | {"files"}
 BELOW_SAMPLE = set(ROOMS) - {"configs"}
 ROOMS["sample"] = BELOW_SAMPLE | {"sample"}
 ROOMS["sample.page"] = ROOMS["sample"] | {"sample.page"}

@@ -14,9 +14,9 @@ from flax import nnx
 from data.measures import effective_steps
 from data.pipeline import Packer, stack
 from data.text.chat import answer_text
-from data.text.printable import printable
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.sharding import gather
+from files.printable import printable
 from sample.given import Given, given_keys
 from sample.sampler import generate
 from train.config import RunConfig

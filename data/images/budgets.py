@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.images.patches import FRAME_BUDGET, USUAL_BUDGET
 from data.text.json_text import read_json
-from data.text.text_file import read_text
+from files.text_file import read_text
 
 # The file, and the object in it; None for the whole. The first that has a budget counts.
 _FILE, _IMAGES, _VIDEOS = "processor_config.json", "image_processor", "video_processor"

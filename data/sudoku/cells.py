@@ -7,7 +7,7 @@ if there are no other signs for empty cells.
 
 import unicodedata
 
-from data.text.printable import printable
+from files.printable import printable
 
 BOXES = (3, 2)  # box sizes: of 9x9 puzzles and of 4x4 puzzles
 # A dash is an empty cell only beside other cells, because a line of dashes draws a rule.

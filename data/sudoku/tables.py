@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from data.sudoku.cells import BLANKS, BOXES, cells, clean, is_grid, is_rule, quote, row_cells
 from data.sudoku.engine import SudokuError
 from data.sudoku.layout import LOOKAHEAD, Layout, Lines, Row, paired
-from data.text.printable import printable
+from files.printable import printable
 
 # Names of columns, without case, spaces and signs. Earlier names are preferred.
 PUZZLE_NAMES = ("puzzle", "puzzles", "quizzes", "quiz", "question", "questions", "sudoku")

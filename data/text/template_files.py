@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data.text.text_file import read_text
+from files.text_file import read_text
 
 
 def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:

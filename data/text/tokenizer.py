@@ -9,7 +9,7 @@ import numpy as np
 import tokenizers
 
 from data.text.marked_text import MarkedText, token_pattern
-from data.text.text_file import read_text
+from files.text_file import read_text
 
 DEFAULT_PATH = Path(__file__).parents[1] / "assets" / "tokenizer.json"
 STOP_TOKENS = ("<eos>", "<turn|>", "<|tool_response>")  # each of them ends a generation

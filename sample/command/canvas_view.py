@@ -8,8 +8,8 @@ from typing import TextIO
 import jax
 import numpy as np
 
-from data.text.printable import printable
 from data.text.tokenizer import Tokenizer
+from files.printable import printable
 from sample.generation import Snapshot
 
 UNCERTAIN = 0.1  # nats; tokens of a larger entropy are dimmed

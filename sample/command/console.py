@@ -11,7 +11,7 @@ import termios
 from pathlib import Path
 
 from data.text.holes import Pieces
-from data.text.printable import printable
+from files.printable import printable
 from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
 from sample.command.prompt_rows import PromptRow, from_pieces, from_text, piped_rows, read_rows

@@ -1,4 +1,4 @@
-"""Reads a text file of a checkpoint's folder."""
+"""Reads a text file."""
 
 from pathlib import Path
 

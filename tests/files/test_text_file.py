@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.text.text_file import read_text
+from files.text_file import read_text
 
 
 def test_a_byte_order_mark_is_left_out(tmp_path):

@@ -1,6 +1,6 @@
 """Text for terminals: nothing in it steers them."""
 
-from data.text.printable import printable
+from files.printable import printable
 
 
 def test_what_steers_terminals_is_not_printed():

@@ -50,7 +50,9 @@ stage 1 "evaluating the base model"
 evaluate --checkpoint=checkpoints/base "${before[@]}" --budgets= --nofull_steps --out="$out/base" \
   --page="$out/base/page.html"
 stage 2 "fine-tuning"
-python -m train.main --config="$config" --config.seed="$seed" --workdir="$out/train"
+# The next stage evaluates, so the run itself need not.
+python -m train.main --config="$config" --config.seed="$seed" --workdir="$out/train" \
+  --config.eval.every=0
 stage 3 "evaluating the tuned model"
 evaluate --checkpoint="$out/train/model" "${after[@]}" --out="$out/tuned" \
   --page="$out/tuned/page.html"

@@ -259,6 +259,11 @@ class RunConfig:
             raise ConfigError(
                 f"give one of preset (random weights) and init (a checkpoint folder), {given}"
             )
+        if self.loss.spelling and (self.images.per_row != 1 or not self.images.trained):
+            raise ConfigError(
+                "loss.spelling trains the vision tower with one image a row: give "
+                "images.per_row=1 and no images.freeze"
+            )
         if self.images.tower and self.lora.rank:
             raise ConfigError("images.tower: a new vision tower is not trained by LoRA factors")
         if self.dtype not in ("float32", "bfloat16"):

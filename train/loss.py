@@ -21,6 +21,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.reductions import argmax
 from sample.given import Given, certain_soft
+from train.spelling import spelling_loss
 
 Targets = Literal["all", "answer"]
 # Name -> float32 scalar: the figures of a training step.
@@ -53,6 +54,9 @@ class LossConfig:
       encoder_targets: which tokens the encoder's loss counts: "all" tokens of the row but the
         first, or those of the "answer". The answer's first token counts too: the prompt's last
         token predicts it.
+      spelling: whether the loss is that of spelling instead of the two losses (train/spelling.py).
+        It trains the vision tower of a model that is to transcribe images, and leaves out the text
+        model's layers.
 
     Raises:
       ValueError: a field is out of range, or the canvases with first passes cannot be divided
@@ -68,6 +72,7 @@ class LossConfig:
     pass_temperature: float = 1.0
     encoder_weight: float = 1.0
     encoder_targets: Targets = "all"
+    spelling: bool = False
 
     def __post_init__(self) -> None:
         for name in ("canvas_size", "num_canvases", "noise_draws"):
@@ -129,9 +134,12 @@ def sft_loss(
         answer_tokens, fill_tokens: the share of all tokens that count and belong to the answer,
           and the share that count and belong to the eos fill behind it.
         answer_right, fill_right: the share of all tokens that belong there and are right.
+      With config.spelling the loss and the figures are those of spelling_loss.
       Means of these figures over batches are those of all the batches' tokens. `accuracies` turns
       the last four into accuracies.
     """
+    if config.spelling:
+        return spelling_loss(model, batch_images(batch), batch)
     tokens, size = batch["tokens"], config.canvas_size
     which_key, level_key, noise_key = jax.random.split(key, 3)
     encoder_loss, cache = _encoded(model, batch, config)

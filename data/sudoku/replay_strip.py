@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from PIL import Image
 
 from data.plot_style import DPI, GREEN, INK, png, spread
 
@@ -20,6 +21,7 @@ def replay_strip(
     accepted: np.ndarray,
     entropy: np.ndarray,
     limit: int,
+    photo: Image.Image | None = None,
 ) -> bytes:
     """Draws the steps as grids, at most MAX_PANELS of them, spread evenly over all S steps.
 
@@ -31,23 +33,28 @@ def replay_strip(
       accepted: [S, n*n] bool, the cells that keep the digit that was drawn at the step.
       entropy: [S, n*n] float, entropy of the cell's distribution in nats.
       limit: the largest number of steps that the sampler may take.
+      photo: the picture that the model was shown. It takes the place of a grid.
 
     Returns:
       the bytes of a PNG file.
     """
     num_steps, empty = len(digits), puzzle == 0
-    shown = spread(num_steps, MAX_PANELS)
-    rows = -(-len(shown) // 4)
-    columns = -(-len(shown) // rows)
+    shown = spread(num_steps, MAX_PANELS - (photo is not None))
+    count = len(shown) + (photo is not None)
+    rows = -(-count // 4)
+    columns = -(-count // rows)
     side = 2.0 + 0.08 * len(puzzle) ** 0.5
     size = (max(columns * side, 8.4), rows * (side + 0.45) + 0.9)
     figure = Figure(size, DPI, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.07)
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for i, axes in enumerate(panels):
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
         axes.set_axis_off()
-        if i >= len(shown):
-            continue
+    if photo is not None:
+        axes = panels.pop(0)
+        axes.imshow(photo)
+        axes.set_title("the picture", fontsize=10, fontweight="bold", color=INK, pad=17)
+    for i, axes in enumerate(panels[: len(shown)]):
         step = shown[i]
         last = step == num_steps - 1
         _grid(axes, puzzle, solution, digits[step], accepted[step] | last, entropy[step])

@@ -8,7 +8,7 @@ import base64
 import dataclasses
 import io
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -17,8 +17,11 @@ from data.photos.fonts import Split
 from data.photos.grid_photo import TURN, Look, draw_grid, draw_look
 from data.sudoku.grids import digits, render
 from data.sudoku.sources import SPLITS, Puzzle, SudokuSource
-from data.tasks.task import UNBOUNDED, Check, Splits, Task, TaskError
+from data.tasks.drawing import grid
+from data.tasks.grid_replay import draw_replay
+from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.conversations import Conversation, conversation
+from data.text.digit_grid import digit_places
 
 # Words that the base model and the Sudoku models know from grids in text.
 PROMPTS = {"digits": "Copy the grid:", "solution": "Solve the sudoku:"}
@@ -176,3 +179,24 @@ class ReadGridTask(Task):
 
     def shown(self, answer: str) -> str:
         return " ".join(answer.split())
+
+    def view(self, item: DrawnPuzzle, expected: Sequence[str]) -> dict[str, Any] | None:
+        """A grid; None if the tokenizer does not give every digit a token of its own."""
+        wanted = self.wanted(item)
+        cells = digit_places(expected, wanted.size)
+        if cells is None:
+            return None
+        clues = np.flatnonzero(self._clues(item)).tolist()
+        right = list(map(str, wanted.tolist()))
+        return grid(self.box**2, cells, clues, self.box, right).record()
+
+    def picture(self, item: DrawnPuzzle, replay: Replay) -> bytes | None:
+        """The picture of the puzzle, then a grid for each step."""
+        return draw_replay(replay, self._clues(item), self.wanted(item), self.picture_of(item))
+
+    def _clues(self, item: DrawnPuzzle) -> np.ndarray:
+        """The digits that the picture gives, [n*n]; 0 for those that the model has to find.
+
+        A model that only reads has to find them all.
+        """
+        return item["puzzle"] * (self.answer == "solution")

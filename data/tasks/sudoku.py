@@ -14,7 +14,9 @@ from data.sudoku.grids import PROMPT, compare, digits, find_grid, parse, prompt,
 from data.sudoku.puzzle_file import Puzzles, read_puzzles
 from data.sudoku.sources import KAGGLE, FileSource, Puzzle, SudokuSource, split_puzzles
 from data.tasks.drawing import grid
+from data.tasks.grid_replay import draw_replay
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
+from data.text.digit_grid import digit_places
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
 CLUE_BINS = {  # box size -> name of a bin -> the smallest number of clues in it
@@ -195,7 +197,7 @@ class SudokuTask(Task):
 
     def view(self, item: Puzzle, expected: Sequence[str]) -> dict[str, Any] | None:
         """A grid; None if the tokenizer does not give every digit a token of its own."""
-        cells = _cells(expected, item["puzzle"].size)
+        cells = digit_places(expected, item["puzzle"].size)
         if cells is None:
             return None
         clues, right = np.flatnonzero(item["puzzle"]).tolist(), item["solution"].tolist()
@@ -214,27 +216,11 @@ class SudokuTask(Task):
         if not {str(digit) for digit in range(side + 1)}.issuperset(signs):
             return None
         puzzle = np.array(list(map(int, signs)), np.int8)
-        cells = _cells(pieces(render(np.ones_like(puzzle))), puzzle.size)
+        cells = digit_places(pieces(render(np.ones_like(puzzle))), puzzle.size)
         return cells and grid(side, cells, np.flatnonzero(puzzle).tolist(), box).record()
 
     def picture(self, item: Puzzle, replay: Replay) -> bytes | None:
-        """A strip of grids; None if the answer takes more than one canvas, or if the tokenizer does
-        not give every digit a token of its own."""
-        # Training and questions need no picture, and matplotlib takes long to import.
-        from data.sudoku.replay_strip import replay_strip
-
-        cells = _cells(replay.expected, item["puzzle"].size)
-        if cells is None or cells[-1] >= replay.accepted.shape[1]:
-            return None
-        shown = np.array([[max(0, _digit(step[i])) for i in cells] for step in replay.pieces])
-        return replay_strip(
-            item["puzzle"],
-            item["solution"],
-            shown.astype(np.int8),
-            replay.accepted[:, cells],
-            replay.entropy[:, cells],
-            replay.limit,
-        )
+        return draw_replay(replay, item["puzzle"], item["solution"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,15 +246,3 @@ def _kind(clues: tuple[int, int] | str) -> str:
         return KINDS[clues]
     fewest, most = clues
     return f"{fewest} clues" if fewest == most else f"{fewest} to {most} clues"
-
-
-def _cells(pieces: Sequence[str], count: int) -> list[int] | None:
-    """The positions of the digits among tokens; None unless there are so many."""
-    cells = [i for i, piece in enumerate(pieces) if _digit(piece) >= 0]
-    return cells if len(cells) == count else None
-
-
-def _digit(piece: str) -> int:
-    """The digit that a token's text stands for; -1 if the text is no digit."""
-    piece = piece.strip()
-    return int(piece) if len(piece) == 1 and piece in "0123456789" else -1

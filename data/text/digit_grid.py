@@ -1,6 +1,6 @@
 """Grids of digits as text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,3 +40,15 @@ def grid_parts(
             parts.append(Part("\n", "kept"))
         parts.append(cell(i, space, f"{space}{int(digit)}"))
     return parts
+
+
+def digit_places(pieces: Sequence[str], count: int) -> list[int] | None:
+    """The positions of digits among the texts of tokens; None unless there are `count` of them."""
+    places = [i for i, piece in enumerate(pieces) if digit_of(piece) >= 0]
+    return places if len(places) == count else None
+
+
+def digit_of(piece: str) -> int:
+    """The digit that a token's text stands for; -1 if the text is no digit."""
+    piece = piece.strip()
+    return int(piece) if len(piece) == 1 and piece in "0123456789" else -1

@@ -135,7 +135,7 @@ def test_replay_shows_every_step(evaluation, puzzles, monkeypatch):
     assert got.accepted.shape == got.entropy.shape == (2, CANVAS)  # it stops at the second step
     assert [len(step) for step in got.pieces] == [CANVAS, CANVAS] and got.limit == 4
     task.picture(puzzles[0], got)
-    puzzle, solution, shown, accepted, entropy, limit = drawn.pop()
+    puzzle, solution, shown, accepted, entropy, limit, _ = drawn.pop()
     assert (puzzle == puzzles[0]["puzzle"]).all() and limit == 4
     assert (shown == solution).all() and shown.shape == (2, 16)
     assert accepted.tolist() == [[True] * 16, [False] * 16]

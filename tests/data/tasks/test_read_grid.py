@@ -12,7 +12,7 @@ from data.photos.fonts import FONTS
 from data.sudoku.grids import render
 from data.tasks.read_grid import ReadGridTask
 from data.tasks.registry import make_task
-from data.tasks.task import TaskError
+from data.tasks.task import Replay, TaskError
 from data.text.chat_template import ChatTemplate
 from data.text.contents import sources
 from data.text.tokenizer import Tokenizer
@@ -65,6 +65,32 @@ def test_the_solution_may_be_asked_for():
     assert question != ReadGridTask().text(item)[0]
     assert list(map(int, answer.split())) == item["solution"].tolist()
     assert task.picture_of(item).tobytes() == ReadGridTask().picture_of(item).tobytes()
+
+
+@pytest.mark.parametrize("answer", ["digits", "solution"])
+def test_a_page_and_a_picture_show_what_is_read(answer, monkeypatch):
+    task = ReadGridTask(answer=answer)
+    item = task.open(0, check=None).train[5]
+    wanted = item["puzzle" if answer == "digits" else "solution"]
+    given = item["puzzle"] * (answer == "solution")
+    rows = wanted.reshape(4, 4).tolist()
+    pieces = [piece for row in rows for piece in (*(f" {digit}" for digit in row), "\n")]
+    view = task.view(item, pieces)
+    assert view["cells"] == [i for i in range(20) if i % 5 < 4]
+    assert view["right"] == list(map(str, wanted.tolist()))
+    assert view.get("clues", []) == np.flatnonzero(given).tolist()
+    assert task.view(item, ["12", *pieces[2:]]) is None
+
+    wrong = [pieces[1], *pieces[1:]]
+    replay = Replay([wrong], np.ones((1, 20), bool), np.zeros((1, 20), np.float32), pieces, 8)
+    assert task.picture(item, replay).startswith(b"\x89PNG")
+    drawn = []
+    monkeypatch.setattr("data.sudoku.replay_strip.replay_strip", lambda *args: drawn.append(args))
+    task.picture(item, replay)
+    clues, right, digits, _, _, limit, photo = drawn[0]
+    assert clues.tolist() == given.tolist() and right.tolist() == wanted.tolist() and limit == 8
+    assert digits.tolist() == [[wanted[1], *wanted[1:]]]
+    assert photo.tobytes() == task.picture_of(item).tobytes()
 
 
 def test_scores():

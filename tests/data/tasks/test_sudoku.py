@@ -368,8 +368,8 @@ def test_a_picture_has_the_digits_at_their_tokens(monkeypatch):
         "data.sudoku.replay_strip.replay_strip", lambda *args: drawn.append(args) or b""
     )
     task.picture(ITEM, replay(wrong, expected))
-    puzzle, solution, digits, accepted, entropy, limit = drawn[0]
-    assert puzzle is PUZZLE and solution is SOLUTION and limit == 48
+    puzzle, solution, digits, accepted, entropy, limit, photo = drawn[0]
+    assert puzzle is PUZZLE and solution is SOLUTION and limit == 48 and photo is None
     shown = SOLUTION.copy()
     shown[0], shown[5] = 0, 3
     assert digits.tolist() == [[0] * 16, shown.tolist(), shown.tolist()]

@@ -1,0 +1,92 @@
+"""The spelling loss: which soft tokens count, what they are to be, and what it trains."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from diffusiongemma import DiffusionGemma, Images, ModelConfig
+from diffusiongemma.parameters import VISION
+from diffusiongemma.vision.config import VisionConfig
+from tests.train.test_images import FIELDS, IMAGES
+from train.config import ConfigError, RunConfig
+from train.loss import LossConfig, accuracies, sft_loss
+from train.spelling import spelling_loss
+
+# Two rows: an answer of three tokens after a prompt of two, and one of five after a prompt of one.
+BATCH = {
+    "tokens": jnp.array([[9, 9, 4, 5, 6, 0, 0, 0], [9, 1, 2, 3, 4, 5, 0, 0]]),
+    "prompt_len": jnp.array([2, 1]),
+    "answer_len": jnp.array([3, 5]),
+}
+COUNTED = [[4, 5, 6, None], [1, 2, None, None]]  # what the four soft tokens of a row are to be
+
+
+class Scripted:
+    """A model whose soft tokens are logits; the second image has two soft tokens."""
+
+    def __init__(self, soft: np.ndarray):
+        self.soft = jnp.asarray(soft)
+
+    def vision(self, images):
+        return self.soft, jnp.array([4, 2])
+
+    def final_norm(self, x):
+        return x
+
+    to_logits = final_norm
+
+
+def test_each_soft_token_is_to_be_the_token_at_its_place():
+    soft = np.random.default_rng(0).normal(size=(2, 4, 10)).astype(np.float32)
+    soft[0, 1, 5] = soft[1, 0, 1] = 9  # two of five are right
+    for row, place in ((0, 0), (0, 2), (1, 1)):
+        soft[row, place, COUNTED[row][place]] = -9
+    loss, figures = spelling_loss(Scripted(soft), None, BATCH)
+    chances = np.asarray(jax.nn.log_softmax(soft))
+    wanted = [
+        -chances[row, place, token]
+        for row, tokens in enumerate(COUNTED)
+        for place, token in enumerate(tokens)
+        if token is not None
+    ]
+    np.testing.assert_allclose(loss, np.mean(wanted), rtol=1e-6)
+    shares = {"answer_tokens": 5 / 8, "answer_right": 2 / 8, "fill_tokens": 0, "fill_right": 0}
+    assert jax.tree.map(float, figures) == shares
+    assert accuracies(jax.tree.map(float, figures)) == {"answer_accuracy": 2 / 5}
+    # What does not count may be anything.
+    soft[0, 3], soft[1, 2:] = 7, -7
+    assert spelling_loss(Scripted(soft), None, BATCH)[0] == loss
+
+
+def test_it_trains_the_tower_and_leaves_out_the_layers():
+    tower = VisionConfig(**{k: v for k, v in IMAGES["tower"].items() if k != "clipped"})
+    shape = ModelConfig.preset("tiny", vision=tower, vocab_size=32, layer_types=("full",))
+    model = DiffusionGemma(shape, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(1)
+    places = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(1, 1, 16, 2)
+    batch = BATCH | {
+        "patches": rng.random((2, 1, 16, 768), np.float32),
+        "positions": np.tile(places, (2, 1, 1, 1)).astype(np.int32),
+    }
+
+    graphdef, params = nnx.split(model)
+
+    def loss_of(params):
+        config = LossConfig(4, spelling=True)
+        return sft_loss(nnx.merge(graphdef, params), batch, jax.random.key(0), config)[0]
+
+    loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
+    images = Images(batch["patches"][:, 0], batch["positions"][:, 0])
+    np.testing.assert_allclose(loss, spelling_loss(model, images, batch)[0], rtol=1e-5)
+    moved = {path[0] for path, g in nnx.to_flat_state(grads) if np.any(g.get_value())}
+    assert moved == {VISION, "embedder", "final_norm"}
+
+
+@pytest.mark.parametrize("images", [{}, {**IMAGES, "per_row": 2}, {"per_row": 1, "freeze": True}])
+def test_it_needs_one_image_a_row_and_a_tower_to_train(images):
+    with pytest.raises(ConfigError, match=r"spelling .* give images.per_row=1 and no images.fr"):
+        RunConfig.from_dict(
+            FIELDS | {"images": images, "loss": FIELDS["loss"] | {"spelling": True}}
+        )

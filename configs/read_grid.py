@@ -1,11 +1,11 @@
-"""Trains a small model with eyes: it reads the digits of a 4x4 grid in a picture.
+"""Trains a small model with eyes: it copies a 4x4 Sudoku from a picture, or solves it.
 
     python -m train.main --config=configs/read_grid_tower.py --workdir=runs/read_grid_tower
     python -m train.main --config=configs/read_grid.py --workdir=runs/read_grid
 
 The first run trains a vision tower beside the base, which stays as it is
 (configs/read_grid_tower.py). The second run trains both together, so that the text model learns to
-read what the tower makes.
+read what the tower makes. Every second picture is to be solved.
 """
 
 import ml_collections
@@ -17,8 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_grid_tower.get_config()
     config.init = "runs/read_grid_tower/model"
-    config.steps = 1_000
+    config.steps = 2_000
     config.batch_size = 16
+    config.data.answer = "either"
     config.images.tower = {}  # the one of the first run
     config.loss.spelling = False
     config.loss.update(noise_draws=2, encoder_targets="answer")

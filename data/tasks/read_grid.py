@@ -1,7 +1,7 @@
 """The task of reading a grid: a picture of a Sudoku puzzle in, its digits as text out.
 
 Pictures are drawn, with rotation, perspective, light, noise and many fonts (data/photos). The
-second form of the task asks for the solution of the puzzle instead.
+second form of the task asks for the solution of the puzzle instead, and the third one for either.
 """
 
 import base64
@@ -25,6 +25,7 @@ from data.text.digit_grid import digit_places
 
 # Words that the base model and the Sudoku models know from grids in text.
 PROMPTS = {"digits": "Copy the grid:", "solution": "Solve the sudoku:"}
+EITHER = "either"
 END = "."  # stands in a text where the token after an image would be
 CLUES = {2: (4, 12), 3: (25, 60)}  # box size -> the fewest and the most digits in a picture
 LEVEL = TURN / 4  # degrees up to which a picture counts as level
@@ -43,10 +44,12 @@ class DrawnPuzzle(Puzzle):
 
     Attributes:
       look: how the picture looks.
+      answer: what is asked for, "digits" or "solution".
       spelled: whether the grid stands in the question as text instead of a picture.
     """
 
     look: Look
+    answer: str
     spelled: bool
 
 
@@ -58,12 +61,14 @@ class PhotoSource:
       seed: random seed.
       puzzles: the puzzles.
       split: the fonts.
+      answers: what the items ask for, in turn.
       spelled: the share of items whose grid is given as text.
     """
 
     seed: int
     puzzles: SudokuSource
     split: Split
+    answers: tuple[str, ...] = ("digits",)
     spelled: float = 0.0
 
     def __len__(self) -> int:
@@ -73,7 +78,12 @@ class PhotoSource:
         """Item i; raises IndexError outside 0..size-1."""
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), 1, i])
         spelled = bool(rng.random() < self.spelled)
-        return {**self.puzzles[i], "look": draw_look(rng, self.split), "spelled": spelled}
+        return {
+            **self.puzzles[i],
+            "look": draw_look(rng, self.split),
+            "answer": self.answers[i % len(self.answers)],
+            "spelled": spelled,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +95,7 @@ class ReadGridTask(Task):
     Attributes:
       box: box size, 2 for 4x4 grids and 3 for 9x9.
       answer: "digits" for the digits of the picture, with 0 for an empty cell; "solution" for the
-        puzzle's solution.
+        puzzle's solution; "either" for both in turn.
       spelled: the share of training items whose grid stands in the question as text instead of a
         picture. Its digits are where the soft tokens of their cells would be. A text model that can
         copy such grids tells the vision tower at once what its soft tokens should be like.
@@ -110,24 +120,26 @@ class ReadGridTask(Task):
     def __post_init__(self) -> None:
         if self.box not in CLUES:
             raise TaskError(f"box {self.box!r}: take 2 for 4x4 or 3 for 9x9")
-        if self.answer not in PROMPTS:
-            raise TaskError(f"answer {self.answer!r}: take one of {', '.join(PROMPTS)}")
+        if self.answer not in (*PROMPTS, EITHER):
+            raise TaskError(f"answer {self.answer!r}: take one of {', '.join(PROMPTS)}, {EITHER}")
         if not 0 <= self.spelled <= 1:
             raise TaskError(f"spelled={self.spelled}: give a share from 0 to 1")
 
     def open(self, seed: int, check: Check, test: bool = True) -> Splits:
+        answers = tuple(PROMPTS) if self.answer == EITHER else (self.answer,)
+
         def split(name: Split, spelled: float = 0.0) -> PhotoSource:
             puzzles = SudokuSource(seed, UNBOUNDED, self.box, CLUES[self.box], name)
-            return PhotoSource(seed, puzzles, name, spelled)
+            return PhotoSource(seed, puzzles, name, answers, spelled)
 
         return Splits(split("train", self.spelled), split("test") if test else None)
 
     def wanted(self, item: DrawnPuzzle) -> np.ndarray:
         """The grid to answer, [n*n] int8."""
-        return item["puzzle" if self.answer == "digits" else "solution"]
+        return item["puzzle" if item["answer"] == "digits" else "solution"]
 
     def text(self, item: DrawnPuzzle) -> tuple[str, str]:
-        return PROMPTS[self.answer], render(self.wanted(item))
+        return PROMPTS[item["answer"]], render(self.wanted(item))
 
     def picture_of(self, item: DrawnPuzzle) -> Image.Image:
         """The picture of an item, in RGB."""
@@ -158,7 +170,9 @@ class ReadGridTask(Task):
     def bins(self, items: Sequence[DrawnPuzzle]) -> dict[str, dict[str, np.ndarray]]:
         turn = np.array([abs(item["look"].turn) for item in items])
         fonts = np.array([item["look"].font for item in items])
+        asked = np.array([item["answer"] for item in items])
         return {
+            "answer": {answer: asked == answer for answer in PROMPTS},
             "rotation": {
                 f"up to {LEVEL:g} degrees": turn <= LEVEL,
                 f"{LEVEL:g} to {TILTED:g} degrees": (turn > LEVEL) & (turn < TILTED),
@@ -199,4 +213,4 @@ class ReadGridTask(Task):
 
         A model that only reads has to find them all.
         """
-        return item["puzzle"] * (self.answer == "solution")
+        return item["puzzle"] * (item["answer"] == "solution")

@@ -62,7 +62,8 @@ def test_the_solution_may_be_asked_for():
     task = ReadGridTask(answer="solution")
     item = task.open(0, check=None).train[5]
     question, answer = task.text(item)
-    assert question != ReadGridTask().text(item)[0]
+    digits = ReadGridTask()
+    assert question != digits.text(digits.open(0, check=None).train[5])[0]
     assert list(map(int, answer.split())) == item["solution"].tolist()
     assert task.picture_of(item).tobytes() == ReadGridTask().picture_of(item).tobytes()
 
@@ -91,6 +92,15 @@ def test_a_page_and_a_picture_show_what_is_read(answer, monkeypatch):
     assert clues.tolist() == given.tolist() and right.tolist() == wanted.tolist() and limit == 8
     assert digits.tolist() == [[wanted[1], *wanted[1:]]]
     assert photo.tobytes() == task.picture_of(item).tobytes()
+
+
+def test_both_may_be_asked_for_in_turn():
+    both, alone = ReadGridTask(answer="either"), ReadGridTask(answer="solution")
+    items = both.open(0, check=None).test
+    assert both.text(items[4]) == ReadGridTask().text(ReadGridTask().open(0, check=None).test[4])
+    assert both.text(items[5]) == alone.text(alone.open(0, check=None).test[5])
+    rows = both.bins([items[i] for i in range(4)])["answer"]
+    assert [list(asked) for asked in rows.values()] == [[1, 0, 1, 0], [0, 1, 0, 1]]
 
 
 def test_scores():
@@ -134,7 +144,7 @@ def test_bins_and_columns():
 def test_settings_that_cannot_be():
     with pytest.raises(TaskError, match="take 2 for 4x4 or 3 for 9x9"):
         ReadGridTask(box=4)
-    with pytest.raises(TaskError, match="take one of digits, solution"):
+    with pytest.raises(TaskError, match="take one of digits, solution, either"):
         ReadGridTask(answer="poem")
     with pytest.raises(TaskError, match="a share from 0 to 1"):
         ReadGridTask(spelled=2.0)

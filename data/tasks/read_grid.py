@@ -20,13 +20,12 @@ from data.sudoku.sources import SPLITS, Puzzle, SudokuSource
 from data.tasks.drawing import grid
 from data.tasks.grid_replay import draw_replay
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
-from data.text.conversations import Conversation, conversation
+from data.text.conversations import Conversation
 from data.text.digit_grid import digit_places
 
 # Words that the base model and the Sudoku models know from grids in text.
 PROMPTS = {"digits": "Copy the grid:", "solution": "Solve the sudoku:"}
 EITHER = "either"
-END = "."  # stands in a text where the token after an image would be
 CLUES = {2: (4, 12), 3: (25, 60)}  # box size -> the fewest and the most digits in a picture
 LEVEL = TURN / 4  # degrees up to which a picture counts as level
 TILTED = TURN * 3 / 4  # degrees from which it counts as tilted
@@ -45,12 +44,10 @@ class DrawnPuzzle(Puzzle):
     Attributes:
       look: how the picture looks.
       answer: what is asked for, "digits" or "solution".
-      spelled: whether the grid stands in the question as text instead of a picture.
     """
 
     look: Look
     answer: str
-    spelled: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +59,12 @@ class PhotoSource:
       puzzles: the puzzles.
       split: the fonts.
       answers: what the items ask for, in turn.
-      spelled: the share of items whose grid is given as text.
     """
 
     seed: int
     puzzles: SudokuSource
     split: Split
-    answers: tuple[str, ...] = ("digits",)
-    spelled: float = 0.0
+    answers: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.puzzles)
@@ -77,12 +72,10 @@ class PhotoSource:
     def __getitem__(self, i: int) -> DrawnPuzzle:
         """Item i; raises IndexError outside 0..size-1."""
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), 1, i])
-        spelled = bool(rng.random() < self.spelled)
         return {
             **self.puzzles[i],
             "look": draw_look(rng, self.split),
             "answer": self.answers[i % len(self.answers)],
-            "spelled": spelled,
         }
 
 
@@ -96,9 +89,6 @@ class ReadGridTask(Task):
       box: box size, 2 for 4x4 grids and 3 for 9x9.
       answer: "digits" for the digits of the picture, with 0 for an empty cell; "solution" for the
         puzzle's solution; "either" for both in turn.
-      spelled: the share of training items whose grid stands in the question as text instead of a
-        picture. Its digits are where the soft tokens of their cells would be. A text model that can
-        copy such grids tells the vision tower at once what its soft tokens should be like.
 
     Raises:
       TaskError: a setting cannot be used.
@@ -106,7 +96,6 @@ class ReadGridTask(Task):
 
     box: int = 2
     answer: str = "digits"
-    spelled: float = 0.0
 
     name: ClassVar[str] = "read_grid"
     title: ClassVar[str] = "grids in pictures"
@@ -122,17 +111,15 @@ class ReadGridTask(Task):
             raise TaskError(f"box {self.box!r}: take 2 for 4x4 or 3 for 9x9")
         if self.answer not in (*PROMPTS, EITHER):
             raise TaskError(f"answer {self.answer!r}: take one of {', '.join(PROMPTS)}, {EITHER}")
-        if not 0 <= self.spelled <= 1:
-            raise TaskError(f"spelled={self.spelled}: give a share from 0 to 1")
 
     def open(self, seed: int, check: Check, test: bool = True) -> Splits:
         answers = tuple(PROMPTS) if self.answer == EITHER else (self.answer,)
 
-        def split(name: Split, spelled: float = 0.0) -> PhotoSource:
+        def split(name: Split) -> PhotoSource:
             puzzles = SudokuSource(seed, UNBOUNDED, self.box, CLUES[self.box], name)
-            return PhotoSource(seed, puzzles, name, answers, spelled)
+            return PhotoSource(seed, puzzles, name, answers)
 
-        return Splits(split("train", self.spelled), split("test") if test else None)
+        return Splits(split("train"), split("test") if test else None)
 
     def wanted(self, item: DrawnPuzzle) -> np.ndarray:
         """The grid to answer, [n*n] int8."""
@@ -147,11 +134,9 @@ class ReadGridTask(Task):
 
     def conversation(self, item: DrawnPuzzle) -> Conversation:
         question, answer = self.text(item)
-        if item["spelled"]:
-            return conversation(f"{question}\n{render(item['puzzle'])}\n{END}", answer)
         parts = [
-            {"type": "text", "text": question},
             {"type": "image", "image": data_url(self.picture_of(item))},
+            {"type": "text", "text": question},
         ]
         asked = {"role": "user", "content": parts}
         return Conversation([asked, {"role": "assistant", "content": answer}])

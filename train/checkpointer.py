@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from train.damage import advice, fault_in
 from train.step import TrainState
 
 # Disk space that a checkpoint takes beside its arrays: metadata of every array.
@@ -77,9 +78,21 @@ class Checkpointer:
           (state, data): the run's state, and the state of the data iterator.
 
         Raises:
-          ValueError: an array of the checkpoint has another shape or dtype than the target's.
+          ValueError: an array of the checkpoint has another shape or dtype than the target's; or
+            the checkpoint is damaged. The message names the newest one that is whole.
         """
         self._manager.wait_until_finished()
+        try:
+            return self._read(step, target)
+        except Exception:  # orbax has no class for what is damaged
+            checkpoints = Path(self._manager.directory)
+            if fault := fault_in(checkpoints / str(step)):
+                steps = [s for s in self._manager.all_steps() if s <= step]
+                raise ValueError(advice(checkpoints, steps, fault)) from None
+            raise
+
+    def _read(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Does the work of `restore`."""
         self._check_arrays(step, target)
         restored = self._manager.restore(
             step,
@@ -87,6 +100,7 @@ class Checkpointer:
                 params=ocp.args.StandardRestore(target.result),
                 optimizer=ocp.args.StandardRestore(_rest(target)),
                 data=ocp.args.JsonRestore(),
+                model=ocp.args.JsonRestore(),  # is not used, but must be whole
             ),
         )
         rest, result = restored["optimizer"], restored["params"]

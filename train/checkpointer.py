@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from train.damage import advice, fault_in
+from train.damage import advice, fault_in, quiet
 from train.step import TrainState
 
 # Disk space that a checkpoint takes beside its arrays: metadata of every array.
@@ -82,14 +82,17 @@ class Checkpointer:
             the checkpoint is damaged. The message names the newest one that is whole.
         """
         self._manager.wait_until_finished()
-        try:
-            return self._read(step, target)
-        except Exception:  # orbax has no class for what is damaged
-            checkpoints = Path(self._manager.directory)
-            if fault := fault_in(checkpoints / str(step)):
-                steps = [s for s in self._manager.all_steps() if s <= step]
-                raise ValueError(advice(checkpoints, steps, fault)) from None
-            raise
+        with quiet():
+            try:
+                return self._read(step, target)
+            except MemoryError:
+                raise
+            except Exception:  # Orbax has no class for what is damaged
+                folder = Path(self._manager.directory)
+                if fault := fault_in(folder / str(step)):
+                    steps = [s for s in self._manager.all_steps() if s <= step]
+                    raise ValueError(advice(folder, steps, fault)) from None
+                raise
 
     def _read(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Does the work of `restore`."""

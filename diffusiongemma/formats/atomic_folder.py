@@ -48,7 +48,6 @@ def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         existing = target.exists()
         if existing:
-            finish(target)
             sweep(target.parent, target.name)
             if not replace and (not target.is_dir() or _files(target)):
                 raise CheckpointError(f"{folder}: exists and is not empty: choose a new folder")

@@ -23,7 +23,7 @@ import subprocess
 from pathlib import Path
 from files.lock import lock
 with lock(Path(sys.argv[1])):
-    child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, close_fds=False)
     Path(sys.argv[2]).write_text(str(child.pid))
     wait()
 """

@@ -90,8 +90,9 @@ def test_a_writer_whose_folder_was_swept_at_its_birth_makes_another(tmp_path, mo
 
 def test_names_that_only_look_alike_stay(tmp_path):
     for name in ("model.tmp12", "save.unfinished", "a.0123456789ABCDEF.unfinished"):
-        (tmp_path / name).mkdir()
+        (tmp_path / name / "new").mkdir(parents=True)
+        (tmp_path / name / "lock").touch()
     (tmp_path / f"a.{'0' * 16}.unfinished").symlink_to(tmp_path / "model.tmp12")
-    before = sorted(tmp_path.iterdir())
+    before = sorted(tmp_path.rglob("*"))
     sweep(tmp_path)
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.rglob("*")) == before

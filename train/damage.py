@@ -37,9 +37,9 @@ def fault_in(checkpoint: Path) -> str:
         for item in ("data", "model"):
             _check_json(checkpoint / item / "metadata")
     except OSError as error:
-        return _shortened(f"{error.filename}: {error.strerror}", checkpoint)
+        return shortened(f"{error.filename}: {error.strerror}", checkpoint)
     except (ValueError, RecursionError) as error:
-        return _shortened(str(error), checkpoint)
+        return shortened(str(error), checkpoint)
     return ""
 
 
@@ -82,14 +82,14 @@ def quiet() -> Iterator[None]:
         sys.unraisablehook, sys.excepthook = hooks
 
 
+def shortened(text: str, folder: Path) -> str:
+    """A text in one line of about LONGEST characters, with paths that begin in a folder."""
+    text = " ".join(text.replace(f"{folder}/", "").split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
 def _check_json(file: Path) -> None:
     try:
         json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON: {error}") from None
-
-
-def _shortened(text: str, checkpoint: Path) -> str:
-    """A text in one line of at most LONGEST characters, with paths that begin in a folder."""
-    text = " ".join(text.replace(f"{checkpoint}/", "").split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

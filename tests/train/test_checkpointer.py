@@ -80,6 +80,28 @@ def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+@pytest.mark.parametrize("call", ["save", "wait_until_finished"])
+def test_a_checkpoint_that_cannot_be_written_is_one_line(checkpoints, monkeypatch, tmp_path, call):
+    """Orbax raises what TensorStore says, in `save` or, if it saves meanwhile, in the next call."""
+    folder = tmp_path / "checkpoints"
+    for kept in ("there is no earlier one", "the one of step 1 is whole"):
+
+        def fail(*arguments: object, **options: object) -> None:
+            raise ValueError(f"OUT_OF_RANGE:\n Failed writing {folder}/2/a: {'x' * 999}")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, call, fail)
+            with pytest.raises(OSError) as caught:
+                checkpoints.save(state(2), {})
+        assert caught.value.filename == str(folder)
+        said = caught.value.strerror
+        assert said.startswith("a checkpoint could not be saved (OUT_OF_RANGE: Failed writing 2/a:")
+        assert said.endswith(f"; {kept}: see that the disk has room and start the run again")
+        assert "\n" not in said and len(said) < 400
+        checkpoints.save(state(1), {})
+        checkpoints._manager.wait_until_finished()
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
     """The workdir of a run with the checkpoints 1 and 2."""

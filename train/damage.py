@@ -83,9 +83,9 @@ def quiet() -> Iterator[None]:
 
 
 def shortened(text: str, folder: Path) -> str:
-    """A text in one line of about LONGEST characters, with paths that begin in a folder."""
+    """The ends of a text, in one line of at most LONGEST characters. Paths begin in the folder."""
     text = " ".join(text.replace(f"{folder}/", "").split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 80]} ... {text[-75:]}"
 
 
 def _check_json(file: Path) -> None:

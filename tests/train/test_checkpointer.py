@@ -98,7 +98,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(checkpoints, monkeypatc
         assert caught.value.filename == str(folder)
         said = caught.value.strerror
         assert said.startswith("a checkpoint could not be saved (OUT_OF_RANGE: Failed writing 2/a:")
-        assert f"x Too large); {kept}: see that the disk has room" in said
+        assert f"x File too large); {kept}: see that the disk has room" in said
         assert "\n" not in said and len(said) < 400
         checkpoints.save(state(1), {})
         checkpoints._manager.wait_until_finished()

@@ -23,7 +23,7 @@ done
   echo "error: --seed takes a whole number of at most 18 digits, not '$seed'" >&2
   exit 2
 }
-seed=$(( 10#${BASH_REMATCH[1]} ))
+seed=${BASH_REMATCH[1]}
 [[ -z $out || $out = /* ]] || out=$PWD/$out
 
 started=$SECONDS

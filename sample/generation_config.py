@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusiongemma.formats.checks import warn
 from diffusiongemma.formats.config_file import read_json
+from files.whole_file import write_file
 from sample.step import SamplerConfig
 
 FILE = "generation_config.json"
@@ -166,6 +167,10 @@ def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
 
     Other fields of the file stay. Not written are max_new_tokens, and settings for which the file
     has no field.
+
+    Raises:
+      ValueError: the folder has such a file, and it is no JSON object.
+      OSError: the file cannot be written. Then it is as before.
     """
     file, published = Path(folder) / FILE, SamplerConfig()
     changed = {
@@ -177,7 +182,7 @@ def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
         changed["sampler_config"] = {"_cls_name": SAMPLER, "entropy_bound": config.entropy_bound}
     if changed:
         given = read_json(file) if file.is_file() else {}
-        file.write_text(json.dumps(given | changed, indent=2) + "\n", encoding="utf-8")
+        write_file(file, (json.dumps(given | changed, indent=2) + "\n").encode())
 
 
 def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:

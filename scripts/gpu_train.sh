@@ -36,7 +36,9 @@ for arg in "$@"; do
     *) fail "unknown argument '$arg'; $usage" ;;
   esac
 done
-[[ $minutes =~ ^[1-9][0-9]*$ ]] || fail "--minutes takes a whole number above 0, not '$minutes'"
+[[ $minutes =~ ^0*([1-9][0-9]{0,5})$ ]] ||
+  fail "--minutes takes a whole number above 0, of at most 6 digits, not '$minutes'"
+minutes=${BASH_REMATCH[1]}
 for file in $from $cache; do [[ -f $file ]] || fail "$file is not there"; done
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -55,7 +57,7 @@ mkdir -p "$JAX_COMPILATION_CACHE_DIR"
 # A checkpoint is whole as soon as its folder has its name, so a copy may be taken at any time.
 copy_run() {
   [[ -d $work/run/checkpoints ]] || return 0
-  tar -cf "$work/run.tar" -C "$work" --exclude=run/model --exclude=run/tb run 2>/dev/null &&
+  tar -cf "$work/run.tar" -C "$work" --exclude=run/model --exclude=run/tb --exclude=run/run.lock run 2>/dev/null &&
     mv "$work/run.tar" "$out/run.tar"
   cp "$work/run/metrics.jsonl" "$out/" 2>/dev/null
 }
@@ -93,8 +95,8 @@ run() {
     # The rest of the time, without 30 seconds for the start and for the result.
     local left=$(( minutes * 60 - SECONDS - 30 ))
     (( left > 0 )) || { echo "error: $SECONDS of $((minutes * 60)) s went into the timing" >&2; return 2; }
-    steps=$("$python" -c "print(max(int($left * 1000 / $took), 200))")
-    every=$("$python" -c "print(max(min(int(60_000 / $took), $steps), 1))")
+    steps=$("$python" -c "print(max(int($left * 1000 / $took), 200))") || return
+    every=$("$python" -c "print(max(min(int(60_000 / $took), $steps), 1))") || return
     echo "== a step takes $took ms: $steps steps in $left s, a checkpoint every $every steps"
   fi
   echo "== training"

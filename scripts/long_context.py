@@ -25,7 +25,7 @@ from data.tasks.needle import NeedleSource
 from data.text.chat_template import ChatTemplate
 from diffusiongemma import DiffusionGemma
 from diffusiongemma.attention import KVCache
-from diffusiongemma.formats.atomic_folder import write_files
+from files.whole_file import write_files
 from sample import AutoregressiveConfig, cli
 from sample.checkpoint import Checkpoint
 from sample.command.flags import SAMPLER

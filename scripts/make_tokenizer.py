@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.tasks.base_mixture import WORDS
+from files.whole_file import write_file
 
 VOCAB_SIZE = 1024
 PATH = Path(__file__).parent.parent / "data" / "assets" / "tokenizer.json"
@@ -159,8 +160,7 @@ def build() -> dict[str, Any]:
 
 def main() -> None:
     """Writes the file."""
-    PATH.parent.mkdir(parents=True, exist_ok=True)
-    PATH.write_text(json.dumps(build(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_file(PATH, (json.dumps(build(), ensure_ascii=False, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

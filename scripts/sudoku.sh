@@ -18,7 +18,12 @@ for arg in "$@"; do
     *) echo "error: unknown argument '$arg': use --quick, --seed=N and --out=DIR" >&2; exit 2 ;;
   esac
 done
-[[ $seed =~ ^[0-9]+$ ]] || { echo "error: --seed takes a whole number, not '$seed'" >&2; exit 2; }
+# Bash would read 010 as 8 and refuse 08, and more than 18 digits would wrap round.
+[[ $seed =~ ^0*([0-9]{1,18})$ ]] || {
+  echo "error: --seed takes a whole number of at most 18 digits, not '$seed'" >&2
+  exit 2
+}
+seed=${BASH_REMATCH[1]}
 [[ -z $out || $out = /* ]] || out=$PWD/$out
 
 started=$SECONDS
@@ -36,14 +41,25 @@ name=$(basename "$config" .py)-seed$seed
 out=${out:-runs/$name}
 mkdir -p "$out"
 
+# A stage that fails ends the script, and the exit status is the stage's.
+now=
+ended() {
+  local status=$?
+  (( status == 0 )) || [[ -z $now ]] ||
+    echo "error: stopped in $now; the same command goes on where it was" >&2
+}
+trap ended EXIT
+
 stage() {
+  now="stage $1 of 4 ($2)"
   local gone=$(( (SECONDS - started) / 60 )) promised=
   (( gone < minutes )) && promised=" of about $minutes"
   printf '\n== %d of 4: %s (%d%s minutes gone)\n' "$1" "$2" "$gone" "$promised"
 }
 # Evaluation puzzles come from the held-out split. No training run uses their seed.
+puzzle_seed=$(( 1000 + seed ))
 evaluate() {
-  python -m train.evaluate --seed=$((1000 + seed)) "${puzzles[@]}" "$@"
+  python -m train.evaluate --seed="$puzzle_seed" "${puzzles[@]}" "$@"
 }
 
 stage 1 "evaluating the base model"

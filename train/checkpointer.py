@@ -1,14 +1,17 @@
 """Checkpoints of a training run: weights, optimizer, step and data position, by orbax."""
 
 import collections
+import contextlib
 import errno
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from train.damage import advice, fault_in, quiet, shortened
 from train.step import TrainState
 
 # Disk space that a checkpoint takes beside its arrays: metadata of every array.
@@ -53,7 +56,7 @@ class Checkpointer:
           data: the state of the data iterator, which JSON can hold.
 
         Raises:
-          OSError: the disk has no room for the checkpoint.
+          OSError: the disk has no room for the checkpoint, or the one before could not be saved.
         """
         args = ocp.args.Composite(
             params=ocp.args.StandardSave(state.result),
@@ -61,9 +64,11 @@ class Checkpointer:
             data=ocp.args.JsonSave(data),
             model=ocp.args.JsonSave(self.model),
         )
-        self._manager.wait_until_finished()
+        with self._saving():
+            self._manager.wait_until_finished()
         self._check_space(args)
-        self._manager.save(int(state.step), args=args)
+        with self._saving():
+            self._manager.save(int(state.step), args=args)
 
     def restore(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Reads the checkpoint of a step.
@@ -77,9 +82,24 @@ class Checkpointer:
           (state, data): the run's state, and the state of the data iterator.
 
         Raises:
-          ValueError: an array of the checkpoint has another shape or dtype than the target's.
+          ValueError: an array of the checkpoint has another shape or dtype than the target's; or
+            the checkpoint is damaged. The message names the newest one that is whole.
         """
         self._manager.wait_until_finished()
+        with quiet():
+            try:
+                return self._read(step, target)
+            except MemoryError:
+                raise
+            except Exception:  # Orbax has no class for what is damaged
+                folder = Path(self._manager.directory)
+                if fault := fault_in(folder / str(step)):
+                    steps = [s for s in self._manager.all_steps() if s <= step]
+                    raise ValueError(advice(folder, steps, fault)) from None
+                raise
+
+    def _read(self, step: int, target: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Does the work of `restore`."""
         self._check_arrays(step, target)
         restored = self._manager.restore(
             step,
@@ -87,6 +107,7 @@ class Checkpointer:
                 params=ocp.args.StandardRestore(target.result),
                 optimizer=ocp.args.StandardRestore(_rest(target)),
                 data=ocp.args.JsonRestore(),
+                model=ocp.args.JsonRestore(),  # is not used, but must be whole
             ),
         )
         rest, result = restored["optimizer"], restored["params"]
@@ -94,9 +115,10 @@ class Checkpointer:
         return TrainState(rest["step"], params, rest["state"], ema), restored["data"]
 
     def close(self) -> None:
-        """Waits until the last checkpoint is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until the last checkpoint is on disk; raises OSError if it could not be saved."""
+        with self._saving():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
     def _check_arrays(self, step: int, target: TrainState) -> None:
         """Raises ValueError if a checkpoint's arrays differ from the target's in shape or dtype."""
@@ -120,13 +142,33 @@ class Checkpointer:
         needed, folder = sum(x.nbytes for x in arrays) + MARGIN_BYTES, self._manager.directory
         free = shutil.disk_usage(folder).free
         if free < needed:
-            latest = self.latest()
-            kept = f"the one of step {latest} is whole" if latest else "there is no earlier one"
             message = (
                 f"no space left for a checkpoint ({needed >> 20} MiB needed, {free >> 20} free); "
-                f"{kept}: make room and start the run again"
+                f"{self._kept()}: make room and start the run again"
             )
             raise OSError(errno.ENOSPC, message, str(folder))
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Tells any error of Orbax in one line, which says what is left."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax raises what TensorStore and its threads raise
+            folder = Path(self._manager.directory)
+            message = (
+                f"a checkpoint could not be saved ({shortened(str(error), folder)}); "
+                f"{self._kept()}: see that the disk has room and start the run again"
+            )
+            code = getattr(error, "errno", None) or errno.EIO
+            raise OSError(code, message, str(folder)) from None
+
+    def _kept(self) -> str:
+        """Which checkpoint is left if another one cannot be saved."""
+        names = (entry.name for entry in Path(self._manager.directory).iterdir())
+        steps = [int(name) for name in names if name.isdecimal()]
+        return f"the one of step {max(steps)} is whole" if steps else "there is no earlier one"
 
 
 def _arrays(tree: Any) -> collections.Counter[str]:

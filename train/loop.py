@@ -1,5 +1,6 @@
 """The training loop, from top to bottom: data, model, steps, evaluation, checkpoints, result."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,20 +10,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from data.images.budgets import save_image_budget
 from data.pipeline import Packer, make_dataset
 from diffusiongemma import DiffusionGemma, ModelConfig, save_checkpoint
 from diffusiongemma.formats.adapter import Adapter
-from diffusiongemma.formats.atomic_folder import write_file
 from diffusiongemma.formats.detect import open_checkpoint
 from diffusiongemma.formats.load_save import convert_checkpoint
 from diffusiongemma.lora import add_lora, merge_lora
 from diffusiongemma.quantized_model import quantized_precision
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
+from files.whole_file import write_file
 from sample.checkpoint import Checkpoint
 from train.checkpointer import Checkpointer
 from train.config import ConfigError, LoraConfig, RunConfig, differences
@@ -31,6 +31,7 @@ from train.run_log import RunLog
 from train.step import has_lora, init_state, make_train_step
 from train.validation import HeldOut
 from train.vision import add_tower, room_for, with_tower
+from train.workdir import by_first, held_workdir, is_new
 
 
 def train(config: RunConfig, workdir: Path) -> Path:
@@ -59,12 +60,13 @@ def train(config: RunConfig, workdir: Path) -> Path:
 
     Raises:
       NonFiniteLoss: the loss became NaN or infinite. Earlier checkpoints stay.
-      ConfigError: the config does not fit, or the workdir belongs to another config.
+      ConfigError: the config does not fit, the workdir belongs to another config, or another
+        training writes to it.
       ValueError: the checkpoint, the tokenizer or the data cannot be used.
       OSError: a file cannot be read or written.
     """
     mesh = config.mesh.make()
-    with jax.set_mesh(mesh):
+    with held_workdir(workdir), jax.set_mesh(mesh):
         return _train(config, workdir, mesh)
 
 
@@ -77,10 +79,9 @@ def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
     # The data are opened first, so that their faults show before weights are read.
     batches, held_out = open_data(config, start)
     model = build_model(config, start, mesh)
-    if jax.process_index() == 0:
-        claim_workdir(config, workdir)
-        save_companions(workdir, config, start, model.config)
-    multihost_utils.sync_global_devices("workdir")
+    shape = model.config
+    by_first(lambda: claim_workdir(config, workdir), workdir)
+    by_first(lambda: save_companions(workdir, config, start, shape), workdir)
 
     description = describe(config, model.config, start)
     optimizer = make_optimizer(config.optimizer, config.steps)
@@ -92,15 +93,17 @@ def _train(config: RunConfig, workdir: Path, mesh: Mesh) -> Path:
         graphdef, optimizer, config.loss, config.seed, config.accumulate, config.ema, like=state
     )
 
-    checkpointer = Checkpointer(workdir, config.keep, description)
-    first = checkpointer.latest() or 0
-    if first:
-        if description["base_fingerprint"]:
-            open_checkpoint(workdir)  # raises an error unless the factors belong to this base
-        state, position = checkpointer.restore(first, state)
-        batches.set_state(position)
-    log = RunLog(workdir, first, config, checkpointer.latest)
-    with closing(checkpointer), closing(log):
+    with contextlib.ExitStack() as stack:
+        checkpointer = Checkpointer(workdir, config.keep, description)
+        stack.enter_context(closing(checkpointer))
+        first = checkpointer.latest() or 0
+        if first:
+            state, position = checkpointer.restore(first, state)
+            batches.set_state(position)
+            if description["base_fingerprint"]:
+                open_checkpoint(workdir)  # raises an error unless the factors belong to this base
+        log = RunLog(workdir, first, config, checkpointer.latest)
+        stack.enter_context(closing(log))
         for step in range(first + 1, config.steps + 1):
             state, figures = train_step(state, frozen, place_batch(next(batches), mesh))
             log.add(step, figures)
@@ -272,8 +275,12 @@ def export(config: RunConfig, workdir: Path, start: Checkpoint, model: Diffusion
     # The config.json of a model that got eyes does not describe them.
     kept = bool(config.init) and not config.images.tower
     untouched = start.stored.untouched if kept else None
-    save_checkpoint(model, workdir / "model", untouched=untouched)
-    save_companions(workdir / "model", config, start, model.config)
+    save_checkpoint(
+        model,
+        workdir / "model",
+        untouched=untouched,
+        beside=lambda folder: save_companions(folder, config, start, model.config),
+    )
     return workdir / "model"
 
 
@@ -300,9 +307,8 @@ def claim_workdir(config: RunConfig, workdir: Path) -> None:
                 "choose a new --workdir, or the old config to go on"
             )
         return
-    if workdir.exists() and any(workdir.iterdir()):
+    if not is_new(workdir):
         raise ConfigError(
             f"{workdir} is not empty and is not the folder of a run: choose a new --workdir"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
     write_file(path, text.encode())

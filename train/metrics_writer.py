@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from diffusiongemma.formats.atomic_folder import write_file
+from files.whole_file import GrowingFile, write_file
+from train.event_file import EventFile
 
 
 class MetricsWriter:
@@ -19,6 +19,9 @@ class MetricsWriter:
       workdir: the run's folder.
       step: the step that the run goes on from, 0 for a new run. Lines of later steps are removed
         from the file, because the run will write them again.
+
+    Raises:
+      OSError: a file cannot be written.
 
     Attributes:
       last: the last line that stayed in the file, {"step", and figures}; None if there is none.
@@ -38,17 +41,15 @@ class MetricsWriter:
                     kept.append(line)
             write_file(path, "".join(kept).encode())
         self.last = json.loads(kept[-1]) if kept else None
-        self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir / "tb"), purge_step=step + 1 if step else None)
+        self._events = EventFile(workdir / "tb", purge_step=step + 1 if step else None)
+        self._file = GrowingFile(path)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Writes the figures of a step at once."""
+        """Writes the figures of a step at once; raises OSError if the disk is full, for example."""
         if not self._writes:
             return
-        self._file.write(json.dumps({"step": step, **figures}) + "\n")
-        self._file.flush()
-        for name, value in figures.items():
-            self._events.add_scalar(name, value, step)
+        self._file.add(json.dumps({"step": step, **figures}).encode() + b"\n")
+        self._events.write(step, figures)
 
     def close(self) -> None:
         """Closes the files."""

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from data.measures import wilson
-from diffusiongemma.formats.atomic_folder import write_files
+from files.whole_file import write_files
 from sample.cli import check_out, run
 from train import plots
 from train.evaluation_files import (

@@ -7,6 +7,7 @@ from pathlib import Path
 from data.images.patches import FRAME_BUDGET, USUAL_BUDGET
 from data.text.json_text import read_json
 from files.text_file import read_text
+from files.whole_file import write_file
 
 # The file, and the object in it; None for the whole. The first that has a budget counts.
 _FILE, _IMAGES, _VIDEOS = "processor_config.json", "image_processor", "video_processor"
@@ -44,7 +45,7 @@ def save_image_budget(folder: Path, soft_tokens: int, patch_size: int, pool_size
     sizes = {"patch_size": patch_size, "pooling_kernel_size": pool_size, _FIELD: soft_tokens}
     for part in (_IMAGES, _VIDEOS):
         content[part] = content.get(part, {}) | sizes
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    write_file(file, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _budget(

@@ -16,6 +16,7 @@ from data.sudoku.engine import SudokuError, solve_many
 from data.sudoku.grids import valid_solutions
 from data.sudoku.layout import Row
 from data.sudoku.puzzle_text import find_layout
+from files.whole_file import write_file
 
 CHUNK = 20_000  # the number of puzzles that are read and checked at a time
 
@@ -254,5 +255,4 @@ def write_csv(path: str | Path, puzzles: ArrayLike, solutions: ArrayLike) -> Non
     lines[:, 0, :-1] = puzzles + ord("0")
     lines[:, 1, :-1] = solutions + ord("0")
     lines[:, :, -1] = ord(","), ord("\n")
-    with open(path, "wb") as file:
-        file.write(b"puzzle,solution\n" + lines.tobytes())
+    write_file(Path(path), b"puzzle,solution\n" + lines.tobytes())

@@ -10,6 +10,7 @@ import tokenizers
 
 from data.text.marked_text import MarkedText, token_pattern
 from files.text_file import read_text
+from files.whole_file import write_file
 
 DEFAULT_PATH = Path(__file__).parents[1] / "assets" / "tokenizer.json"
 STOP_TOKENS = ("<eos>", "<turn|>", "<|tool_response>")  # each of them ends a generation
@@ -92,8 +93,8 @@ class Tokenizer:
         return cls(backend)
 
     def save(self, folder: str | Path) -> None:
-        """Writes folder/tokenizer.json."""
-        self._backend.save(str(Path(folder) / "tokenizer.json"))
+        """Writes folder/tokenizer.json, whole or not at all; raises OSError if it cannot."""
+        write_file(Path(folder) / "tokenizer.json", self._backend.to_str(pretty=True).encode())
 
     @property
     def special_tokens(self) -> tuple[str, ...]:

@@ -1,29 +1,40 @@
-"""Files and folders that appear whole or not at all.
+"""Folders of a checkpoint that appear whole or not at all.
 
-Everything is written under another name and renamed when it is complete. So a full disk, an error
-or a killed process never leaves half a file, or half a checkpoint, under the name that was asked
-for.
+A new folder is made beside its place (files/staging.py) and gets its name in one step.
+
+Files of a folder that is there are replaced in two steps. First, when all new files are complete,
+they get the name FOLDER/save.unfinished in one step. This decides: before it the folder holds the
+old model, after it the new one. Then the files are moved to their places one by one, each over the
+old file of its name. So there is never a moment without a model. If the process is killed while it
+moves files, the next one that saves into the folder or reads it through `finish` moves the rest.
+Only a reader that does not know of save.unfinished, or that reads while files are moved, may see
+new files beside old ones.
 """
 
 import contextlib
+import errno
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from diffusiongemma.formats.checks import CheckpointError
+from files.staging import ENDING, is_staging, staging, sweep
+from files.whole_file import remove_empty
 
-# Files that make a folder look like a checkpoint. When files in a folder are replaced, these are
-# removed first and come last.
+# Files that make a folder look like a checkpoint. They are moved last: in a folder that was empty,
+# they say that the others are there.
 MARKS = ("_METADATA", "config.json", "adapter_config.json")
+SAVE = "save"
+READY = SAVE + ENDING  # complete files on their way into the folder
+TAKEN = "another process has made it meanwhile"
 
 
 @contextlib.contextmanager
 def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """Gives an empty folder to write to; at the end, its contents become those of `folder`.
 
-    A new folder gets its name in one step, once it is complete. After an error nothing is left of
-    what was written, nor of parent folders that were made for it.
+    After an error nothing is left of what was written, nor of parent folders that were made for it.
+    What processes that were killed left of the same folder is removed, or moved in if it was ready.
 
     Args:
       folder: the folder to be made, with its parents.
@@ -32,78 +43,79 @@ def staged(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
       CheckpointError: the folder is there and not empty, or the disk is full or read-only.
     """
-    existing = folder.exists()
-    if existing and not replace and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder}: exists and is not empty: choose a new folder")
-    suffix = f".tmp{os.getpid()}"
     target = Path(os.path.abspath(folder))
-    temporary = target / suffix if existing else target.with_name(target.name + suffix)
     made = [parent for parent in target.parents if not parent.exists()]
     try:
+        existing = target.exists()
         if existing:
-            folder.mkdir(exist_ok=True)  # raises "File exists" if it is a file
-        temporary.mkdir(parents=True)
-        yield temporary
-        if existing:
-            _move_into(temporary, target)
+            sweep(target.parent, target.name)
+            if not replace and (not target.is_dir() or _files(target)):
+                raise CheckpointError(f"{folder}: exists and is not empty: choose a new folder")
+            target.mkdir(exist_ok=True)  # raises "File exists" if it is a file
         else:
-            temporary.rename(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with staging(target / SAVE if existing else target) as new:
+            yield new
+            if existing and not replace and _files(target):
+                raise OSError(errno.ENOTEMPTY, TAKEN)
+            if existing:
+                _replace(new, target)
+            else:
+                new.rename(target)
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _remove_empty(made)
+        remove_empty(made)
         if isinstance(error, OSError):
-            raise CheckpointError(f"{folder}: could not be saved: {error.strerror}") from None
+            raise CheckpointError(f"{folder}: could not be saved: {_cause(error)}") from None
         raise
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes all of the files or none of them: they get their names once all are on the disk.
+def finish(folder: Path) -> None:
+    """Moves in the files of a save into a folder that was ready when its process was killed.
 
-    Args:
-      folder: the folder to write to. It is made, with its parents, if it is not there.
-      files: name of a file in the folder -> its contents. Files of the same names are replaced.
+    Several processes may do this at once: each file is moved by one of them. Without such files
+    nothing is done.
 
     Raises:
-      OSError: the folder cannot be made or written, or the disk is full.
+      CheckpointError: the files cannot be moved.
     """
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    partial = {name: folder / f"{name}.tmp{os.getpid()}" for name in files}
+    ready = folder / READY
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, contents in files.items():
-            with partial[name].open("wb") as file:
-                file.write(contents)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, path in partial.items():
-            path.replace(folder / name)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            for path in partial.values():
-                path.unlink(missing_ok=True)
-        _remove_empty(made)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(folder)) from None
-        raise
+        entries = sorted(ready.iterdir(), key=lambda entry: (entry.name in MARKS, entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # another process has moved it
+                entry.replace(folder / entry.name)
+        with contextlib.suppress(FileNotFoundError):
+            ready.rmdir()
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: a save was cut off when its files were ready, and they cannot be moved in "
+            f"({error.strerror}): move the files of {ready} into {folder}, over those there"
+        ) from None
 
 
-def write_file(path: Path, contents: bytes) -> None:
-    """Writes one file, or leaves what was there; see write_files."""
-    write_files(path.parent, {path.name: contents})
+def _replace(new: Path, folder: Path) -> None:
+    """Moves the files of a folder into another one, in the two steps described above."""
+    while True:
+        finish(folder)
+        try:
+            new.rename(folder / READY)
+            break
+        except OSError as error:  # another process is as far
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    finish(folder)
 
 
-def _move_into(temporary: Path, folder: Path) -> None:
-    entries = sorted(temporary.iterdir(), key=lambda entry: (entry.name in MARKS, entry.name))
-    for entry in entries:
-        if entry.name in MARKS:
-            (folder / entry.name).unlink(missing_ok=True)
-    for entry in entries:
-        entry.replace(folder / entry.name)
-    temporary.rmdir()
+def _files(folder: Path) -> list[str]:
+    """Names in a folder, without those of staging folders, of which a sweep left the living."""
+    return [entry.name for entry in folder.iterdir() if not is_staging(entry.name)]
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    """Removes folders, innermost first, up to the first one that is not empty."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
+def _cause(error: OSError) -> str:
+    """What a user is told of an error."""
+    if error.errno == errno.ENOTEMPTY:  # of the rename
+        return TAKEN
+    return error.strerror or str(error)

@@ -4,11 +4,11 @@ These are the tokenizer, the chat template, the sampler's defaults, processors, 
 whatever else a folder has. The kind is defined by what it is not: see is_companion.
 """
 
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from diffusiongemma.formats.checks import download_fault, warn
+from files.whole_file import write_file
 
 # These four are read by this project. They are copied in any case, and links are followed.
 KNOWN = (
@@ -38,7 +38,7 @@ OTHER_ENDINGS = (
     ".safetensors",
     *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"),
     *(".gguf", ".npz", ".npy", ".h5", ".msgpack", ".onnx"),
-    *(".jsonl", ".csv", ".parquet", ".log", ".tmp"),
+    *(".jsonl", ".csv", ".parquet", ".log", ".tmp", ".lock", ".unfinished"),
 )
 
 
@@ -69,6 +69,9 @@ def copy_companions(
       target: the folder that gets the files. Files of the same names are replaced.
       card: whether README.md is copied too: True if the weights in the target are the folder's.
       never: names of files and folders in the target that are not replaced.
+
+    Raises:
+      OSError: a file cannot be read or written. Files are copied whole or not at all.
     """
     files, left_out = _divided(folder)
     for entry, reason in left_out.items():
@@ -78,8 +81,7 @@ def copy_companions(
         if name in KNOWN and (fault := download_fault(file)):
             warn(f"{file}: {fault}. It is copied as it is")
         if Path(name).parts[0] not in never and (card or name != CARD):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target / name)
+            write_file(target / name, file.read_bytes())
 
 
 def _divided(folder: Path) -> tuple[dict[str, Path], dict[Path, str]]:

@@ -10,11 +10,13 @@ from pathlib import Path
 from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats import google, hf, orbax, peft
 from diffusiongemma.formats.adapter import Adapter
+from diffusiongemma.formats.atomic_folder import finish
 from diffusiongemma.formats.checks import LISTED, CheckpointError
 from diffusiongemma.formats.config_file import find_config
 from diffusiongemma.formats.foreign import refuse_gguf, refuse_pickles, unquantized
 from diffusiongemma.formats.format import Format, FormatName, StoredFactors, is_hub_name
 from diffusiongemma.formats.weights import Stored
+from files.staging import is_staging
 
 # The first one that recognises a folder opens it. PEFT's adapters have safetensors files too, so
 # they come before the released layout.
@@ -56,8 +58,10 @@ def format_named(name: FormatName, names: list[FormatName]) -> Format:
 def recognise(folder: Path) -> Format | None:
     """The format of a folder; None if no format recognises it.
 
+    A save into the folder that was cut off when its files were ready is finished first.
+
     Raises:
-      CheckpointError: there is no such folder.
+      CheckpointError: there is no such folder, or such a save cannot be finished.
     """
     if folder.is_file():
         refuse_gguf(folder)
@@ -65,6 +69,7 @@ def recognise(folder: Path) -> Format | None:
     if not folder.is_dir():
         download = ": download the model first" if is_hub_name(folder) else ""
         raise CheckpointError(f"{folder}: no such folder{download}")
+    finish(folder)
     return next((format for format in FORMATS if format.recognises(folder)), None)
 
 
@@ -128,13 +133,19 @@ def _recognised(folder: Path) -> Format:
         return format
     # Perhaps the parent of a training's checkpoints, or of snapshots in the Hugging Face cache.
     for pattern in ("*/", "*/*/"):
-        if inside := [str(f) for f in sorted(folder.glob(pattern)) if recognise(f)]:
+        if inside := [str(f) for f in sorted(folder.glob(pattern)) if _is_named(f)]:
             raise CheckpointError(
                 f"{folder}: is no checkpoint but holds some: name one: {', '.join(inside[:LISTED])}"
             )
     refuse_gguf(folder)
     refuse_pickles(folder)
     raise CheckpointError(f"{folder}: holds no checkpoint in a known format: {descriptions()}")
+
+
+def _is_named(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, and not one that somebody is writing or has left."""
+    made = is_staging(folder.name) or is_staging(folder.parent.name)
+    return not made and recognise(folder) is not None
 
 
 def _base(folder: Path, factors: StoredFactors, given: str | os.PathLike | None) -> Path:

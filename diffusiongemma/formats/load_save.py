@@ -5,6 +5,7 @@ The formats are listed in detect.FORMATS; docs/FORMATS.md describes each of them
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -89,11 +90,13 @@ def save_checkpoint(
     format: FormatName = "hf",
     shard_bytes: int = SHARD_BYTES,
     untouched: Untouched | None = None,
+    beside: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes a folder that load_checkpoint loads; transformers 5.23.0 loads one in "hf" too.
 
-    Files get their names when they are complete; after an error nothing half-written is left. The
-    tokenizer and generation_config.json do not belong to the model and are not written.
+    Files get their names when they are complete; after an error nothing half-written is left. A
+    model that is replaced is there until the new one is (atomic_folder.py). The tokenizer and
+    generation_config.json do not belong to the model and are not written.
 
     Args:
       model: a model without LoRA factors: merge them first.
@@ -103,6 +106,7 @@ def save_checkpoint(
       shard_bytes: for "hf": the most bytes of weights in one file.
       untouched: for "hf": the config.json of the checkpoint that the model was loaded from
         (`Stored.untouched`). Its other fields are kept. None: a config.json of the model alone.
+      beside: writes further files into a folder; they appear with the weights.
 
     Raises:
       CheckpointError: the format has no place for some parameters, the dtype is unknown, the folder
@@ -119,6 +123,8 @@ def save_checkpoint(
         raise_faults(folder, {"other weights in the way": others})
     with staged(folder, replace=replace) as temporary:
         chosen.write(temporary, weights, options)
+        if beside is not None:
+            beside(temporary)
 
 
 def convert_checkpoint(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from diffusiongemma.formats.atomic_folder import write_file
+from files.whole_file import write_file
 from sample.page.record import Record, dumps
 
 LIMIT = 600_000  # bytes of a page

@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from diffusiongemma import ModelConfig
-from diffusiongemma.formats.atomic_folder import write_files
+from files.whole_file import write_files
 from sample import cli
 from scripts.benchmark.figures import Extras, Subject, benchmark
 from scripts.benchmark.flags import define_flags

@@ -1,56 +1,127 @@
-"""Files and folders that appear whole or not at all."""
+"""Folders that appear whole or not at all, and models that are replaced without a gap."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from diffusiongemma.formats.atomic_folder import staged, write_file, write_files
+from diffusiongemma.formats.atomic_folder import READY, finish, staged
 from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.detect import open_checkpoint
+from files.staging import staging
+from tests.diffusiongemma.formats.folders import CONFIGS, write_random
+
+NAMES = ("a.safetensors", "b.safetensors", "config.json")
 
 
-def test_a_replaced_folder_never_looks_complete_while_it_is_mixed(tmp_path, monkeypatch):
-    """The config.json goes first and comes last."""
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing tidies up after it but the kernel."""
+
+
+def save(folder: Path, text: str, **options: bool) -> None:
+    with staged(folder, **options) as temporary:
+        for name in NAMES:
+            (temporary / name).write_text(text)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
+
+
+def test_a_replaced_folder_has_a_model_at_every_moment(tmp_path, monkeypatch):
+    """Each file is there all the time, and other files stay. The config.json comes last."""
     folder = tmp_path / "model"
-    with staged(folder) as temporary:
-        for name in ("config.json", "model.safetensors", "z"):
-            (temporary / name).write_text("old")
+    save(folder, "old")
+    (folder / "z").write_text("mine")
     seen, replace = [], Path.replace
 
     def watched(self, target):
-        seen.append((self.name, (folder / "config.json").exists()))
-        return replace(self, target)
+        seen.append(self.name)
+        assert contents(folder).keys() == {*NAMES, "z"}
+        replace(self, target)
+        assert contents(folder).keys() == {*NAMES, "z"}
 
     monkeypatch.setattr(Path, "replace", watched)
-    with staged(folder, replace=True) as temporary:
-        for name in ("config.json", "model.safetensors"):
-            (temporary / name).write_text("new")
-    assert seen == [("model.safetensors", False), ("config.json", False)]
-    assert {f.name: f.read_text() for f in folder.iterdir()} == {
-        "config.json": "new",
-        "model.safetensors": "new",
-        "z": "old",
-    }
+    save(folder, "new", replace=True)
+    assert seen == list(NAMES)
+    assert contents(folder) == dict.fromkeys(NAMES, "new") | {"z": "mine"}
+    assert len(list(folder.iterdir())) == 4
 
 
-def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
-    write_files(tmp_path / "old", {"a": b"1"})
-    synced = []
+@pytest.mark.parametrize("moved", range(4))
+def test_a_save_that_is_killed_is_finished_by_the_next_one_who_comes(tmp_path, monkeypatch, moved):
+    folder, replace, rmdir, left = tmp_path / "model", Path.replace, Path.rmdir, [moved]
+    save(folder, "old")
 
-    def full(descriptor):
-        synced.append(descriptor)
-        if len(synced) == 2:
-            raise OSError(28, "No space left on device")
+    def killed(self, target):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        replace(self, target)
 
-    for folder in (tmp_path / "old", tmp_path / "new" / "deep"):
-        with monkeypatch.context() as patch:
-            synced.clear()
-            patch.setattr(os, "fsync", full)
-            with pytest.raises(OSError, match="No space left"):
-                write_files(folder, {"a": b"2", "b": b"3"})
-    assert [p.name for p in tmp_path.iterdir()] == ["old"]
-    assert os.listdir(tmp_path / "old") == ["a"]
-    assert (tmp_path / "old" / "a").read_bytes() == b"1"
+    def killed_at_last(self):
+        if self.name == READY:
+            raise Killed
+        rmdir(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        patch.setattr(Path, "rmdir", killed_at_last)
+        with pytest.raises(Killed):
+            save(folder, "new", replace=True)
+    assert contents(folder).keys() == set(NAMES)
+    assert list(contents(folder).values()).count("new") == moved
+    if moved % 2:
+        finish(folder)
+        assert contents(folder) == dict.fromkeys(NAMES, "new")
+    else:
+        save(folder, "newer", replace=True)
+        assert contents(folder) == dict.fromkeys(NAMES, "newer")
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_save_that_is_killed_before_it_is_ready_changes_nothing(tmp_path):
+    folder = tmp_path / "model"
+    save(folder, "old")
+    with pytest.raises(KeyError), staged(folder, replace=True) as temporary:
+        (temporary / "config.json").write_text("new")
+        raise KeyError
+    assert contents(folder) == dict.fromkeys(NAMES, "old") and len(list(folder.iterdir())) == 3
+
+
+def test_two_who_finish_at_once_do_not_disturb_each_other(tmp_path, monkeypatch):
+    folder, replace = tmp_path / "model", Path.replace
+    save(folder, "old")
+    shutil.copytree(folder, folder / READY)
+    (folder / READY / "config.json").write_text("new")
+
+    def raced(self, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        finish(folder)
+        replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", raced)
+    finish(folder)
+    assert contents(folder) == dict.fromkeys(NAMES, "old") | {"config.json": "new"}
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_reader_finishes_a_save_or_says_that_it_cannot(tmp_path, monkeypatch):
+    old, new = (write_random(tmp_path / f"{seed}", CONFIGS["two"], seed=seed) for seed in range(2))
+    wanted = {file.name: file.read_bytes() for file in new.iterdir()}
+    assert wanted["model.safetensors"] != (old / "model.safetensors").read_bytes()
+    new.rename(old / READY)
+
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(CheckpointError, match=r"a save was cut off .*Permission denied.*move"):
+            open_checkpoint(old)
+    open_checkpoint(old)
+    assert {file.name: file.read_bytes() for file in old.iterdir()} == wanted
 
 
 def test_a_staged_folder_appears_at_the_end_or_not_at_all(tmp_path):
@@ -67,15 +138,24 @@ def test_a_staged_folder_appears_at_the_end_or_not_at_all(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["new"]
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "file"
-    write_file(path, b"1")
-    write_file(path, b"22")
+@pytest.mark.parametrize("there", [False, True])
+def test_of_two_who_make_one_folder_the_first_wins(tmp_path, there):
+    folder = tmp_path / "folder"
+    if there:
+        folder.mkdir()
+    with (
+        pytest.raises(CheckpointError, match="folder: could not be saved: another process has"),
+        staged(folder) as second,
+    ):
+        save(folder, "first")
+        (second / "config.json").write_text("second")
+    assert contents(folder) == dict.fromkeys(NAMES, "first")
+    assert os.listdir(tmp_path) == ["folder"] and len(os.listdir(folder)) == 3
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_file(path, b"333")
-    assert path.read_bytes() == b"22" and os.listdir(tmp_path / "new") == ["file"]
+def test_a_folder_in_which_somebody_begins_to_write_counts_as_empty(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with staging(folder / "save"):
+        save(folder, "1")
+    assert contents(folder) == dict.fromkeys(NAMES, "1") and len(os.listdir(folder)) == 3

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import initial_canvas, temperature
 from diffusiongemma.head import DrawNoise, block_size
+from files.fields import check_fields
 from sample.batch import fold_in
 from sample.prefill import CHUNK
 
@@ -72,6 +73,9 @@ class SamplerConfig:
     restart_every: int | None = None
 
     def __post_init__(self):
+        if self.stop_ids is not None:
+            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
+        check_fields(self)
         for name in (
             *("max_steps", "max_new_tokens", "canvas_size"),
             *("prefill_chunk", "starts", "restart_every"),
@@ -89,8 +93,6 @@ class SamplerConfig:
             raise ValueError(f"candidates must be at least 0, not {self.candidates}")
         if self.candidates and not self.trajectory:
             raise ValueError("candidates are recorded with the trajectory: they need trajectory")
-        if self.stop_ids is not None:
-            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
 
 class Start(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from files.fields import INT32, LARGEST_SEED, is_finite, shown
+from sample.config_file import config_fault
 
 # Two dashes or one, a name, the field of a config that follows a dot, and the value.
 FLAG = re.compile(r"(--?)(\w[\w-]*)(\.[\w.-]+)?(=.*)?", re.DOTALL)
@@ -75,7 +76,14 @@ def run(
             return 0
         try:
             rest = values(with_underscores(argv, values))[1:]
-        except (AttributeError, KeyError) as error:  # from ml_collections, for --config.unknown=1
+        except flags.Error:
+            raise
+        except Exception as error:
+            if fault := config_fault(error):
+                raise ValueError(fault) from None
+            if not isinstance(error, AttributeError | KeyError):
+                raise
+            # From ml_collections, for --config.unknown=1.
             cause = error.args[0]
             text = cause.args[0] if isinstance(cause, KeyError) else cause
             raise ValueError(f"no such config field: {' '.join(text.split())}") from None
@@ -111,6 +119,8 @@ def check_numbers(values: flags.FlagValues) -> None:
       ValueError: a number is not.
     """
     for name in values:
+        if "." in name:  # a field of a config, which has a range of its own
+            continue
         flag = values[name]
         own = getattr(flag.parser, "upper_bound", None) is not None
         larger = isinstance(flag.default, int) and flag.default not in INT32

@@ -31,7 +31,8 @@ class SamplerConfig:
 
     Attributes:
       max_steps: largest number of denoising steps for a canvas (N).
-      entropy_bound: a step accepts draws until their entropies sum to more than this (b, nats).
+      entropy_bound: a step accepts draws until their entropies sum to more than this (b, nats),
+        which is above 0: with 0, rounding alone would decide where the model is certain.
       stop_threshold: a canvas may stop when its mean entropy is at most this (e, nats).
       min_temperature: the temperature falls linearly from max_temperature towards this, as
         tau(t) = min + (max - min) t with t = 1, 1 - 1/N, ..., 1/N.
@@ -83,9 +84,11 @@ class SamplerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("entropy_bound", "stop_threshold"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.entropy_bound > 0:
+            # A sum of entropies that are 0 but for rounding is then above or below by chance.
+            raise ValueError(f"entropy_bound must be above 0, not {self.entropy_bound}")
+        if not self.stop_threshold >= 0:
+            raise ValueError(f"stop_threshold must not be negative, got {self.stop_threshold}")
         low, high = self.min_temperature, self.max_temperature
         if not 0 < low <= high:
             raise ValueError(f"temperatures must be 0 < min <= max, got min {low} and max {high}")
@@ -229,7 +232,7 @@ def accept(entropy: jax.Array, bound: float, free: jax.Array | None = None) -> j
 
     Args:
       entropy: [B, C] float32, nats.
-      bound: b >= 0, nats.
+      bound: b > 0, nats.
       free: [B, C] bool, the positions that take part; None for all. The others are in neither the
         order nor the sum, and are never accepted.
 

@@ -94,7 +94,7 @@ def test_bad_fields_are_named():
         ({"data": good["data"] | {"clue": 1}}, "no config field 'data.clue'"),
         ({"data": {"prompt_length": 9}}, "config field missing: data.task"),
         ({"data": good["data"] | {"task": "x"}}, "data.task: no task 'x': take one of sudoku"),
-        ({"data": good["data"] | {"prompt_length": 0}}, "data.prompt_length must be a number"),
+        ({"data": good["data"] | {"prompt_length": 0}}, "data.prompt_length must be at least 1"),
         ({"data": good["data"] | {"task": "sudoku", "box": 4}}, "config data: box 4: take 3"),
         ({"data": good["data"] | {"task": "needle", "dense": 1}}, "data.dense: expected bool"),
         ({"steps": "3"}, "config steps: expected int, got '3'"),

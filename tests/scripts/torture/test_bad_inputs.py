@@ -3,6 +3,7 @@
 import importlib
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -30,6 +31,7 @@ def test_names_are_unique():
 def test_bad_input(bad, checkpoint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     # Commands run in one process here, whose devices are there already.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # the config file before
     update = jax.config.update
     fixed = ("jax_num_cpu_devices", "jax_platforms")
     monkeypatch.setattr(jax.config, "update", lambda k, v: None if k in fixed else update(k, v))

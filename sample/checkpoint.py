@@ -128,8 +128,10 @@ class Checkpoint:
         if self.home is None:
             return {}
         found = generation_config.sampler_defaults(self.home)
+        if found.get("stop_ids") is None:  # then the weights need not be there
+            return found
         try:
-            check_stop_ids(found.get("stop_ids"), self.config.vocab_size)
+            check_stop_ids(found["stop_ids"], self.config.vocab_size)
         except ValueError as error:
             raise ValueError(f"{self.home / generation_config.FILE}: {error}") from None
         return found

@@ -106,8 +106,14 @@ def test_bad_fields_are_named():
         ({"eval": {"every": -1}}, r"eval\.every must be 0 or more, not -1"),
         ({"loss": good["loss"] | {"canvas_size": 0}}, r"loss\.canvas_size must be at least 1"),
         ({"loss": good["loss"] | {"self_conditioning": 1.5}}, "self_conditioning must be from 0"),
-        ({"optimizer": good["optimizer"] | {"name": "sgd"}}, "optimizer.name: expected one of 'adam', "),
-        ({"optimizer": good["optimizer"] | {"schedule": "x"}}, "optimizer.schedule: expected one of"),
+        (
+            {"optimizer": good["optimizer"] | {"name": "sgd"}},
+            "optimizer.name: expected one of 'adam', ",
+        ),
+        (
+            {"optimizer": good["optimizer"] | {"schedule": "x"}},
+            "optimizer.schedule: expected one of",
+        ),
         ({"init": "somewhere"}, "preset .* and init .*, not both"),
         ({"preset": ""}, "such as --config.init=DIR"),
         ({"dtype": "float8"}, "dtype"),

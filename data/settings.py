@@ -2,10 +2,10 @@
 
 import dataclasses
 import difflib
-import types
-import typing
 from collections.abc import Mapping
 from typing import Any
+
+from files.fields import field_hints, typed
 
 
 class SettingsError(ValueError):
@@ -28,7 +28,7 @@ def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
         the first such field.
     """
     known = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = field_hints(cls)
     built = {}
     for name, value in fields.items():
         if name not in known:
@@ -57,7 +57,7 @@ def build(cls: type, fields: Mapping[str, Any], path: str = "") -> Any:
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
-    """The value in the type that a field has.
+    """The value in the type that a field has, as files/fields.py says; fields of fields are built.
 
     Args:
       hint: the type of the field.
@@ -65,27 +65,13 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
       name: the full name of the field, for the message.
 
     Raises:
-      SettingsError: the value is of another type.
+      SettingsError: the value is of another type, out of range or not finite.
     """
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, hint):
-            return value
-        if not isinstance(value, Mapping):
-            raise SettingsError(f"config {name}: expected fields, got {value!r}")
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return build(hint, value, f"{name}.")
-    if isinstance(value, list):
-        value = tuple(value)
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
-        if value is None or len(kinds) != 1:
-            return value
-        hint = kinds[0]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is str and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)  # a command line reads 40 as an int, although 40-50 is text
-    expected = {bool: bool, int: int, float: float, str: str}.get(hint)
-    wrong = expected and not isinstance(value, expected)
-    if wrong or (hint in (int, float) and isinstance(value, bool)):
-        raise SettingsError(f"config {name}: expected {hint.__name__}, got {value!r}")
-    return value
+    if hint in (str, str | None) and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # a command line reads 40 as an int, although 40-50 is text
+    try:
+        return typed(hint, value, name)
+    except ValueError as error:
+        raise SettingsError(f"config {error}") from None

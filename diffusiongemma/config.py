@@ -6,12 +6,21 @@ and predicts the clean token at every position. Read on in transformer.py.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from diffusiongemma.vision.config import RELEASED, VisionConfig
+from files.fields import check_fields, check_positive, field_hints, typed
 
 LayerType = Literal["sliding", "full"]
 Mode = Literal["encode", "denoise"]
+
+# Fields of ModelConfig that are at least 1, and those that are above 0.
+SIZES = (
+    *("vocab_size", "width", "num_heads", "num_kv_heads", "head_dim", "full_num_kv_heads"),
+    *("full_head_dim", "mlp_dim", "num_experts", "expert_dim", "canvas_size", "max_length"),
+)
+POSITIVE = ("rope_theta", "full_rope_theta", "full_rope_fraction", "softcap", "norm_eps")
 
 
 def five_to_one(num_layers: int) -> tuple[LayerType, ...]:
@@ -89,9 +98,10 @@ class ModelConfig:
     vision: VisionConfig | None = None
 
     def __post_init__(self) -> None:
-        unknown = set(self.layer_types) - {"sliding", "full"}
-        if unknown or not self.layer_types:
-            raise ValueError(f"layer_types must name 'sliding' or 'full' layers, got {unknown}")
+        check_fields(self)
+        check_positive(self, SIZES, POSITIVE)
+        if not self.layer_types:
+            raise ValueError("layer_types must name at least one layer, 'sliding' or 'full'")
         for kv_heads in (self.num_kv_heads, self.full_num_kv_heads):
             if self.num_heads % kv_heads:
                 raise ValueError(f"{self.num_heads} query heads cannot share {kv_heads} KV heads")
@@ -101,6 +111,13 @@ class ModelConfig:
             raise ValueError(f"top_k {self.top_k} must be from 1 to {self.num_experts} experts")
         if self.window < 2:
             raise ValueError(f"window must be at least 2, not {self.window}")
+        if self.full_rope_fraction > 1:
+            raise ValueError(f"full_rope_fraction must be at most 1, not {self.full_rope_fraction}")
+        ids = [(name, getattr(self, name)) for name in ("pad_id", "eos_id", "bos_id")]
+        for name, index in [*ids, *(("stop_ids", index) for index in self.stop_ids)]:
+            if not 0 <= index < self.vocab_size:
+                last = self.vocab_size - 1
+                raise ValueError(f"{name}: {index} is no token: the vocabulary has 0 to {last}")
 
     @property
     def num_layers(self) -> int:
@@ -118,10 +135,9 @@ class ModelConfig:
         Raises:
           TypeError, ValueError: they are not the fields of a config.
         """
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         if fields.get("vision") is not None:
-            fields["vision"] = VisionConfig(**fields["vision"])
-        return cls(**fields)
+            fields = fields | {"vision": VisionConfig(**fields["vision"])}
+        return cls(**_typed_fields(fields))
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "ModelConfig":
@@ -132,11 +148,27 @@ class ModelConfig:
           **overrides: fields to replace.
 
         Raises:
-          ValueError: there is no such name.
+          ValueError: there is no such name, or no such field, or a field has a wrong value.
         """
         if name not in PRESETS:
             raise ValueError(f"no model preset '{name}'; there are: {', '.join(sorted(PRESETS))}")
-        return dataclasses.replace(PRESETS[name], **overrides)
+        return PRESETS[name].with_fields(overrides)
+
+    def with_fields(self, overrides: Mapping[str, Any]) -> "ModelConfig":
+        """This config with some fields replaced.
+
+        Raises:
+          ValueError: there is no such field, or a field has a wrong value.
+        """
+        return dataclasses.replace(self, **_typed_fields(overrides))
+
+
+def _typed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a ModelConfig in their types; a list becomes a tuple."""
+    hints = field_hints(ModelConfig)
+    if unknown := sorted(set(fields) - set(hints)):
+        raise ValueError(f"no field {unknown[0]!r} of a model: there are {', '.join(hints)}")
+    return {name: typed(hints[name], value, name) for name, value in fields.items()}
 
 
 PRESETS = {

@@ -13,13 +13,14 @@ from flax import nnx
 from diffusiongemma import Images
 from diffusiongemma.attention import KVCache
 from diffusiongemma.ops.reductions import argmax
+from files.fields import check_fields
 from sample.batch import check_prompts, fold_in, row_keys
 from sample.given import Given, check_given, going_on
 from sample.images import row_contents
 from sample.obey import Constraint, DecodeObey, advance, allowed_logits, find_completions
 from sample.prefill import CHUNK, KeptPrompt, prefill
 from sample.split_model import SplitModel, split
-from sample.stopping import check_finite, is_stop
+from sample.stopping import check_finite, check_stop_ids, is_stop
 from sample.timing import Clock
 
 PIECE = 32  # tokens between two questions whether an answer has ended, each of which takes a wait
@@ -50,6 +51,9 @@ class AutoregressiveConfig:
     prefill_chunk: int | None = CHUNK
 
     def __post_init__(self):
+        if self.stop_ids is not None:
+            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
+        check_fields(self)
         for name, least in (("max_new_tokens", 1), ("temperature", 0), ("top_k", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -57,8 +61,6 @@ class AutoregressiveConfig:
             raise ValueError(f"top_p must be within 0..1 and not 0, not {self.top_p}")
         if self.prefill_chunk is not None and self.prefill_chunk < 1:
             raise ValueError(f"prefill_chunk must be at least 1, not {self.prefill_chunk}")
-        if self.stop_ids is not None:
-            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
 
 class Continuation(NamedTuple):
@@ -103,6 +105,7 @@ def generate_autoregressive(
     """
     model, config = split(model), config or AutoregressiveConfig()
     lap = clock.lap if clock else lambda name, value=None: None
+    check_stop_ids(config.stop_ids, model.config.vocab_size)
     tokens, mask = check_prompts(tokens, mask, config.max_new_tokens, model.config.max_length)
     shown = row_contents(model.config, images, tokens, mask)
     keys = row_keys(key, tokens, mask, shown)

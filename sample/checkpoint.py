@@ -20,6 +20,7 @@ from diffusiongemma.formats.weights import Sharding, Stored
 from diffusiongemma.transformer import DiffusionGemma
 from sample import generation_config
 from sample.step import SamplerConfig
+from sample.stopping import check_stop_ids
 
 TOKENIZER = "tokenizer.json"
 
@@ -119,8 +120,21 @@ class Checkpoint:
 
     @functools.cached_property
     def sampler_defaults(self) -> dict[str, Any]:
-        """Fields of SamplerConfig that generation_config.json sets; raises ValueError if broken."""
-        return {} if self.home is None else generation_config.sampler_defaults(self.home)
+        """Fields of SamplerConfig that generation_config.json sets.
+
+        Raises:
+          ValueError: the file is broken, or it names a stop token that the model does not have.
+        """
+        if self.home is None:
+            return {}
+        found = generation_config.sampler_defaults(self.home)
+        if found.get("stop_ids") is None:  # then the weights need not be there
+            return found
+        try:
+            check_stop_ids(found["stop_ids"], self.config.vocab_size)
+        except ValueError as error:
+            raise ValueError(f"{self.home / generation_config.FILE}: {error}") from None
+        return found
 
     @functools.cached_property
     def companions(self) -> dict[str, Path]:

@@ -13,6 +13,9 @@ import jax
 import numpy as np
 from absl import flags
 
+from files.fields import INT32, LARGEST_SEED, is_finite, shown
+from sample.config_file import config_fault
+
 # Two dashes or one, a name, the field of a config that follows a dot, and the value.
 FLAG = re.compile(r"(--?)(\w[\w-]*)(\.[\w.-]+)?(=.*)?", re.DOTALL)
 # What Python and absl say of a value that cannot be read -> what a user is told.
@@ -20,6 +23,9 @@ NO_VALUE = {
     r"invalid literal for int\(\) with base \d+: .*": "expected a whole number",
     "could not convert string to float: .*": "expected a number",
     r"\('Non-boolean argument to boolean flag', .*\)": "expected true or false",
+    r".*(An overflow was encountered while parsing|int too large to convert).*": (
+        "a number is too large: whole numbers have up to 32 bits, so at most 2147483647"
+    ),
     r"Configuration is not available.*No such file or directory: '(.*)'": r"\1: no such file",
 }
 
@@ -36,6 +42,13 @@ def define_jit(values: flags.FlagValues) -> None:
         "print and debuggers see every number."
     )
     flags.DEFINE_boolean("jit", True, help, flag_values=values)
+
+
+def define_seed(values: flags.FlagValues, default: int | None, help: str) -> None:
+    """Defines --seed."""
+    flags.DEFINE_integer(
+        "seed", default, help, lower_bound=0, upper_bound=LARGEST_SEED, flag_values=values
+    )
 
 
 def run(
@@ -63,12 +76,20 @@ def run(
             return 0
         try:
             rest = values(with_underscores(argv, values))[1:]
-        except (AttributeError, KeyError) as error:  # from ml_collections, for --config.unknown=1
+        except flags.Error:
+            raise
+        except Exception as error:
+            if fault := config_fault(error):
+                raise ValueError(fault) from None
+            if not isinstance(error, AttributeError | KeyError):
+                raise
+            # From ml_collections, for --config.unknown=1.
             cause = error.args[0]
             text = cause.args[0] if isinstance(cause, KeyError) else cause
             raise ValueError(f"no such config field: {' '.join(text.split())}") from None
         if rest:
             raise ValueError(f"unexpected argument '{rest[0]}': a text with spaces needs quotes")
+        check_numbers(values)
         jitted = "jit" not in values or values.jit
         with contextlib.nullcontext() if jitted else jax.disable_jit():
             return main() or 0
@@ -87,6 +108,29 @@ def run(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return fail(RuntimeError("out of memory: use a smaller --batch-size"))
+
+
+def check_numbers(values: flags.FlagValues) -> None:
+    """Checks that the numbers of flags are finite, and small enough for JAX.
+
+    A flag with a range of its own, or with a larger default, may have larger whole numbers.
+
+    Raises:
+      ValueError: a number is not.
+    """
+    for name in values:
+        if "." in name:  # a field of a config, which has a range of its own
+            continue
+        flag = values[name]
+        own = getattr(flag.parser, "upper_bound", None) is not None
+        larger = isinstance(flag.default, int) and flag.default not in INT32
+        for value in flag.value if isinstance(flag.value, list | tuple) else [flag.value]:
+            shown_name = f"--{name.replace('_', '-')}"
+            if isinstance(value, float) and not is_finite(value):
+                raise ValueError(f"{shown_name}={value}: expected a finite number")
+            if type(value) is int and not own and not larger and value not in INT32:
+                ends = f"{INT32.start} to {INT32.stop - 1}"
+                raise ValueError(f"{shown_name}: expected a number from {ends}, got {shown(value)}")
 
 
 def with_underscores(argv: list[str], values: flags.FlagValues) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from diffusiongemma.formats.checks import warn
 from diffusiongemma.formats.config_file import read_json
+from files.fields import is_finite, shown
 from files.whole_file import write_file
 from sample.step import SamplerConfig
 
@@ -187,7 +188,10 @@ def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
 
 def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
-        problems.append(f"{name}: expected {kind.__name__}, got {value!r}")
+        problems.append(f"{name}: expected {kind.__name__}, got {shown(value)}")
+        return None
+    if kind is float and not is_finite(value):
+        problems.append(f"{name}: expected a finite number, got {shown(value)}")
         return None
     return kind(value)
 

@@ -126,6 +126,12 @@ def generate(
     canvas_size = config.canvas_size or model.config.canvas_size
     new_tokens = config.max_new_tokens or canvas_size
     num_canvases = -(-new_tokens // canvas_size)
+    if canvas_size > model.config.max_length:
+        raise ValueError(
+            f"a canvas of {canvas_size} tokens exceeds the model's context of "
+            f"{model.config.max_length}"
+        )
+    stopping.check_stop_ids(config.stop_ids, model.config.vocab_size)
     tokens, mask = check_prompts(tokens, mask, new_tokens, model.config.max_length)
     check_data(data, len(tokens), num_canvases)
     if given is not None:

@@ -55,8 +55,7 @@ def define_flags() -> flags.FlagValues:
         flags.DEFINE_string(name, None, help, flag_values=values)
     help = "Number of puzzles to solve from the start of the text; default: all."
     flags.DEFINE_integer("limit", None, help, lower_bound=1, flag_values=values)
-    help = "Random seed of the sampler's noise."
-    flags.DEFINE_integer("seed", 0, help, lower_bound=0, flag_values=values)
+    cli.define_seed(values, 0, "Random seed of the sampler's noise.")
     return values
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import initial_canvas, temperature
 from diffusiongemma.head import DrawNoise, block_size
+from files.fields import check_fields
 from sample.batch import fold_in
 from sample.prefill import CHUNK
 
@@ -30,7 +31,8 @@ class SamplerConfig:
 
     Attributes:
       max_steps: largest number of denoising steps for a canvas (N).
-      entropy_bound: a step accepts draws until their entropies sum to more than this (b, nats).
+      entropy_bound: a step accepts draws until their entropies sum to more than this (b, nats),
+        which is above 0: with 0, rounding alone would decide where the model is certain.
       stop_threshold: a canvas may stop when its mean entropy is at most this (e, nats).
       min_temperature: the temperature falls linearly from max_temperature towards this, as
         tau(t) = min + (max - min) t with t = 1, 1 - 1/N, ..., 1/N.
@@ -72,6 +74,9 @@ class SamplerConfig:
     restart_every: int | None = None
 
     def __post_init__(self):
+        if self.stop_ids is not None:
+            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
+        check_fields(self)
         for name in (
             *("max_steps", "max_new_tokens", "canvas_size"),
             *("prefill_chunk", "starts", "restart_every"),
@@ -79,9 +84,11 @@ class SamplerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("entropy_bound", "stop_threshold"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.entropy_bound > 0:
+            # A sum of entropies that are 0 but for rounding is then above or below by chance.
+            raise ValueError(f"entropy_bound must be above 0, not {self.entropy_bound}")
+        if not self.stop_threshold >= 0:
+            raise ValueError(f"stop_threshold must not be negative, got {self.stop_threshold}")
         low, high = self.min_temperature, self.max_temperature
         if not 0 < low <= high:
             raise ValueError(f"temperatures must be 0 < min <= max, got min {low} and max {high}")
@@ -89,8 +96,6 @@ class SamplerConfig:
             raise ValueError(f"candidates must be at least 0, not {self.candidates}")
         if self.candidates and not self.trajectory:
             raise ValueError("candidates are recorded with the trajectory: they need trajectory")
-        if self.stop_ids is not None:
-            object.__setattr__(self, "stop_ids", tuple(self.stop_ids))
 
 
 class Start(NamedTuple):
@@ -227,7 +232,7 @@ def accept(entropy: jax.Array, bound: float, free: jax.Array | None = None) -> j
 
     Args:
       entropy: [B, C] float32, nats.
-      bound: b >= 0, nats.
+      bound: b > 0, nats.
       free: [B, C] bool, the positions that take part; None for all. The others are in neither the
         order nor the sum, and are never accepted.
 

@@ -36,6 +36,14 @@ def check_finite(finite: jax.Array, where: str, numbers: jax.Array) -> None:
         raise NonFiniteLogits(faults)
 
 
+def check_stop_ids(stop_ids: tuple[int, ...] | None, vocab_size: int) -> None:
+    """Raises ValueError if one of the ids is no token. None stands for those of the model."""
+    for index in stop_ids or ():
+        if not 0 <= index < vocab_size:
+            last = vocab_size - 1
+            raise ValueError(f"stop_ids: {index} is no token: the vocabulary has 0 to {last}")
+
+
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:
     """Marks the tokens that end a generation: [...] int32 -> [...] bool."""
     found = jnp.zeros(tokens.shape, bool)

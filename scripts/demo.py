@@ -31,7 +31,7 @@ def define_flags() -> flags.FlagValues:
     """The command's flags, in a set of their own."""
     values = flags.FlagValues()
     help = "Random seed of the puzzle and of the sampler's noise. Default: another one each time."
-    flags.DEFINE_integer("seed", None, help, lower_bound=0, flag_values=values)
+    cli.define_seed(values, None, help)
     help = "Folder of a checkpoint that was fine-tuned on 9x9 Sudoku."
     flags.DEFINE_string("checkpoint", CHECKPOINT, help, flag_values=values)
     return values

@@ -122,7 +122,7 @@ def define_flags() -> flags.FlagValues:
     help = "Number of prompts of each length."
     flags.DEFINE_integer("prompts", 8, help, lower_bound=1, flag_values=values)
     help = "Random seed of the prompts and of the sampler's noise."
-    flags.DEFINE_integer("seed", 0, help, lower_bound=0, flag_values=values)
+    cli.define_seed(values, 0, help)
     help = "Measure this length in this process, and print the figures as JSON."
     flags.DEFINE_integer("only", None, help, lower_bound=1, flag_values=values)
     define_fields(values, SamplerConfig, SAMPLER_FLAGS)

@@ -28,6 +28,7 @@ from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.sharding import MeshConfig
 from sample import cli
 from sample.checkpoint import Checkpoint
+from sample.config_file import config_fields
 from train.compile_target import CompileTarget
 from train.config import RunConfig
 from train.image_plan import ImagePlan, plan_image
@@ -75,7 +76,7 @@ def define_flags() -> flags.FlagValues:
     )
     flags.DEFINE_integer("image_tokens", None, help, lower_bound=1, flag_values=values)
     help = "Memory of one device in GB (10^9 bytes). The plan then says whether it fits."
-    flags.DEFINE_float("gpu", None, help, flag_values=values)
+    flags.DEFINE_float("gpu", None, help, lower_bound=0, flag_values=values)
     help = (
         "Device to compile for, so that the memory of activations is known; this takes a minute "
         "or more. With none, nothing is compiled and activations stay unknown."
@@ -105,11 +106,11 @@ def make_plan(values: flags.FlagValues) -> MemoryPlan:
             quantize=values.quantize,
         )
         return plan_generation(setup, target)
-    fields = values.config.to_dict()
+    fields = config_fields(values)
     folder = values.checkpoint or fields.get("init")
     shape = model_shape(values.preset, folder, fields.get("preset"))
     if not values.preset and not folder:
-        shape = dataclasses.replace(shape, **fields.get("overrides", {}))
+        shape = shape.with_fields(fields.get("overrides", {}))
     # The folder of the initial weights need not be there yet.
     config = RunConfig.from_dict(fields | {"init": "", "preset": "tiny", "overrides": {}})
     jax.config.update("jax_num_cpu_devices", config.mesh.size)

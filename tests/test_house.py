@@ -50,7 +50,7 @@ ROOMS["sample.command"] = ROOMS["sample.page"] | {"sample.command"}
 ROOMS["sample.server"] = ROOMS["sample.command"] | {"sample.server"}
 ROOMS["train"] = ROOMS["sample.page"] | {"train"}
 ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
-for part in ("scripts.benchmark", "scripts.compare_checkouts"):
+for part in ("scripts.benchmark", "scripts.compare_checkouts", "scripts.torture"):
     ROOMS[part] = ROOMS["scripts"] | {part}
 # A command may import from the rooms that hold its parts.
 DOORS = {
@@ -171,3 +171,27 @@ def test_every_package_that_is_imported_is_pinned():
                 found.add(node.module.split(".")[0])
     missing = found - known - set(TOPS) - apart - set(__import__("sys").stdlib_module_names)
     assert missing == set()
+
+
+# What may read JSON in another way than by files/json_text.py: lines that a process of our own has
+# written, and what runs in an environment of its own.
+READS_JSON = {
+    "files/json_text.py",
+    "scripts/benchmark/peer.py",
+    "scripts/benchmark/peer_transformers.py",
+    "scripts/compare_checkouts/contents.py",
+    "scripts/compare_checkouts/probe.py",
+    "scripts/compare_checkouts/side.py",
+    "scripts/long_context.py",
+    "scripts/make_golden.py",
+    "scripts/torture/bad_input.py",
+    "scripts/torture/bad_inputs.py",
+}
+
+
+def test_json_is_read_in_one_place():
+    reading = re.compile(r"json\.(loads?|JSONDecoder)\(")
+    files = [str(file) for top in TOPS for file in tracked(f"{top}/*.py")]
+    found = {file for file in files if reading.search((ROOT / file).read_text())}
+    assert found - READS_JSON == set()
+    assert "files/json_text.py" in found

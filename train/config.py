@@ -6,6 +6,7 @@ A config file (configs/*.py) gives only what its run chooses. All defaults are i
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from data.settings import SettingsError, build
 from data.tasks.registry import is_setting_of_another, make_task, task_class
 from data.tasks.task import Task
 from diffusiongemma.sharding import MeshConfig
+from files.fields import Seed, shown, typed
+from files.json_file import read_json_object
+from files.json_text import read_json
 from sample.step import SamplerConfig
 from train.loss import LossConfig
 from train.optimizer import OptimizerConfig
@@ -64,8 +68,12 @@ class DataConfig:
         if missing:
             raise ConfigError(f"config field missing: {', '.join(missing)}")
         name, length = fields["task"], fields["prompt_length"]
-        if not isinstance(length, int) or length < 1:
-            raise ConfigError(f"data.prompt_length must be a number of tokens, not {length!r}")
+        try:
+            length = typed(int, length, "data.prompt_length")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if length < 1:
+            raise ConfigError(f"data.prompt_length must be at least 1, not {length}")
         unused = cls.unused(fields)
         settings = {k: v for k, v in fields.items() if k not in ("task", "prompt_length", *unused)}
         try:
@@ -111,6 +119,11 @@ class LoraConfig:
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise ConfigError(f"lora.rank must be 0 or more, not {self.rank}")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            pattern = shown(self.pattern)
+            raise ConfigError(f"lora.pattern {pattern} is no regular expression: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +227,7 @@ class RunConfig:
       ConfigError: fields are out of range or do not fit together.
     """
 
-    seed: int
+    seed: Seed
     steps: int
     batch_size: int
     data: DataConfig
@@ -334,10 +347,10 @@ def read_data(workdir: Path) -> DataConfig | None:
       ConfigError: the run's task is not known here.
     """
     try:
-        fields = json.loads((workdir / "config.json").read_text())
+        fields = read_json_object(workdir / "config.json")
     except (OSError, ValueError):
         return None
-    if not isinstance(fields, dict) or not isinstance(fields.get("data"), dict):
+    if not isinstance(fields.get("data"), dict):
         return None
     return DataConfig.from_fields(_with_task(fields["data"]))
 
@@ -351,10 +364,13 @@ def differences(old: str, new: str) -> list[str]:
 
     Returns:
       a line for each field: "name: old -> new", such as "optimizer.peak_lr: 0.002 -> 0.001".
+
+    Raises:
+      ValueError: the old text is not JSON.
     """
     with contextlib.suppress(ConfigError):
-        old = RunConfig.from_dict(json.loads(old)).to_json()
-    flat_old, flat_new = _flatten(json.loads(old)), _flatten(json.loads(new))
+        old = RunConfig.from_dict(read_json(old)).to_json()
+    flat_old, flat_new = _flatten(read_json(old)), _flatten(read_json(new))
     return [
         f"{name}: {flat_old.get(name)} -> {flat_new.get(name)}"
         for name in sorted({*flat_old, *flat_new})

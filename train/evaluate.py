@@ -108,11 +108,9 @@ def define_items(values: flags.FlagValues, task: type[Task]) -> None:
     }.items():
         flags.DEFINE_string(name, None, help, flag_values=values)
     flags.DEFINE_alias("puzzles", "file", flag_values=values)
-    for name, default, least, help in (
-        ("limit", None, 1, "Number of items to take from the start of the file; default: all."),
-        ("seed", 0, 0, "Random seed of generated items and of the sampler's noise."),
-    ):
-        flags.DEFINE_integer(name, default, help, lower_bound=least, flag_values=values)
+    help = "Number of items to take from the start of the file; default: all."
+    flags.DEFINE_integer("limit", None, help, lower_bound=1, flag_values=values)
+    cli.define_seed(values, 0, "Random seed of generated items and of the sampler's noise.")
     define_fields(values, task, [field.name for field in dataclasses.fields(task)])
 
 

@@ -2,9 +2,12 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
+
+from files.json_file import read_json_object
+from files.text_file import read_text
+from train.metrics_log import METRICS, read_lines
 
 RESULTS, ANSWERS = "results.json", "answers.csv"
 # Modes of an evaluation, as these files name them.
@@ -29,9 +32,8 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
       ValueError: the folder holds no evaluation.
       OSError: a file cannot be read.
     """
-    text, answers = (folder / RESULTS).read_text(), (folder / ANSWERS).read_text()
+    results, answers = read_json_object(folder / RESULTS), read_text(folder / ANSWERS)
     try:
-        results = json.loads(text)
         missing = {"modes", "paired", "count", "sampler", "device", "task"}.difference(results)
         if missing:
             raise ValueError(f"{RESULTS} lacks {', '.join(sorted(missing))}")
@@ -55,11 +57,7 @@ def read_training(workdir: Path) -> dict[str, Any]:
       ValueError: a file is damaged.
       OSError: a file cannot be read.
     """
-    text, config = (workdir / "metrics.jsonl").read_text(), (workdir / "config.json").read_text()
-    try:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        losses = [row for row in rows if "loss" in row]
-        evals = [row for row in rows if "eval/exact" in row]
-        return {"losses": losses, "evals": evals, "config": json.loads(config)}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{workdir} is no training run: {error}") from None
+    rows = [figures for _, figures in read_lines(workdir / METRICS)]
+    losses = [row for row in rows if "loss" in row]
+    evals = [row for row in rows if "eval/exact" in row]
+    return {"losses": losses, "evals": evals, "config": read_json_object(workdir / "config.json")}

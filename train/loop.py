@@ -22,6 +22,7 @@ from diffusiongemma.lora import add_lora, merge_lora
 from diffusiongemma.quantized_model import quantized_precision
 from diffusiongemma.sharding import param_sharding, place_batch
 from diffusiongemma.transformer import create_model
+from files.text_file import read_text
 from files.whole_file import write_file
 from sample.checkpoint import Checkpoint
 from train.checkpointer import Checkpointer
@@ -300,7 +301,10 @@ def claim_workdir(config: RunConfig, workdir: Path) -> None:
     """
     path, text = workdir / "config.json", config.to_json()
     if path.exists():
-        changed = differences(path.read_text(), text)
+        try:
+            changed = differences(read_text(path), text)
+        except ValueError as error:
+            raise ConfigError(f"{path}: not the config of a run: {error}") from None
         if changed:
             raise ConfigError(
                 f"{workdir} belongs to another config ({'; '.join(changed)}): "

@@ -17,6 +17,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from sample import cli, compile_cache
+from sample.config_file import config_fields
 from train.config import DataConfig, RunConfig
 from train.loop import train
 
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.FATAL)  # orbax would log every file and error
         compile_cache.enable()
         start_distributed(values)
-        fields = values.config.to_dict()
+        fields = config_fields(values)
         config = RunConfig.from_dict(fields)
         for name in DataConfig.unused(fields["data"]):
             print(f"data.{name} is not used: task {config.data.name} has no such setting")

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from files.whole_file import GrowingFile, write_file
 from train.event_file import EventFile
+from train.metrics_log import METRICS, read_lines
 
 
 class MetricsWriter:
@@ -20,11 +21,12 @@ class MetricsWriter:
       step: the step that the run goes on from, 0 for a new run. Lines of later steps are removed
         from the file, because the run will write them again.
 
-    Raises:
-      OSError: a file cannot be written.
-
     Attributes:
       last: the last line that stayed in the file, {"step", and figures}; None if there is none.
+
+    Raises:
+      ValueError: a line of metrics.jsonl is damaged.
+      OSError: a file cannot be written.
     """
 
     def __init__(self, workdir: Path, step: int) -> None:
@@ -32,15 +34,12 @@ class MetricsWriter:
         self._writes = jax.process_index() == 0
         if not self._writes:
             return
-        path = workdir / "metrics.jsonl"
-        kept = []
+        path = workdir / METRICS
+        lines = read_lines(path) if path.exists() else []
+        kept = [(text, figures) for text, figures in lines if figures["step"] <= step]
         if path.exists():
-            for line in path.read_text().splitlines(keepends=True):
-                # A killed run may leave half a line.
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
-                    kept.append(line)
-            write_file(path, "".join(kept).encode())
-        self.last = json.loads(kept[-1]) if kept else None
+            write_file(path, "".join(text for text, _ in kept).encode())
+        self.last = kept[-1][1] if kept else None
         self._events = EventFile(workdir / "tb", purge_step=step + 1 if step else None)
         self._file = GrowingFile(path)
 

@@ -36,7 +36,7 @@ class RunLog:
     ) -> None:
         self._metrics = MetricsWriter(workdir, first)
         last = self._metrics.last
-        self._before, self._started = last["seconds"] if last else 0.0, time.monotonic()
+        self._before, self._started = (last or {}).get("seconds", 0.0), time.monotonic()
         self._bar = progress_bar(config.steps, first, workdir.name)
         self._batch_size, self._latest = config.batch_size, latest
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.images.patches import FRAME_BUDGET, USUAL_BUDGET
-from data.text.json_text import read_json
-from files.text_file import read_text
+from files.json_file import read_json_object
 from files.whole_file import write_file
 
 # The file, and the object in it; None for the whole. The first that has a budget counts.
@@ -23,7 +22,7 @@ def folder_budgets(files: Mapping[str, Path]) -> tuple[int, int]:
       files: name -> file of the small files of a checkpoint's folder.
 
     Raises:
-      ValueError: a file is not JSON, or a budget is no positive number.
+      ValueError: a file is no JSON object, or a budget is no positive number.
     """
     return _budget(files, _IMAGE, USUAL_BUDGET), _budget(files, _VIDEO, FRAME_BUDGET)
 
@@ -38,10 +37,10 @@ def save_image_budget(folder: Path, soft_tokens: int, patch_size: int, pool_size
       pool_size: patches along a side of the square that becomes one soft token.
 
     Raises:
-      ValueError: there is such a file, and it is not JSON.
+      ValueError: there is such a file, and it is no JSON object.
     """
     file = folder / _FILE
-    content = read_json(read_text(file)) if file.exists() else {}
+    content = read_json_object(file) if file.exists() else {}
     sizes = {"patch_size": patch_size, "pooling_kernel_size": pool_size, _FIELD: soft_tokens}
     for part in (_IMAGES, _VIDEOS):
         content[part] = content.get(part, {}) | sizes
@@ -54,11 +53,8 @@ def _budget(
     for name, inside in places:
         if name not in files:
             continue
-        try:
-            found = json.loads(read_text(files[name]))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{files[name]}: not JSON: {error}") from None
-        found = found.get(inside) if inside and isinstance(found, dict) else found
+        found = read_json_object(files[name])
+        found = found.get(inside) if inside else found
         value = found.get(_FIELD) if isinstance(found, dict) else None
         if value is None:
             continue

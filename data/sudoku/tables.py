@@ -3,13 +3,13 @@
 import contextlib
 import csv
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator
 
 from data.sudoku.cells import BLANKS, BOXES, cells, clean, is_grid, is_rule, quote, row_cells
 from data.sudoku.engine import SudokuError
 from data.sudoku.layout import LOOKAHEAD, Layout, Lines, Row, paired
+from files.json_text import check_depth, json_decoder, said_twice, why_not_json
 from files.printable import printable
 
 # Names of columns, without case, spaces and signs. Earlier names are preferred.
@@ -44,15 +44,18 @@ def _records(lines: Lines) -> Iterator[tuple[int, dict[str, object]]]:
     for line in lines:
         parts += ["\n" * (lines.number - number), line.rstrip("\r\n")]
         number = lines.number
-    text, decoder = "".join(parts), json.JSONDecoder()
+    text, twice = "".join(parts), []
+    decoder = json_decoder(twice)
     at, counted, number = _BETWEEN_RECORDS.match(text).end(), 0, 1
     while at < len(text):
         number, counted = number + text.count("\n", counted, at), at
         try:
             value, at = decoder.raw_decode(text, at)
+            if twice:
+                raise ValueError(said_twice(twice))
+            check_depth(value, text[counted:at])
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-            raise SudokuError(f"line {number}: not JSON: {reason}") from None
+            raise SudokuError(f"line {number}: not JSON: {why_not_json(error)}") from None
         yield number, value if isinstance(value, dict) else {"puzzle": value}
         at = _BETWEEN_RECORDS.match(text, at).end()
     if text.lstrip().startswith("[") and not text.rstrip().endswith("]"):
@@ -180,6 +183,12 @@ def _table(lines: Lines, box: int, delimiter: str, names: list[str] | None) -> L
     """
     puzzle = _named(names or [], PUZZLE_NAMES)
     solution = _named(names or [], SOLUTION_NAMES)
+    plain = _plain(names or [])
+    for column in (puzzle, solution):
+        if column is not None and plain.count(plain[column]) > 1:
+            raise SudokuError(
+                f"several columns are named {plain[column]}: name only one of them so"
+            )
     row = _first_grids(lines, box, delimiter)
     grids = [i for i, field in enumerate(row) if is_grid(field, box)]
     full = [i for i in grids if not set(BLANKS) & set(cells(row[i], box**4))]
@@ -266,8 +275,13 @@ def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
 
 def _named(names: list[str], known: tuple[str, ...]) -> int | None:
     """The place of a column with a known name; None if there is none."""
-    plain = ["".join(c for c in name.casefold() if c.isalnum()) for name in names]
+    plain = _plain(names)
     return next((plain.index(name) for name in known if name in plain), None)
+
+
+def _plain(names: list[str]) -> list[str]:
+    """The names without case, spaces and signs."""
+    return ["".join(c for c in name.casefold() if c.isalnum()) for name in names]
 
 
 def _is_row(text: str) -> bool:

@@ -202,7 +202,7 @@ class ChatTemplate:
                     text.encode()
                 except UnicodeEncodeError:
                     raise ValueError(
-                        f"{where}: half of a surrogate pair, which is no text"
+                        f"{where}: half of a surrogate pair, or bytes that are not UTF-8: no text"
                     ) from None
         return messages
 

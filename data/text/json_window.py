@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any, BinaryIO
 
-from data.text.json_text import json_decoder
+from files.json_text import check_depth, json_decoder
 
 BOM = b"\xef\xbb\xbf"
 # What editors and copying leave before a text: byte order marks, zero-width and no-break spaces.
@@ -52,8 +52,8 @@ class Window:
         """The JSON value that begins at a byte, and its bytes. `twice` gets keys that are repeated.
 
         Raises:
-          ValueError: there is no JSON value.
-          RecursionError: it has too many brackets within each other.
+          ValueError: there is no JSON value that files/json_text.py would read.
+          RecursionError: it has so many brackets within each other that it could not be read.
         """
         size = self._guess
         while True:
@@ -63,6 +63,7 @@ class Window:
             try:
                 self.twice.clear()
                 value, end = self._decoder.raw_decode(text)
+                check_depth(value, text)
                 break
             except json.JSONDecodeError as error:
                 if len(piece) < size or not _is_cut(error):

@@ -21,8 +21,8 @@ import json
 from typing import Any
 
 from data.text.contents import joined
-from data.text.json_text import read_json, why_not_json
 from data.text.thoughts import add_thoughts, with_reasoning
+from files.json_text import read_json, why_not_json
 
 Message = dict[str, Any]
 

@@ -24,8 +24,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from data.text.json_text import read_json, said_twice, why_not_json
 from data.text.json_window import BLANK, BOM, WINDOW, Window, begin_of, line_at, line_ends
+from files.json_text import read_json, said_twice, why_not_json
 
 Kind = Literal["records", "array", "text"]
 
@@ -141,7 +141,7 @@ def parse(text: bytes) -> dict[str, Any] | list[dict[str, Any]] | str:
         value = read_json(text.rstrip(b"\r\n").decode())
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(_not_json(error)) from None
     if not _is_record(value):
         raise ValueError(NO_RECORD)
@@ -159,8 +159,8 @@ def _is_record(value: Any) -> bool:
 def _is_json(file: BinaryIO, start: int) -> bool:
     file.seek(start)
     try:
-        json.loads(file.read())
-    except (ValueError, RecursionError):
+        read_json(file.read().decode())
+    except ValueError:
         return False
     return True
 

@@ -5,12 +5,13 @@ tokenizer_config.json. The latter two may hold several templates, each with a na
 default is used. Other templates, such as those in additional_chat_templates/, are named on stderr.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from files.json_file import read_json_object
+from files.json_text import read_json
 from files.text_file import read_text
 
 
@@ -27,7 +28,7 @@ def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
         but none named default, or an empty one.
     """
     files = [folder / "chat_template.json", folder / "tokenizer_config.json"]
-    configs = {file: _read_object(file) for file in files if file.is_file()}
+    configs = {file: read_json_object(file) for file in files if file.is_file()}
     file, source, others = folder / "chat_template.jinja", None, []
     if file.is_file():
         source = read_text(file)
@@ -50,20 +51,9 @@ def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
 def _is_json(text: str) -> bool:
     """Whether a text is a JSON object, list or text."""
     try:
-        return isinstance(json.loads(text), dict | list | str)
-    except (ValueError, RecursionError):
+        return isinstance(read_json(text), dict | list | str)
+    except ValueError:
         return False
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
-    try:
-        value = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{file}: expected an object")
-    return value
 
 
 def _default(file: Path, given: Any) -> tuple[str | None, list[str]]:

@@ -22,6 +22,7 @@ CONTROL_TOKENS = frozenset(
     for form in ("<|{}>", "<{}|>", "<|{}|>")
 ) | {"<pad>", "<bos>", "<eos>", '<|"|>', "<|video|>"}
 CACHE_SIZE = 2**16  # words
+MOST_BYTES = 200_000_000  # of a tokenizer.json; the released one has 32 MB
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # a token that stands for one byte
 
 
@@ -29,7 +30,7 @@ class Tokenizer:
     """A tokenizer.json with the ids of its special tokens.
 
     Attributes:
-      vocab_size: the number of ids, special tokens included.
+      vocab_size: the number of ids, special tokens included; ids without a token count too.
       pad_id, eos_id, bos_id: ids of <pad>, <eos>, <bos>.
       turn_start_id, turn_end_id: ids of <|turn> and <turn|>.
       stop_ids: ids of STOP_TOKENS.
@@ -51,7 +52,7 @@ class Tokenizer:
             == [i for piece in probe for i in self._backend_encode(piece)]
         )
         self._cache: dict[str, list[int]] = {}
-        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
         self._special = {
             index: token.content
             for index, token in backend.get_added_tokens_decoder().items()
@@ -84,7 +85,7 @@ class Tokenizer:
             file = file / "tokenizer.json"
         if not file.is_file():
             raise FileNotFoundError(f"no tokenizer at {file}: give a tokenizer.json or its folder")
-        text = read_text(file)
+        text = read_text(file, MOST_BYTES)
         try:
             # The bindings raise a plain Exception for every fault of the file.
             backend = tokenizers.Tokenizer.from_str(text)

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from data.text.json_text import why_not_json
+from files.json_text import why_not_json
 
 QUOTE = '<|"|>'
 _NAME = re.compile(r"\s*call:\s*([^\s{}]+)\s*")

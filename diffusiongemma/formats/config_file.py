@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from diffusiongemma.config import PRESETS, ModelConfig
-from diffusiongemma.formats.checks import CheckpointError, download_fault
+from diffusiongemma.formats.checks import CheckpointError
 from diffusiongemma.formats.hf_config import config_from_hf, config_to_hf
 from diffusiongemma.formats.vision_tables import GOOGLE_PREFIXES, HF_PREFIXES
 from diffusiongemma.formats.weights import Weights
+from files.json_file import MOST_BYTES, read_json_object
 
 CONFIG = "config.json"
 
@@ -102,16 +103,12 @@ def text_dtypes(dtypes: Mapping[str, np.dtype]) -> dict[str, np.dtype]:
     return {name: dtype for name, dtype in dtypes.items() if not name.startswith(tower)}
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file. CheckpointError if the file holds anything else."""
+def read_json(file: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """The JSON object in a file of up to `most` bytes. CheckpointError for anything else."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        return read_json_object(file, most)
     except ValueError as error:
-        fault = download_fault(file) or f"not JSON: {error}"
-        raise CheckpointError(f"{file}: {fault}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: not a JSON object")
-    return content
+        raise CheckpointError(str(error)) from None
 
 
 def json_text(content: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ from diffusiongemma.formats.tensor_tables import HF, file_tensors
 from diffusiongemma.formats.untouched import Untouched
 from diffusiongemma.formats.vision_tables import HF_PREFIXES
 from diffusiongemma.formats.weights import Stored, Weights, layout
+from files.json_file import INDEX_BYTES
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = "model-{:05}-of-{:05}.safetensors"
@@ -193,7 +194,7 @@ def _tensor_files(folder: Path) -> list[str]:
 
 
 def _indexed_files(folder: Path) -> list[str]:
-    names = read_json(folder / INDEX).get("weight_map")
+    names = read_json(folder / INDEX, INDEX_BYTES).get("weight_map")
     names = list(names.values()) if isinstance(names, dict) else []
     if not names or not all(isinstance(name, str) and name == Path(name).name for name in names):
         raise CheckpointError(f"{folder / INDEX}: no weight_map of tensors and files beside it")

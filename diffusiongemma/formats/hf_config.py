@@ -19,6 +19,7 @@ from diffusiongemma.formats.hf_config_fields import (
     WRITTEN_CONSTANTS,
 )
 from diffusiongemma.formats.hf_vision_config import NO_VISION, vision_from_hf, vision_to_hf
+from files.fields import shown
 
 
 def config_from_hf(config: dict[str, Any], tower: bool | None = None) -> ModelConfig:
@@ -60,7 +61,7 @@ def config_from_hf(config: dict[str, Any], tower: bool | None = None) -> ModelCo
     refuse(problems)
     fields |= _full_attention(text, fields, problems)
     fields |= _rope(text, problems)
-    fields |= _stop_ids(config, text, problems)
+    fields |= _stop_ids(config, text, fields["vocab_size"], problems)
     if tower or (tower is None and config.get("vision_config") not in (None, NO_VISION)):
         fields["vision"] = vision_from_hf(config, problems)
     refuse(problems)
@@ -124,7 +125,7 @@ def _layer_types(text: dict[str, Any], problems: list[str]) -> tuple[LayerType, 
     count = number(text.get("num_hidden_layers"), "text_config.num_hidden_layers", False, problems)
     given = text.get("layer_types")
     if not isinstance(given, list):
-        problems.append(f"text_config.layer_types: expected a list, got {given!r}")
+        problems.append(f"text_config.layer_types: expected a list, got {shown(given)}")
         return ()
     unknown = sorted({str(t) for t in given} - set(LAYER_TYPES))
     if unknown:
@@ -132,7 +133,7 @@ def _layer_types(text: dict[str, Any], problems: list[str]) -> tuple[LayerType, 
         return ()
     if len(given) != count:
         problems.append(f"text_config.layer_types: {len(given)} entries for {count} layers")
-    elif given[-1] != "full_attention":
+    elif given[-1:] != ["full_attention"]:
         problems.append("text_config.layer_types: the last layer must be full_attention")
     return tuple(LAYER_TYPES[t] for t in given)
 
@@ -141,7 +142,15 @@ def _full_attention(
     text: dict[str, Any], fields: dict[str, Any], problems: list[str]
 ) -> dict[str, int]:
     """Head dim and KV heads of full layers, from either place. Both places must agree."""
-    found = set()
+    found: set[tuple[int, int]] = set()
+    before = len(problems)
+
+    def add(kv_heads: Any, head_dim: Any) -> None:
+        kv_heads = number(kv_heads, "text_config: KV heads of full layers", False, problems)
+        head_dim = number(head_dim, "text_config: head dim of full layers", False, problems)
+        if len(problems) == before:
+            found.add((kv_heads, head_dim))
+
     overrides = text.get("per_layer_config")
     if overrides is not None:
         if not _is_table(overrides) or not all(index.isdecimal() for index in overrides):
@@ -153,20 +162,20 @@ def _full_attention(
         if not set(layers) <= full or any(set(layer) - set(default) for layer in layers.values()):
             problems.append("text_config.per_layer_config: only heads of full layers may differ")
             return {}
-        merged = [default | layers.get(i, {}) for i in full]
-        found |= {(layer["num_key_value_heads"], layer["head_dim"]) for layer in merged}
+        for i in full:
+            layer = default | layers.get(i, {})
+            add(layer["num_key_value_heads"], layer["head_dim"])
     if overrides is None or "global_head_dim" in text:
         kv_heads = text.get("num_global_key_value_heads")
         kv_heads = fields["num_kv_heads"] if kv_heads is None else kv_heads
-        found.add((kv_heads, text.get("global_head_dim", 512)))  # transformers' default
+        add(kv_heads, text.get("global_head_dim", 512))  # transformers' default
+    if len(problems) > before:
+        return {}
     if len(found) != 1:
         problems.append(f"text_config: full layers differ in (KV heads, head dim): {sorted(found)}")
         return {}
     kv_heads, head_dim = found.pop()
-    return {
-        "full_num_kv_heads": number(kv_heads, "KV heads of full layers", False, problems),
-        "full_head_dim": number(head_dim, "head dim of full layers", False, problems),
-    }
+    return {"full_num_kv_heads": kv_heads, "full_head_dim": head_dim}
 
 
 def _rope(text: dict[str, Any], problems: list[str]) -> dict[str, float]:
@@ -194,7 +203,9 @@ def _rope(text: dict[str, Any], problems: list[str]) -> dict[str, float]:
     }
 
 
-def _stop_ids(config: dict[str, Any], text: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+def _stop_ids(
+    config: dict[str, Any], text: dict[str, Any], vocab_size: int, problems: list[str]
+) -> dict[str, Any]:
     """The end token and the tokens that end a generation.
 
     The end token is the first of text_config. Generation ends at the tokens of the outer list if
@@ -202,10 +213,13 @@ def _stop_ids(config: dict[str, Any], text: dict[str, Any], problems: list[str])
     """
 
     def ids(value: Any) -> tuple[int, ...]:
-        value = tuple(value) if isinstance(value, list) else (value,)
-        if not value or not all(isinstance(v, int) for v in value):
-            problems.append(f"eos_token_id: expected token ids, got {value}")
-        return value or (1,)
+        given = value if isinstance(value, list) else [value]
+        if not given or not all(type(v) is int and 0 <= v < vocab_size for v in given):
+            problems.append(
+                f"eos_token_id: expected token ids from 0 to {vocab_size - 1}, got {shown(value)}"
+            )
+            return (1,)
+        return tuple(given)
 
     eos = ids(text.get("eos_token_id", 1))
     stop = config.get("eos_token_id")

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from diffusiongemma.formats.hf_config_fields import is_ignored
+from files.fields import INT32, is_finite, shown
 
 UNKNOWN = "unknown field"
 
@@ -23,7 +24,7 @@ def check_known(
     for name, value in given.items():
         if name in constants:
             if value not in constants[name]:
-                problems.append(f"{prefix}{name}: {value!r} is not supported")
+                problems.append(f"{prefix}{name}: {shown(value)} is not supported")
         elif name not in read and value is not None and not is_ignored(name, ignored):
             problems.append(f"{prefix}{name}: {UNKNOWN}")
 
@@ -44,7 +45,10 @@ def number(value: Any, name: str, real: bool, problems: list[str], zero: bool = 
     if value is None:
         problems.append(f"{name}: missing")
     elif isinstance(value, bool) or not isinstance(value, (int, float) if real else int):
-        problems.append(f"{name}: expected a number, got {value!r}")
+        problems.append(f"{name}: expected a number, got {shown(value)}")
+    elif not is_finite(value) or (not real and value not in INT32):
+        problems.append(f"{name}: {shown(value)} is out of range")
+        return None
     elif value < 0 or (value == 0 and not (zero or name.endswith("_token_id"))):
         problems.append(f"{name}: {value} is out of range")
     return float(value) if real and isinstance(value, int) else value

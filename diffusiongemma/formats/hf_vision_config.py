@@ -11,6 +11,7 @@ from diffusiongemma.formats.hf_config_fields import (
     VISION_IGNORED,
 )
 from diffusiongemma.vision.config import VisionConfig
+from files.fields import shown
 
 # The config of a vision tower without layers: transformers needs one in every config. It is written
 # for a model that has no tower.
@@ -41,7 +42,7 @@ def vision_from_hf(config: dict[str, Any], problems: list[str]) -> VisionConfig 
     """
     given, before = config.get("vision_config"), len(problems)
     if not isinstance(given, dict):
-        problems.append(f"vision_config: expected the fields of a tower, got {given!r}")
+        problems.append(f"vision_config: expected the fields of a tower, got {shown(given)}")
         return None
     read = {*VISION_FIELDS, "rope_parameters"}
     check_known(given, "vision_config.", read, VISION_CONSTANTS, VISION_IGNORED, problems)
@@ -51,7 +52,7 @@ def vision_from_hf(config: dict[str, Any], problems: list[str]) -> VisionConfig 
         value = default if value is None else value
         if isinstance(default, bool):
             if not isinstance(value, bool):
-                problems.append(f"{where}: expected true or false, got {value!r}")
+                problems.append(f"{where}: expected true or false, got {shown(value)}")
             fields[ours] = value
         else:
             zero = name == "num_hidden_layers"
@@ -84,7 +85,7 @@ def _theta(given: Any, problems: list[str]) -> Any:
     if given is None:
         return THETA
     if not isinstance(given, dict):
-        problems.append(f"vision_config.rope_parameters: expected fields, got {given!r}")
+        problems.append(f"vision_config.rope_parameters: expected fields, got {shown(given)}")
         return THETA
     prefix = "vision_config.rope_parameters."
     check_known(given, prefix, {"rope_theta"}, {"rope_type": ROPE_TYPES}, set(), problems)

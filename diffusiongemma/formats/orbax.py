@@ -9,6 +9,7 @@ were trained on. Weights may be quantized, which no other format can hold.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -42,6 +43,7 @@ from diffusiongemma.formats.weights import (
 from diffusiongemma.lora import NAMES, matches
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.quantized_model import EMBEDDING
+from files.fields import check_fields
 
 RUN_FOLDER = "checkpoints"
 PARAMS, MODEL = "params", Path("model", "metadata")
@@ -63,6 +65,9 @@ class Description:
       base_fingerprint: fingerprint of the base that the factors were trained on; "" if it is not
         known, as in old checkpoints.
       quantized: how the matrices are quantized; None if they are not.
+
+    Raises:
+      ValueError: a field has a wrong value.
     """
 
     config: ModelConfig
@@ -74,6 +79,15 @@ class Description:
     factors: tuple[str, ...] | None
     base_fingerprint: str
     quantized: Quantization | None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.rank < 0:
+            raise ValueError(f"lora.rank must not be negative, not {self.rank}")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"lora.pattern is no regular expression: {error}") from None
 
     def has_factor(self, path: str) -> bool:
         """Whether the checkpoint has the factor of a path, if the model has its linear map."""
@@ -125,7 +139,9 @@ def description(folder: Path) -> Description:
             base_fingerprint=content.get("base_fingerprint", ""),
             quantized=quantized,
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise CheckpointError(f"{folder / MODEL}: has no field {error}") from None
+    except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / MODEL}: does not describe a model: {error}") from None
 
 

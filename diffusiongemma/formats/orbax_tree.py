@@ -5,7 +5,6 @@ Trees are written by orbax_writer.py.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffusiongemma.formats.checks import CheckpointError
+from files.json_file import INDEX_BYTES, read_json_object
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -43,13 +43,16 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
     import tensorstore as ts
 
     try:
-        metadata = json.loads((folder / MARK).read_text())
+        metadata = read_json_object(folder / MARK, INDEX_BYTES)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    try:
         leaves = {
             tuple(str(part["key"]) for part in entry["key_metadata"]): entry["value_metadata"]
             for entry in metadata["tree_metadata"].values()
         }
         kinds = {k: v["value_type"] for k, v in leaves.items() if not v.get("skip_deserialize")}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / MARK}: does not describe a tree: {error!r}") from None
     root, spec = str(folder.absolute()), {"driver": "zarr", "recheck_cached_data": "open"}
     if metadata.get("use_zarr3"):

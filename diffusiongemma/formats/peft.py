@@ -35,6 +35,7 @@ from diffusiongemma.formats.safetensors_file import (
 from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.vision_tables import HF_PREFIXES
 from diffusiongemma.formats.weights import Stored, weights_of_stored
+from files.fields import typed
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -128,7 +129,10 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
     check_base(folder, metadata.get(FINGERPRINT, ""), base, stored)
     config = stored.config
     if metadata.get(CANVAS, "").isdecimal():
-        config = dataclasses.replace(config, canvas_size=int(metadata[CANVAS]))
+        try:
+            config = dataclasses.replace(config, canvas_size=int(metadata[CANVAS]))
+        except ValueError as error:
+            raise CheckpointError(f"{folder / ADAPTER_WEIGHTS}: metadata: {error}") from None
     table = factor_tensors(config, PEFT, options["r"])
     modules = {name.rpartition(".")[0] for name in table}
     vision = tuple(PREFIX + prefix for prefix in HF_PREFIXES)
@@ -259,10 +263,12 @@ def _options(folder: Path) -> dict[str, Any]:
             advice = ADVICE.get(name, TRAIN_AGAIN)
             problems.append(f"{name}: {value!r} is not supported: {advice}")
     options = {name: given.get(name) for name in READ}
-    for name, kinds, least in (("r", int, 1), ("lora_alpha", int | float, 0)):
-        value = options[name]
-        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
-            problems.append(f"{name}: expected a number, got {value!r}")
+    for name, kind, least in (("r", int, 1), ("lora_alpha", float, 0)):
+        try:
+            if typed(kind, options[name], name) < least:
+                problems.append(f"{name}: expected at least {least}, got {options[name]}")
+        except ValueError as error:
+            problems.append(str(error))
     if not isinstance(options["base_model_name_or_path"], str | None):
         problems.append("base_model_name_or_path: expected a path")
     layers = options["layers_to_transform"]

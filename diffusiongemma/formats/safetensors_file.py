@@ -22,6 +22,7 @@ from diffusiongemma.formats.checks import (
 )
 from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
+from files.json_text import read_json
 
 NAMES = dict(zip(EXPONENTS, ("F32", "F16", "BF16"), strict=True))  # dtype -> safetensors' name
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
@@ -160,13 +161,16 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
             # safe_open checks the header but does not give the offsets of the tensors.
             with safe_open(folder / file, framework="numpy"), (folder / file).open("rb") as opened:
                 size = int.from_bytes(opened.read(8), "little")
-                entries = json.loads(opened.read(size))
+                entries = read_json(opened.read(size).decode())
         except FileNotFoundError:
             unreadable.append(f"{file} is not there")
             continue
         except (OSError, SafetensorError) as error:
             fault = "" if isinstance(error, OSError) else download_fault(folder / file)
             unreadable.append(f"{file} {fault or f'is cut short or damaged ({error})'}")
+            continue
+        except ValueError as error:
+            unreadable.append(f"{file} has a damaged header ({error})")
             continue
         metadata |= entries.pop("__metadata__", {})
         for name, entry in sorted(entries.items(), key=lambda e: e[1]["data_offsets"]):

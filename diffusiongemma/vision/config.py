@@ -2,6 +2,14 @@
 
 import dataclasses
 
+from files.fields import check_fields, check_positive
+
+# Fields of VisionConfig that are at least 1.
+SIZES = (
+    *("width", "num_heads", "num_kv_heads", "head_dim", "mlp_dim", "num_places"),
+    *("patch_size", "pool_size"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
@@ -50,6 +58,14 @@ class VisionConfig:
     end_image_id: int = 258_882
 
     def __post_init__(self) -> None:
+        try:
+            check_fields(self)
+            check_positive(self, SIZES, ("rope_theta", "norm_eps"))
+        except ValueError as error:
+            raise ValueError(f"vision: {error}") from None
+        for name in ("num_layers", "image_id", "begin_image_id", "end_image_id"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"vision: {name} must not be negative, got {getattr(self, name)}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"vision: {self.num_heads} query heads cannot share {self.num_kv_heads} KV heads"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from files.json_text import read_json
 from sample.command.answer import Answer, Request
 from sample.command.checkpoint_id import LENGTH
 
@@ -63,13 +64,13 @@ class AnswerFile:
     def _read(self, line: bytes) -> bool:
         """Takes in a line; returns whether it is an answer."""
         try:
-            record: dict[str, Any] = json.loads(line)
+            record: dict[str, Any] = read_json(line.decode())
             row, key = record["row"], (record["checksum"], record.get("sample", 0))
             if len(record.get("fingerprint", "")) == LENGTH:
                 self._rows[key].append(row)
             else:
                 self.old += 1
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return False
         return True
 
@@ -131,7 +132,7 @@ class AnswerFile:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        read_json(line.decode())
+    except ValueError:
         return False
     return True

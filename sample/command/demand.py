@@ -1,10 +1,10 @@
 """What the text of an answer must be, as flags and records say it: always a regular expression."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from data.text.json_schema import schema_regex
+from files.json_file import read_json_file
 
 FIELDS = ("regex", "schema")
 
@@ -20,15 +20,11 @@ def from_flags(regex: str | None, schema: str | None) -> str | None:
         raise ValueError("give one of --regex and --schema")
     if schema is None:
         return regex
-    file = Path(schema)
-    try:
-        found = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"--schema={file}: not JSON: {error}") from None
+    found = read_json_file(Path(schema))
     try:
         return schema_regex(found)
     except ValueError as error:
-        raise ValueError(f"--schema={file}: {error}") from None
+        raise ValueError(f"--schema={schema}: {error}") from None
 
 
 def from_record(record: Any) -> str | None:

@@ -126,7 +126,7 @@ def define_flags() -> flags.FlagValues:
         None,
         "Redraw the canvas at every step. Default: do so if answers go to a terminal one by one.",
     )
-    number("seed", 0, "Random seed.", least=0)
+    cli.define_seed(values, 0, "Random seed.")
     help = "Number of answers that are made together. Default: --num-samples."
     number("batch_size", None, help, least=1)
     define_fields(values, SamplerConfig, SAMPLER)

@@ -1,11 +1,11 @@
 """Finds records in a file: JSON records, a page, or answers of sample.main with drafts."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from data.measures import effective_steps, tokens_per_forward
+from files.json_text import read_json
 from sample.page.check import check_record, is_record
 from sample.page.record import FORMAT, VERSION, Record
 from sample.page.write import BEGIN, END
@@ -50,16 +50,16 @@ def read_records(path: Path) -> list[Record]:
 
 def _json(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return read_json(text)
+    except ValueError as error:
         raise ValueError(f"{place}: not JSON: {error}") from None
 
 
 def _object(text: str) -> Any:
     """The object that a text is as a whole; None if it is something else."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         return None
 
 

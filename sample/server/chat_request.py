@@ -15,6 +15,7 @@ from data.text.holes import Pieces, read_pieces
 from data.text.json_object import any_object
 from data.text.json_schema import schema_regex
 from data.text.records import parse_record
+from files.fields import LARGEST_SEED
 from sample.command.prompt_rows import PromptRow, from_pieces
 from sample.server.errors import Refused, wrong
 from sample.step import SamplerConfig
@@ -24,7 +25,6 @@ MOST_STOPS = 16
 MOST_IMAGES = 64  # images and videos, whose patches take 8 MB each and more
 MOST_STEPS = 1024  # of a canvas, which runs to its end although nobody may wait for it any more
 MOST_STARTS = 16
-LARGEST_SEED = 2**32 - 1  # larger ones would be the same as smaller ones
 LONGEST = 2**30  # tokens of an answer; the model's context ends before
 
 ASIDE = ("user", "metadata", "safety_identifier", "prompt_cache_key")  # they only say who asks

@@ -13,8 +13,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from data.text.json_text import read_json, why_not_json
-from sample.server.errors import TOO_DEEP, Refused
+from files.json_text import read_json, why_not_json
+from sample.server.errors import Refused
 
 MOST_BYTES = 16 * 2**20  # of a body, which may have images in it
 BODY_SECONDS = 30.0  # for all of a body to come
@@ -78,8 +78,6 @@ def _json(body: bytes) -> Any:
         return read_json(body.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise Refused(400, "the body is not UTF-8") from None
-    except RecursionError:
-        raise Refused(400, TOO_DEEP) from None
     except ValueError as error:
         raise Refused(400, f"the body is not JSON: {why_not_json(error)}") from None
 

@@ -1,11 +1,16 @@
 """Every row of a ragged batch gets what it would get alone."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sample import generate
 from sample.batch import row_keys
+from sample.split_model import SplitModel
+from sample.stopping import NonFiniteLogits
 
 PROMPT = 10
 LENGTHS = (6, 3, 6, 10, 6, 8)
@@ -56,6 +61,23 @@ def test_a_key_a_row(lively_model, lively_config):
     assert len({tuple(row) for row in own.tokens.tolist()}) > 3
     turned = generate(lively_model, tokens, None, keys[::-1], lively_config)
     np.testing.assert_array_equal(turned.tokens, own.tokens[::-1])
+
+
+def test_a_weight_that_is_no_number_stops_the_first_step(lively_model, lively_config):
+    """The program is that of the test before, with a weight that is NaN."""
+    model = SplitModel(lively_model)
+    model.state["final_norm"]["scale"][...] = model.state["final_norm"]["scale"][...] * jnp.nan
+    tokens = np.full((6, PROMPT), 5, np.int32)
+    with pytest.raises(NonFiniteLogits, match="the logits of canvas 1, step 1 are not numbers"):
+        generate(model, tokens, None, jax.random.key(0), lively_config)
+
+
+def test_stop_ids_are_tokens(lively_model, lively_config):
+    tokens, config = np.full((1, PROMPT), 5, np.int32), lively_config
+    for index in (-5, lively_model.config.vocab_size):
+        config = dataclasses.replace(config, stop_ids=(1, index))
+        with pytest.raises(ValueError, match=f"stop_ids: {index} is no token: the vocabulary has"):
+            generate(lively_model, tokens, None, jax.random.key(0), config)
 
 
 def test_rows_with_other_images_have_other_keys():

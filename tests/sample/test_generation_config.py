@@ -95,7 +95,7 @@ def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
     [
         ("{", "Expecting property name"),
         ("[]", "not a JSON object"),
-        ("version https://git-lfs.github.com/spec/v1", "is a pointer of git-lfs"),
+        ("version https://git-lfs.github.com/spec/v1", "a pointer of git-lfs"),
         ({"t_mid": 1, "num_beams": 4, "beams": 4}, "t_mid: unknown field; beams: unknown field"),
         ({"stability_threshold": 2}, "stability_threshold: 2 is not supported, only 1"),
         ({"max_denoising_steps": 4.5}, r"max_denoising_steps: expected int, got 4\.5"),

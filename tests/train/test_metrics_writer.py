@@ -31,3 +31,37 @@ def test_a_new_run_begins_a_file(tmp_path):
     found = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(found) == {"step": 1, "loss": 2.0, "seconds": 1.0}
     assert list((tmp_path / "tb").iterdir())
+
+
+def test_a_last_line_that_lacks_only_its_end_stays(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(FILE.rstrip("\n"))
+    MetricsWriter(tmp_path, 9).close()
+    assert path.read_text() == FILE
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{}", "expected figures such as"),
+        ("[]", "expected figures such as"),
+        ('{"step": "3"}', "expected figures such as"),
+        ('{"step": 3, "loss": "low"}', "expected figures such as"),
+        ("loss", "not JSON: Expecting value: delete the line to go on"),
+        ("[" * 100_000, "not JSON: its brackets are nested too deeply"),
+    ],
+    ids=range(6),
+)
+def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path, line, why):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{FILE}{line}\n{FILE}")
+    with pytest.raises(ValueError, match=f"^{path}, line 5: {why}"):
+        MetricsWriter(tmp_path, 4)
+    assert path.read_text() == f"{FILE}{line}\n{FILE}"
+
+
+def test_an_infinite_norm_of_gradients_stays(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "grad_norm": Infinity}\n')
+    writer = MetricsWriter(tmp_path, 1)
+    writer.close()
+    assert writer.last == {"step": 1, "grad_norm": float("inf")}

@@ -122,7 +122,7 @@ def test_which_template_a_folder_has(tok, tmp_path):
         ),
         ('{"chat_template": 1}', "chat_template: expected text"),
         ('{"chat_template": []}', "no template named default, but no template: name"),
-        ("[]", "expected an object"),
+        ("[]", "not a JSON object"),
         ("{", "Expecting property name"),
     ]:
         (tmp_path / "tokenizer_config.json").write_text(config)

@@ -32,6 +32,7 @@ CONFIGS = {
     "two": dataclasses.replace(
         ModelConfig.preset("tiny"),
         vocab_size=37,
+        stop_ids=(1, 30),
         width=24,
         layer_types=("sliding", "full"),
         num_heads=6,
@@ -47,6 +48,7 @@ CONFIGS = {
     "three": dataclasses.replace(
         ModelConfig.preset("tiny"),
         vocab_size=37,
+        stop_ids=(1, 30),
         width=15,  # an odd number of two bytes, so that what follows could be misaligned
         layer_types=("full", "sliding", "full"),
         num_kv_heads=4,

@@ -29,7 +29,7 @@ def test_another_models_folder_is_named(folder):
 def test_a_failed_download_is_named(folder):
     file = folder / "config.json"
     file.write_text("<!DOCTYPE html><html>Log in</html>")
-    assert refusal(folder).startswith(f"{file}: is a web page and not the file itself: download")
+    assert refusal(folder).startswith(f"{file}: a web page and not the file: download")
     file.write_text("\n")
     assert refusal(folder) == f"{file}: is empty: download it again"
 

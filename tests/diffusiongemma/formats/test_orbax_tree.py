@@ -9,10 +9,17 @@ from tests.diffusiongemma.formats.folders import CONFIGS, nested, refusal, save_
 def test_damaged_orbax_checkpoint_is_refused(google_tree, tmp_path):
     saved = save_by_orbax(tmp_path / "bad", nested(google_tree))
     metadata = (saved / "_METADATA").read_text()
-    for content in ("{", "[]", "{}", '{"tree_metadata": {"a": {}}}'):
+    for content, why in (
+        ("{", "not JSON: "),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "not JSON: its brackets are nested too deeply"),
+        ("{}", "does not describe a tree: "),
+        ('{"tree_metadata": {"a": {}}}', "does not describe a tree: "),
+        ('{"tree_metadata": 3}', "does not describe a tree: "),
+    ):
         (saved / "_METADATA").write_text(content)
         message = refusal(saved, config=CONFIGS["two"])
-        assert message.startswith(f"{saved / '_METADATA'}: does not describe a tree: ")
+        assert message.startswith(f"{saved / '_METADATA'}: {why}")
     (saved / "_METADATA").write_text(metadata)
     for file in saved.rglob("d/*"):
         file.write_bytes(file.read_bytes()[:-200])

@@ -343,8 +343,8 @@ def test_a_config_of_nonsense_is_refused_in_one_line(adapter):
     said = refusal(adapter)
     for part in (
         "use_dora: True is not supported",
-        "r: expected a number, got 'two'",
-        "lora_alpha: expected a number, got None",
+        "r: expected int, got 'two'",
+        "lora_alpha: expected float, got None",
         "target_modules: expected names, or a regular expression",
     ):
         assert part in said

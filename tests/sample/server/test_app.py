@@ -84,7 +84,7 @@ BODIES = {
     b"{": "not JSON",
     b"\xff": "not UTF-8",
     b'{"messages": 1, "messages": 2}': "has the key 'messages' twice",
-    b"[" * 100_000: "too many brackets within each other",
+    b"[" * 100_000: "nested too deeply",
     b'{"seed": ' + b"9" * 5000 + b"}": "a number has too many digits",
     b"{} {}": "not JSON",
     b"nul": "not JSON",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffusiongemma.formats.checks import CheckpointError
+from files.regular import not_regular_in
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -51,6 +52,11 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
         kinds = {k: v["value_type"] for k, v in leaves.items() if not v.get("skip_deserialize")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / MARK}: does not describe a tree: {error!r}") from None
+    for key in leaves:
+        if set(".".join(key).split("/")) & {"", ".", ".."} or "\0" in "".join(key):
+            raise CheckpointError(f"{folder / MARK}: a leaf cannot have the name {'.'.join(key)!r}")
+    if other := not_regular_in(folder):
+        raise CheckpointError(f"{other}: is neither a file nor a folder: remove it")
     root, spec = str(folder.absolute()), {"driver": "zarr", "recheck_cached_data": "open"}
     if metadata.get("use_zarr3"):
         spec["driver"] = "zarr3"

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from diffusiongemma.formats.checks import (
 )
 from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
+from files.regular import is_regular
 
 NAMES = dict(zip(EXPONENTS, ("F32", "F16", "BF16"), strict=True))  # dtype -> safetensors' name
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
 SLICE_BYTES = 64 << 20  # bytes written at once: a transposed tensor is copied slice by slice
+MOST_HEADER = 16 << 20  # bytes of the largest header that is read; that of the 26B has 0.2 MB
 
 
 class RawTensor(NamedTuple):
@@ -157,15 +159,23 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
     headers, unreadable, metadata = [], [], {}
     for file in files:
         try:
-            # safe_open checks the header but does not give the offsets of the tensors.
-            with safe_open(folder / file, framework="numpy"), (folder / file).open("rb") as opened:
+            if not is_regular(folder / file):  # a pipe, which nobody may ever fill
+                unreadable.append(f"{file} is no regular file")
+                continue
+            # safe_open checks that the tensors follow each other without gaps and fill the file,
+            # and that no size is beyond 64 bits. It does not give the offsets of the tensors.
+            with (folder / file).open("rb") as opened:
                 size = int.from_bytes(opened.read(8), "little")
-                entries = json.loads(opened.read(size))
+                if MOST_HEADER < size < os.fstat(opened.fileno()).st_size:
+                    unreadable.append(f"{file} has a header of {size:,} bytes, too many to read")
+                    continue
+                with safe_open(folder / file, framework="numpy"):
+                    entries = json.loads(opened.read(size), object_pairs_hook=_once)
         except FileNotFoundError:
             unreadable.append(f"{file} is not there")
             continue
-        except (OSError, SafetensorError) as error:
-            fault = "" if isinstance(error, OSError) else download_fault(folder / file)
+        except (OSError, SafetensorError, _Twice) as error:
+            fault = download_fault(folder / file) if isinstance(error, SafetensorError) else ""
             unreadable.append(f"{file} {fault or f'is cut short or damaged ({error})'}")
             continue
         metadata |= entries.pop("__metadata__", {})
@@ -175,6 +185,20 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
             place = (8 + size + start, end - start)
             headers.append(TensorHeader(name, file, tuple(entry["shape"]), dtype, *place))
     return Headers(headers, unreadable, metadata)
+
+
+class _Twice(ValueError):
+    """A header names a tensor, or something of one, twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object that JSON describes, each of whose keys must be there once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise _Twice(f"its header names {twice} twice")
+    return found
 
 
 def _header(tensors: Mapping[str, RawTensor], metadata: Mapping[str, str]) -> bytes:

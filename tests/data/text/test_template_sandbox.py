@@ -6,7 +6,8 @@ import re
 import pytest
 
 from data.text.chat_template import ChatTemplate
-from data.text.template_sandbox import END_NAME, START_NAME, compile_template
+from data.text.generation_blocks import END_NAME, START_NAME
+from data.text.template_sandbox import compile_template
 from data.text.tokenizer import Tokenizer
 from tests.data.text.messages import MODEL, TOOLS, USER
 

@@ -1,6 +1,8 @@
-"""Which files of a folder really lie in it."""
+"""Which files of a folder really are files that lie in it."""
 
 from pathlib import Path
+
+from files.regular import SPECIAL, special_among
 
 OUTSIDE = "is a link to a file outside of its folder: copy that file to its place"
 
@@ -23,6 +25,8 @@ def is_inside(folder: Path, file: Path) -> bool:
 
 
 def check_inside(folder: Path, file: Path) -> None:
-    """Raises ValueError if a file of a folder is a link that leads elsewhere."""
+    """Raises ValueError if a file of a folder is a link that leads elsewhere, or a pipe."""
+    if special_among([file]):
+        raise ValueError(f"{file}: {SPECIAL}")
     if not is_inside(folder, file):
         raise ValueError(f"{file}: {OUTSIDE}")

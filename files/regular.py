@@ -1,20 +1,14 @@
-"""Tells files from pipes, devices and sockets, which might be waited for without end."""
+"""Finds pipes, devices and sockets among files. To open one may take without end."""
 
-import os
-import stat
+from collections.abc import Iterable
 from pathlib import Path
 
-
-def is_regular(file: Path) -> bool:
-    """Whether a path leads to a regular file. Raises OSError if it leads nowhere."""
-    return stat.S_ISREG(file.stat().st_mode)
+SPECIAL = "is a pipe, a device or a socket, and no file: remove it"
 
 
-def not_regular_in(folder: Path) -> Path | None:
-    """The first path below a folder that leads to neither a file nor a folder; None if all do."""
-    for parent, _, names in os.walk(folder):
-        for name in sorted(names):
-            path = Path(parent, name)
-            if path.exists() and not is_regular(path):
-                return path
-    return None
+def special_among(paths: Iterable[Path]) -> Path | None:
+    """The first of some paths that leads to neither a file nor a folder; None if there is none.
+
+    A link that leads nowhere is not one.
+    """
+    return next((p for p in paths if p.exists() and not (p.is_file() or p.is_dir())), None)

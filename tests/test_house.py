@@ -50,7 +50,7 @@ ROOMS["sample.command"] = ROOMS["sample.page"] | {"sample.command"}
 ROOMS["sample.server"] = ROOMS["sample.command"] | {"sample.server"}
 ROOMS["train"] = ROOMS["sample.page"] | {"train"}
 ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
-for part in ("scripts.benchmark", "scripts.compare_checkouts"):
+for part in ("scripts.benchmark", "scripts.compare_checkouts", "scripts.torture"):
     ROOMS[part] = ROOMS["scripts"] | {part}
 # A command may import from the rooms that hold its parts.
 DOORS = {

@@ -47,6 +47,13 @@ class Span(NamedTuple):
 Pieces = tuple[str | Hole | Span, ...]
 
 
+def piece_text(piece: str | Hole | Span) -> str:
+    """The text of a piece; "" for a hole."""
+    if isinstance(piece, Hole):
+        return ""
+    return piece.text if isinstance(piece, Span) else piece
+
+
 def read_pieces(fill: str | None, edit: str | None, spans: str | None) -> Pieces | None:
     """The pieces of what is asked of a canvas.
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from diffusiongemma.formats.checks import CheckpointError, download_fault, warn
-from files.inside import OUTSIDE, is_inside
+from files.inside import check_inside, is_inside
 
 # These four are read by this project. They are copied whatever their size, and it is an error if
 # they cannot be.
@@ -61,7 +61,7 @@ def companion_files(folder: Path) -> dict[str, Path]:
     The name of a file in a subfolder is its path from the folder, such as "assets/logo.png".
 
     Raises:
-      CheckpointError: a file of KNOWN is a link that leads out of the folder.
+      CheckpointError: a file of KNOWN is a link that leads out of the folder, or a pipe.
     """
     return _divided(folder)[0]
 
@@ -112,9 +112,9 @@ def _divided(folder: Path) -> tuple[dict[str, Path], dict[Path, str]]:
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not is_companion(entry.name):
             continue
-        if not is_inside(folder, entry) and entry.exists():
-            if entry.name in KNOWN:
-                raise CheckpointError(f"{entry}: {OUTSIDE}")
+        if entry.name in KNOWN:
+            _check_known(folder, entry)
+        elif entry.exists() and not is_inside(folder, entry):
             left_out[entry] = ELSEWHERE
             continue
         inside = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
@@ -124,6 +124,13 @@ def _divided(folder: Path) -> tuple[dict[str, Path], dict[Path, str]]:
             continue
         files |= {str(file.relative_to(folder)): file for file in inside}
     return files, left_out
+
+
+def _check_known(folder: Path, file: Path) -> None:
+    try:
+        check_inside(folder, file)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _hindrance(folder: Path, files: list[Path]) -> str:

@@ -15,6 +15,7 @@ from diffusiongemma.formats.config_file import find_config
 from diffusiongemma.formats.foreign import refuse_gguf, refuse_pickles, unquantized
 from diffusiongemma.formats.format import Format, FormatName, StoredFactors, is_hub_name
 from diffusiongemma.formats.weights import Stored
+from files.regular import SPECIAL, special_among
 
 # The first one that recognises a folder opens it. PEFT's adapters have safetensors files too, so
 # they come before the released layout.
@@ -57,7 +58,7 @@ def recognise(folder: Path) -> Format | None:
     """The format of a folder; None if no format recognises it.
 
     Raises:
-      CheckpointError: there is no such folder.
+      CheckpointError: there is no such folder, or there is a pipe or the like in it.
     """
     if folder.is_file():
         refuse_gguf(folder)
@@ -65,6 +66,8 @@ def recognise(folder: Path) -> Format | None:
     if not folder.is_dir():
         download = ": download the model first" if is_hub_name(folder) else ""
         raise CheckpointError(f"{folder}: no such folder{download}")
+    if special := special_among(f for f in sorted(folder.iterdir()) if f.name[0] != "."):
+        raise CheckpointError(f"{special}: {SPECIAL}")
     return next((format for format in FORMATS if format.recognises(folder)), None)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffusiongemma.formats.checks import CheckpointError
-from files.regular import not_regular_in
+from files.regular import SPECIAL, special_among
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -55,8 +55,8 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
     for key in leaves:
         if set(".".join(key).split("/")) & {"", ".", ".."} or "\0" in "".join(key):
             raise CheckpointError(f"{folder / MARK}: a leaf cannot have the name {'.'.join(key)!r}")
-    if other := not_regular_in(folder):
-        raise CheckpointError(f"{other}: is neither a file nor a folder: remove it")
+    if special := special_among(sorted(folder.rglob("*"))):
+        raise CheckpointError(f"{special}: {SPECIAL}")
     root, spec = str(folder.absolute()), {"driver": "zarr", "recheck_cached_data": "open"}
     if metadata.get("use_zarr3"):
         spec["driver"] = "zarr3"

@@ -22,7 +22,6 @@ from diffusiongemma.formats.checks import (
 )
 from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.weights import Part, Stored, Weights, assembled
-from files.regular import is_regular
 
 NAMES = dict(zip(EXPONENTS, ("F32", "F16", "BF16"), strict=True))  # dtype -> safetensors' name
 DTYPES = {name: dtype for dtype, name in NAMES.items()}
@@ -159,9 +158,6 @@ def read_headers(folder: Path, files: list[str]) -> Headers:
     headers, unreadable, metadata = [], [], {}
     for file in files:
         try:
-            if not is_regular(folder / file):  # a pipe, which nobody may ever fill
-                unreadable.append(f"{file} is no regular file")
-                continue
             # safe_open checks that the tensors follow each other without gaps and fill the file,
             # and that no size is beyond 64 bits. It does not give the offsets of the tensors.
             with (folder / file).open("rb") as opened:

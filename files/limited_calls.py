@@ -23,7 +23,7 @@ MEMORY = 256 << 20  # bytes that the helper may have beyond those at its start
 # How much more data, in bytes, may take a second more; and how much more memory a byte may take.
 DATA_OF_A_SECOND = 10_000
 MEMORY_OF_A_BYTE = 16
-LONGEST_ERROR = 500  # characters
+LONGEST_ERROR = 10_000  # characters
 
 RETURNED, RAISED = b"returned", b"raised"
 OUT_OF_MEMORY = 3  # an exit status
@@ -88,12 +88,12 @@ def _reply(function: Callable[..., str], arguments: tuple) -> tuple[bytes, bytes
     return kind, text.encode(errors="surrogatepass")
 
 
-def one_line(error: Exception) -> str:
-    """The message of an error in one line that is not too long."""
+def one_line(error: Exception, longest: int = LONGEST_ERROR) -> str:
+    """The message of an error in one line, of which so many characters are shown."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]} ..."
+    return text if len(text) <= longest else f"{text[:longest]} ..."
 
 
 def _limit_memory(size: int) -> None:

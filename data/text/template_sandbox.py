@@ -34,6 +34,7 @@ from files.limited_calls import one_line
 # The longest text of a template, in characters, and how many more each character that it is given
 # allows.
 LONGEST, LONGER = 1_000_000, 4
+LONGEST_ERROR = 500  # characters of what a template gives as the reason for an error
 
 
 def run(
@@ -66,13 +67,13 @@ def run(
     except MemoryError:
         raise
     except Exception as error:  # from Python, which compiles what jinja2 makes of the template
-        raise ValueError(f"{name}: {one_line(error)}") from None
+        raise ValueError(f"{name}: {one_line(error, LONGEST_ERROR)}") from None
     try:
         text = template.render(variables)
     except MemoryError:
         raise
     except Exception as error:  # a template is a program, so it can raise any error
-        raise ValueError(f"{name}: {unmark(one_line(error))}") from None
+        raise ValueError(f"{name}: {unmark(one_line(error, LONGEST_ERROR))}") from None
     given = len(repr(variables))
     if len(text) > LONGEST + LONGER * given:
         raise ValueError(f"{name}: it writes {len(text):,} characters, far more than it is given")

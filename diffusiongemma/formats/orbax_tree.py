@@ -72,7 +72,17 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
         if (folder / "manifest.ocdbt").exists():
             store = {"driver": "ocdbt", "base": f"file://{root}/", "path": f"{'.'.join(key)}/"}
         with one_line_errors(folder):
-            opened[key] = ts.open(spec | {"kvstore": store}, context=context, read=True).result()
+            array = ts.open(spec | {"kvstore": store}, context=context, read=True).result()
+            # TensorStore makes room for a whole chunk, and ends the process if there is none.
+            chunk = array.chunk_layout.read_chunk.shape
+            if any(
+                size > max(of_array, 1) for size, of_array in zip(chunk, array.shape, strict=True)
+            ):
+                raise CheckpointError(
+                    f"{folder}: damaged: {'.'.join(key)} has chunks of {list(chunk)}, larger than "
+                    f"itself, {list(array.shape)}"
+                )
+            opened[key] = array
     return opened
 
 

@@ -15,6 +15,7 @@ import functools
 import html  # noqa: F401
 import json
 import pprint  # noqa: F401
+import textwrap  # noqa: F401
 import unicodedata  # noqa: F401
 from collections.abc import Callable
 from typing import Any, NoReturn

@@ -1,6 +1,7 @@
 """Functions that tests call in a helper process."""
 
 import os
+import socket
 import time
 
 
@@ -31,6 +32,12 @@ def read(file: str) -> str:
     """Reads a file."""
     with open(file) as opened:
         return opened.read()
+
+
+def connect() -> str:
+    """Opens a connection."""
+    with socket.socket():
+        return "open"
 
 
 def number() -> str:

@@ -68,10 +68,12 @@ def test_errors_of_a_function_are_one_line(limited):
         limited("nest")()
 
 
-def test_no_file_can_be_opened(limited, tmp_path):
+def test_no_file_can_be_opened_and_no_connection(limited, tmp_path):
     (tmp_path / "secret").write_text("secret")
     with pytest.raises(ValueError, match="Too many open files"):
         limited("read")(str(tmp_path / "secret"))
+    with pytest.raises(ValueError, match="Too many open files"):
+        limited("connect")()
 
 
 def test_a_helper_that_ends_is_named_and_replaced(limited):

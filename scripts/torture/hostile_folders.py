@@ -1,13 +1,12 @@
-"""Folders of checkpoints that want to do harm, and the words with which each is refused.
+"""Folders of checkpoints that want to do harm, and a word of the one line that refuses each.
 
 A case begins with a copy of checkpoints/base. It is spoilt, and a command is called with it. The
-command must end within seconds, with status 2 and one line on stderr that contains the case's word
-and no character that steers a terminal. To add a case, add a line to CASES.
+command must end within seconds, with status 2 and one line on stderr that has the case's word in it
+and no character that steers a terminal. To add a case, add a line to HOSTILE_FOLDERS.
 """
 
 import json
 import os
-import shutil
 import socket
 import struct
 from collections.abc import Callable
@@ -20,97 +19,83 @@ from safetensors.numpy import save_file
 from diffusiongemma.formats.load_save import convert_checkpoint
 
 WEIGHTS, TEMPLATE, ADAPTER = "model.safetensors", "chat_template.jinja", "adapter_config.json"
-# Command lines, the module first. {folder} is the spoilt folder, and {out} one that is not there.
 ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x")
-CONVERT = ("scripts.convert", "--from={folder}", "--to={out}", "--format=hf")
-SIDE = "side"  # the name of a folder beside the spoilt one, for what a link leads to
+CONVERT = ("scripts.convert", "--from={folder}", "--to={folder}-out", "--format=hf")
+SECRET = "secret.json"  # a file beside the spoilt folder, for links
 
 
-class Case(NamedTuple):
+class HostileFolder(NamedTuple):
     """One way to do harm.
 
     Attributes:
-      name: what is wrong with the folder.
-      spoil: makes it wrong.
-      command: the command line.
-      word: what the error must contain.
+      name: a name of its own.
+      prepare: spoils a folder that holds a checkpoint. It may put others beside the folder.
+      command: the module that is run and its flags. "{folder}" stands for the folder.
+      word: the error has this text in it.
     """
 
     name: str
-    spoil: Callable[[Path], None]
+    prepare: Callable[[Path], None]
     command: tuple[str, ...]
     word: str
 
-
-def prepare(case: Case, base: Path, room: Path) -> list[str]:
-    """Makes the folder of a case.
-
-    Args:
-      case: the case.
-      base: checkpoints/base, which stays as it is.
-      room: an empty folder, in which the case's folder is made.
-
-    Returns:
-      the command line, whose first part is the name of a module.
-    """
-    folder = Path(shutil.copytree(base, room / "folder", ignore=shutil.ignore_patterns("log")))
-    (room / SIDE).mkdir()
-    shutil.copy(base / "tokenizer.json", room / SIDE)
-    case.spoil(folder)
-    return [part.format(folder=folder, out=room / "out") for part in case.command]
+    def argv(self, folder: Path) -> list[str]:
+        """The command line, beginning with the module's name."""
+        return [part.replace("{folder}", str(folder)) for part in self.command]
 
 
 def pipe(name: str) -> Callable[[Path], None]:
     """A named pipe in the place of a file."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
         os.mkfifo(folder / name)
 
-    return spoil
+    return prepare
 
 
 def link(name: str, target: str) -> Callable[[Path], None]:
     """A link in the place of a file."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
+        (folder.parent / SECRET).write_text("{}")
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
 
-    return spoil
+    return prepare
 
 
 def written(name: str, content: str | bytes) -> Callable[[Path], None]:
     """Another content of a file."""
     data = content if isinstance(content, bytes) else content.encode()
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         (folder / name).write_bytes(data)
 
-    return spoil
+    return prepare
 
 
 def set_config(**fields: object) -> Callable[[Path], None]:
     """Other fields of config.json."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         content = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(content | fields))
 
-    return spoil
+    return prepare
 
 
 def header(change: Callable[[dict], str | dict]) -> Callable[[Path], None]:
     """Another header of the weights: a text, or what json makes of a dict."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         data = (folder / WEIGHTS).read_bytes()
         size = struct.unpack("<Q", data[:8])[0]
         found = change(json.loads(data[8 : 8 + size]))
         text = (found if isinstance(found, str) else json.dumps(found)).encode()
         (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
 
-    return spoil
+    return prepare
 
 
 def first_tensor(**fields: object) -> Callable[[Path], None]:
@@ -136,11 +121,11 @@ def renamed_tensor(name: str) -> Callable[[Path], None]:
 def index(file: str) -> Callable[[Path], None]:
     """An index of one file, in the place of the weights."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         (folder / WEIGHTS).unlink()
         (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
 
-    return spoil
+    return prepare
 
 
 def overlap(entries: dict) -> dict:
@@ -168,7 +153,7 @@ def huge_header(folder: Path) -> None:
 def adapter(**fields: object) -> Callable[[Path], None]:
     """An adapter of PEFT without factors, with these fields in its config."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         base = folder.rename(folder.with_name("base"))
         folder.mkdir()
         usual = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
@@ -176,37 +161,37 @@ def adapter(**fields: object) -> Callable[[Path], None]:
         (folder / ADAPTER).write_text(json.dumps(usual | fields))
         save_file({"base_model.model.x": np.zeros(1)}, folder / "adapter_model.safetensors")
 
-    return spoil
+    return prepare
 
 
 def orbax(spoil_tree: Callable[[Path], None]) -> Callable[[Path], None]:
     """A checkpoint of this project's own format, whose tree is spoilt."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         source = folder.rename(folder.with_name("source"))
         convert_checkpoint(source, folder, "orbax")
         spoil_tree(folder / "params")
 
-    return spoil
+    return prepare
 
 
 def leaf(name: str) -> Callable[[Path], None]:
     """Another name of the first leaf of a tree."""
 
-    def spoil(tree: Path) -> None:
+    def prepare(tree: Path) -> None:
         file = tree / "_METADATA"
         content = json.loads(file.read_text())
         entry = next(iter(content["tree_metadata"].values()))
         entry["key_metadata"] = [{"key": name, "key_type": 2}]
         file.write_text(json.dumps(content))
 
-    return spoil
+    return prepare
 
 
 def listening(name: str) -> Callable[[Path], None]:
     """A socket in the place of a file."""
 
-    def spoil(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
         before = os.getcwd()
         os.chdir(folder)  # a socket's path must be short
@@ -216,7 +201,7 @@ def listening(name: str) -> Callable[[Path], None]:
         finally:
             os.chdir(before)
 
-    return spoil
+    return prepare
 
 
 LOOPS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
@@ -251,42 +236,58 @@ TEMPLATES = {
     "a class": ("{{ ''.__class__.__mro__ }}", "the sandbox has no attribute"),
 }
 
-CASES = [
+HOSTILE_FOLDERS = [
     *(
-        Case(f"a pipe as {name}", pipe(name), command, f"{name}: {PIPE}")
+        HostileFolder(f"a pipe as {name}, {command[0]}", pipe(name), command, f"{name}: {PIPE}")
         for command in (ASK, CONVERT)
         for name in (WEIGHTS, "config.json", "tokenizer.json", TEMPLATE, "generation_config.json")
     ),
-    Case("a pipe as an index", pipe(f"{WEIGHTS}.index.json"), ASK, PIPE),
-    Case("a socket as the weights", listening(WEIGHTS), ASK, PIPE),
-    Case("a device as the tokenizer", link("tokenizer.json", "/dev/zero"), ASK, PIPE),
+    HostileFolder("a pipe as an index", pipe(f"{WEIGHTS}.index.json"), ASK, PIPE),
+    HostileFolder("a socket as the weights", listening(WEIGHTS), ASK, PIPE),
+    HostileFolder("a device as the tokenizer", link("tokenizer.json", "/dev/zero"), ASK, PIPE),
     *(
-        Case(f"a link as {name}", link(name, f"../{SIDE}/tokenizer.json"), command, OUTSIDE)
+        HostileFolder(
+            f"a link as {name}, {command[0]}", link(name, f"../{SECRET}"), command, OUTSIDE
+        )
         for command in (ASK, CONVERT)
         for name in ("tokenizer.json", TEMPLATE, "tokenizer_config.json", "generation_config.json")
     ),
-    Case("a tokenizer that is none", written("tokenizer.json", b"\x7fELF"), CONVERT, "is no JSON"),
-    Case("a template that is no text", written(TEMPLATE, b"\xff"), CONVERT, "is no UTF-8 text"),
+    HostileFolder(
+        "a tokenizer that is none", written("tokenizer.json", b"\x7fELF"), CONVERT, "is no JSON"
+    ),
+    HostileFolder(
+        "a template that is no text", written(TEMPLATE, b"\xff"), CONVERT, "is no UTF-8 text"
+    ),
     *(
-        Case(f"a template with {name}", written(TEMPLATE, source), ASK, word)
+        HostileFolder(f"a template with {name}", written(TEMPLATE, source), ASK, word)
         for name, (source, word) in TEMPLATES.items()
     ),
-    Case("escapes in a config", set_config(model_type="\x1b[2J\u202e"), ASK, "is another model"),
-    Case("escapes in an index", index("\x1b[2J\u202e.safetensors"), ASK, "\ufffd[2J\ufffd"),
-    Case("a path in an index", index("../model.safetensors"), ASK, "no weight_map"),
-    Case("the folder above in an index", index(".."), ASK, "cannot be read"),
-    Case("escapes in a tensor's name", renamed_tensor("\x1b[2Ja\u202e"), ASK, "\ufffd[2Ja\ufffd"),
-    Case("a header of 99 MB", huge_header, ASK, "too many to read"),
-    Case("a tensor twice", header(twice), ASK, "twice"),
-    Case("tensors in one place", header(overlap), ASK, DAMAGED),
-    Case("a gap before a tensor", first_tensor(data_offsets=[8, 16]), ASK, DAMAGED),
-    Case("a place before the file", first_tensor(data_offsets=[-8, 8]), ASK, DAMAGED),
-    Case("a shape beyond 64 bits", first_tensor(shape=[2**63, 4]), ASK, DAMAGED),
-    Case("a product beyond 64 bits", first_tensor(shape=[2**40, 2**40]), ASK, DAMAGED),
-    Case("a dtype that is none", first_tensor(dtype="\x1b[2J"), ASK, DAMAGED),
-    Case("a slow pattern", adapter(target_modules=TOO_SLOW), ASK, f"target_modules: {TIME}"),
-    Case("a large pattern", adapter(target_modules="((a{999}){999}){999}"), ASK, "target_modules"),
-    Case("a leaf outside", orbax(leaf("../../x")), ASK, "cannot have the name"),
-    Case("a leaf with a path", orbax(leaf("/etc/x")), ASK, "cannot have the name"),
-    Case("a pipe in a tree", orbax(lambda tree: os.mkfifo(tree / "pipe")), ASK, PIPE),
+    HostileFolder(
+        "escapes in a config", set_config(model_type="\x1b[2J\u202e"), ASK, "is another model"
+    ),
+    HostileFolder(
+        "escapes in an index", index("\x1b[2J\u202e.safetensors"), ASK, "\ufffd[2J\ufffd"
+    ),
+    HostileFolder("a path in an index", index("../model.safetensors"), ASK, "no weight_map"),
+    HostileFolder("the folder above in an index", index(".."), ASK, "cannot be read"),
+    HostileFolder(
+        "escapes in a tensor's name", renamed_tensor("\x1b[2Ja\u202e"), ASK, "\ufffd[2Ja\ufffd"
+    ),
+    HostileFolder("a header of 99 MB", huge_header, ASK, "too many to read"),
+    HostileFolder("a tensor twice", header(twice), ASK, "twice"),
+    HostileFolder("tensors in one place", header(overlap), ASK, DAMAGED),
+    HostileFolder("a gap before a tensor", first_tensor(data_offsets=[8, 16]), ASK, DAMAGED),
+    HostileFolder("a place before the file", first_tensor(data_offsets=[-8, 8]), ASK, DAMAGED),
+    HostileFolder("a shape beyond 64 bits", first_tensor(shape=[2**63, 4]), ASK, DAMAGED),
+    HostileFolder("a product beyond 64 bits", first_tensor(shape=[2**40, 2**40]), ASK, DAMAGED),
+    HostileFolder("a dtype that is none", first_tensor(dtype="\x1b[2J"), ASK, DAMAGED),
+    HostileFolder(
+        "a slow pattern", adapter(target_modules=TOO_SLOW), ASK, f"target_modules: {TIME}"
+    ),
+    HostileFolder(
+        "a large pattern", adapter(target_modules="((a{999}){999}){999}"), ASK, "target_modules"
+    ),
+    HostileFolder("a leaf outside", orbax(leaf("../../x")), ASK, "cannot have the name"),
+    HostileFolder("a leaf with a path", orbax(leaf("/etc/x")), ASK, "cannot have the name"),
+    HostileFolder("a pipe in a tree", orbax(lambda tree: os.mkfifo(tree / "pipe")), ASK, PIPE),
 ]

@@ -240,14 +240,20 @@ class ChatTemplate:
         except LimitError as error:
             raise LimitError(f"{self._name}: {error}: use another template") from None
 
+    def _tried(self, messages: list[Message]) -> str | None:
+        """The text of a prompt; None if the template takes other messages."""
+        try:
+            return self._write(messages, None, False, generation=True)
+        except LimitError:
+            raise
+        except ValueError:
+            return None
+
     def _check_question(self) -> None:
         """Raises ValueError, or warns, if the template does not write a question as a turn."""
         said = "What is 2 + 2?"
-        try:
-            text = self._write([{"role": "user", "content": said}], None, False, generation=True)
-        except LimitError:
-            raise
-        except ValueError:  # the template takes other messages
+        text = self._tried([{"role": "user", "content": said}])
+        if text is None:
             return
         if said not in text:
             raise ValueError(
@@ -261,12 +267,9 @@ class ChatTemplate:
         """Raises ValueError if special tokens have no marks although no message holds them."""
         said = [("user", "a"), ("assistant", "b"), ("user", "c")]
         messages = [{"role": role, "content": content} for role, content in said]
-        try:
-            text = MarkedText.read(self._write(messages, None, False, generation=True))
-        except LimitError:
-            raise
-        except ValueError:  # the template takes other messages
+        if (tried := self._tried(messages)) is None:
             return
+        text = MarkedText.read(tried)
         for found in self.tokenizer.special_pattern.finditer(text.text):
             if found.span() not in text.special:
                 raise ValueError(

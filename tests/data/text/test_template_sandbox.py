@@ -133,13 +133,15 @@ def test_a_template_that_takes_too_much_is_refused_when_it_is_loaded(tok, tmp_pa
     assert "\n" not in str(caught.value)
 
 
-def test_texts_of_megabytes_are_not_taken(tok):
-    with pytest.raises(ValueError, match="^t: it writes 10,000,000 characters, far more than it"):
+def test_texts_of_megabytes_are_the_users_alone(tok):
+    with pytest.raises(ValueError, match=r"^t: it writes 10,000,000 characters, far more than it"):
         ChatTemplate(tok, "{{ 'a' * 10**7 }}", "t").render([USER])
-    long = {"role": "user", "content": "a" * 2_000_000}
-    assert (
-        ChatTemplate(tok, "{{ messages[0].content }}", "t").render([long]).text == long["content"]
-    )
+    text = "a" * 2_000_000
+    template = ChatTemplate(tok, "{{ messages[0].content }}", "t")
+    assert template.render([{"role": "user", "content": text}]).text == text
+
+
+def test_a_reason_of_a_megabyte_is_cut_off(tok):
     with pytest.raises(ValueError, match=f"^t: {'a' * 500} \\.\\.\\.$"):
         ChatTemplate(tok, "{{ raise_exception('a' * 10**6) }}", "t").render([USER])
 

@@ -1,4 +1,4 @@
-"""Matches texts with a regular expression that came with somebody's files.
+"""Matches texts with a regular expression that came with somebody's files or requests.
 
 Python's expressions may take longer than anybody can wait, as "(a+)+b" does. So they are matched in
 a helper process with little time and memory (limited.py).
@@ -22,8 +22,24 @@ def matching(pattern: str, texts: Iterable[str], *, whole: bool) -> list[str]:
       ValueError: it is not a regular expression, or it takes too much time or memory.
     """
     texts = tuple(texts)
-    found = limited("files.foreign_pattern:_matched")(pattern, whole, data=(texts,))
+    found = limited("files.foreign_pattern:_matched")(pattern, whole, texts)
     return [text for text, matches in zip(texts, found, strict=True) if matches == "1"]
+
+
+def find_places(pattern: str, text: str) -> list[tuple[int, int]]:
+    """(start, stop) of all that a regular expression of Python's finds in a text, in order.
+
+    Raises:
+      ValueError: it is not a regular expression, or it takes too much time or memory.
+    """
+    found = limited("files.foreign_pattern:_found")(pattern, text)
+    return [(int(start), int(stop)) for start, stop in map(str.split, found.splitlines())]
+
+
+def _found(pattern: str, text: str) -> str:
+    """A line with start and stop for each place."""
+    spans = (found.span() for found in re.finditer(pattern, text))
+    return "\n".join(f"{start} {stop}" for start, stop in spans)
 
 
 def _matched(pattern: str, whole: bool, texts: tuple[str, ...]) -> str:

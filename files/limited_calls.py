@@ -14,6 +14,7 @@ import signal
 import struct
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -59,6 +60,7 @@ def serve() -> None:
     for encoding in ("unicode_escape", "raw_unicode_escape", "ascii", "latin_1", "utf_8"):
         codecs.lookup(encoding)  # imports it
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # which ends the process
+    warnings.simplefilter("ignore")  # they are about the foreign program
     start = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         resource.setrlimit(limit, (0, 0))

@@ -76,8 +76,12 @@ def add_lora(
 
 def matches(pattern: str, path: str) -> bool:
     """Whether add_lora with this pattern gives the linear map of this path factors."""
-    reaches = not in_tower(path) or VISION in pattern
-    return reaches and re.search(pattern, path) is not None
+    return reaches(pattern, path) and re.search(pattern, path) is not None
+
+
+def reaches(pattern: str, path: str) -> bool:
+    """Whether a pattern may match the path of a linear map: those of the tower need its name."""
+    return not in_tower(path) or VISION in pattern
 
 
 def in_mode(module: M, mode: Mode) -> M:

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +91,7 @@ def _locked(file: Path) -> int | None:
     except OSError as error:
         if error.errno in NO_LOCKS:
             said = "so nothing keeps two programs from writing here at once"
-            print(f"warning: {file.parent}: the filesystem has no locks, {said}", file=sys.stderr)
+            tell(f"warning: {file.parent}: the filesystem has no locks, {said}")
             return number
         os.close(number)
         raise

@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from files.fields import INT32, LARGEST_SEED, is_finite, shown
+from files.printable import tell
 from sample.config_file import config_fault
 
 # Two dashes or one, a name, the field of a config that follows a dot, and the value.
@@ -94,7 +95,7 @@ def run(
         with contextlib.nullcontext() if jitted else jax.disable_jit():
             return main() or 0
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130
     except BrokenPipeError:  # the reader of the output has closed it
         with contextlib.suppress(OSError):  # buffered output has nowhere to go
@@ -183,7 +184,7 @@ def fail(error: BaseException) -> int:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     for python, ours in NO_VALUE.items():
         message = re.sub(python, ours, message, flags=re.DOTALL)
-    print(f"error: {' '.join(message.split()) or type(error).__name__}", file=sys.stderr)
+    tell(f"error: {' '.join(message.split()) or type(error).__name__}")
     return 2
 
 

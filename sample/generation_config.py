@@ -7,6 +7,7 @@ from typing import Any
 from diffusiongemma.formats.checks import warn
 from diffusiongemma.formats.config_file import read_json
 from files.fields import is_finite, shown
+from files.inside import check_inside
 from files.whole_file import write_file
 from sample.step import SamplerConfig
 
@@ -124,12 +125,13 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
       field name -> value, all within range; empty if there is no such file.
 
     Raises:
-      ValueError: the file is no JSON object, or has fields that are unknown, not supported or out
-        of range. The message names all of them on one line.
+      ValueError: the file is no JSON object, is a link that leads out of the folder, or has fields
+        that are unknown, not supported or out of range. The message names all of them on one line.
     """
     file = Path(folder) / FILE
     if not file.is_file():
         return {}
+    check_inside(Path(folder), file)
     given = read_json(file)
     problems: list[str] = []
     fields, unused = {}, []

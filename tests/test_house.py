@@ -156,6 +156,14 @@ def test_prose_is_at_most_120_characters_wide():
     assert wide == []
 
 
+def test_what_is_said_on_stderr_is_printable():
+    """Names of tensors, templates and the like steer terminals, unless `tell` prints them."""
+    own = {"files/printable.py", "sample/command/typed.py"}  # the latter steers on purpose
+    rooms = [f"{top}/*.py" for top in TOPS]
+    files = [file for file in tracked(*rooms) if str(file) not in own]
+    assert [str(f) for f in files if "file=sys.stderr" in (ROOT / f).read_text()] == []
+
+
 def test_every_package_that_is_imported_is_pinned():
     pins = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
     names = {"absl-py": "absl", "orbax-checkpoint": "orbax", "pillow": "PIL"}
@@ -186,6 +194,7 @@ READS_JSON = {
     "scripts/make_golden.py",
     "scripts/torture/bad_input.py",
     "scripts/torture/bad_inputs.py",
+    "scripts/torture/hostile_folders.py",
 }
 
 

@@ -30,6 +30,7 @@ from data.images.budgets import folder_budgets
 from data.images.patches import USUAL_BUDGET
 from data.tasks.registry import TASKS, make_task, task_class
 from data.tasks.task import Check, Task
+from files.printable import tell
 from sample import cli, compile_cache
 from sample.checkpoint import Checkpoint
 from sample.config_flags import define_fields, given_fields
@@ -166,7 +167,7 @@ def _settings(values: flags.FlagValues, task: type[Task], of_run: dict[str, Any]
         )
     path = given.get("path", of_run.get("path"))
     if flags_given and path:
-        print(f"{flags_given}: the run's file {path} is not used", file=sys.stderr)
+        tell(f"{flags_given}: the run's file {path} is not used")
     if flags_given or values.file is not None:
         of_run = {name: value for name, value in of_run.items() if name != "path"}
     if values.file is not None or (path and not flags_given):

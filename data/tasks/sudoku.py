@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from data.tasks.drawing import grid
 from data.tasks.grid_replay import draw_replay
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.digit_grid import digit_places
+from files.printable import tell
 
 DEFAULT_CLUES = {3: "40-50", 2: "8-10"}
 CLUE_BINS = {  # box size -> name of a bin -> the smallest number of clues in it
@@ -117,10 +117,9 @@ class SudokuTask(Task):
             train, held_out, removed = split_puzzles(self._file(self.path), self.path, test)
             if removed:
                 last = removed + len(held_out)
-                print(
+                tell(
                     f"{self.path}: the test leaves out {removed:,} of its {last:,} puzzles: each "
-                    "of them is a training puzzle, or a symmetry of Sudoku turns it into one",
-                    file=sys.stderr,
+                    "of them is a training puzzle, or a symmetry of Sudoku turns it into one"
                 )
             return Splits(train, held_out)
 
@@ -169,7 +168,7 @@ class SudokuTask(Task):
     def _file(self, path: str, limit: int | None = None) -> Puzzles:
         """Reads a file, and says on stderr what was understood of it."""
         found = read_puzzles(path, self.box, limit)
-        print(found.story, file=sys.stderr)
+        tell(found.story)
         return found
 
     def bins(self, items: Sequence[Puzzle]) -> dict[str, dict[str, np.ndarray]]:

@@ -8,11 +8,10 @@ import re
 from typing import NamedTuple
 
 from data.text.chat import CHANNEL, CHANNEL_END, RESPONSE_END, STOP, TURN, TURN_END
+from data.text.generation_blocks import BLOCK, BLOCK_END
 
 THOUGHT, THOUGHT_END = f"{CHANNEL}thought\n", CHANNEL_END
 MODEL = f"{TURN}model\n"
-# Written where a {% generation %} block begins and ends. No text contains them.
-BLOCK, BLOCK_END = "\ud803", "\ud804"
 _STOPS = re.compile(rf"(?:\s|{STOP.pattern})*")
 
 

@@ -1,7 +1,9 @@
 """Turns messages into a prompt with the template of a checkpoint's folder, in jinja2's sandbox.
 
 A template is a program that came with the weights. It runs in a sandbox and sees only the messages,
-the tools and a few functions. An error in it is reported in one line with the name of its file.
+the tools and a few functions (data/text/template_sandbox.py). The sandbox is in a helper process
+with little time and memory. An error in a template is reported in one line with the name of its
+file.
 
 A message must not be able to end its own turn or to begin the model's turn. So only the special
 tokens that stand in the template's own texts have an effect. A special token in a message, or one
@@ -10,22 +12,20 @@ of the template are marked when it is compiled (data/text/marked_text.py). The t
 stay as they are, so that a template may trim, compare and cut them.
 """
 
-import functools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from data.text.answer_part import BLOCK, BLOCK_END, THOUGHT, THOUGHT_END, find_answer
+from data.text.answer_part import THOUGHT, THOUGHT_END, find_answer
 from data.text.chat import TURN, turns
 from data.text.contents import PLACEHOLDERS, with_sources
+from data.text.generation_blocks import BLOCK, BLOCK_END, END_NAME, START_NAME
 from data.text.marked_text import MarkedText, mark, token_pattern, unmark
 from data.text.messages import Message, checked
 from data.text.template_files import find_template
-from data.text.template_sandbox import END_NAME, START_NAME, compile_template, one_line
 from data.text.tokenizer import Tokenizer
+from files.limited import LimitError, limited
+from files.printable import tell
 
 SPECIAL_TOKENS = {
     "bos_token": "<bos>",
@@ -58,26 +58,19 @@ class ChatTemplate:
           variables: texts that the template can use by name, such as bos_token.
 
         Raises:
-          ValueError: the template has a syntax error, or puts special tokens together from pieces.
+          ValueError: the template cannot be compiled, takes too much time or memory, or puts
+            special tokens together from pieces.
         """
         self.tokenizer, self._name, self._source = tokenizer, name, source
         self._variables = SPECIAL_TOKENS | (variables or {})
-        self._template, self._has_blocks = None, False
+        self._has_blocks = False
         # A placeholder has its effect although the vocabulary may lack it.
-        tokens = {*tokenizer.special_tokens, *PLACEHOLDERS.values()}
-        self._special_pattern = token_pattern(tokens)
+        self._tokens = tuple(sorted({*tokenizer.special_tokens, *PLACEHOLDERS.values()}))
         if source is not None:
-            self._marked_variables = {k: self._mark(v) for k, v in self._variables.items()}
-            try:
-                self._template, self._has_blocks = compile_template(source, self._mark)
-            except jinja2.TemplateSyntaxError as error:
-                why = " ".join(str(error.message).split())  # str(error) names the line again
-                raise ValueError(f"{name}, line {error.lineno}: {why}") from None
+            pattern = token_pattern(self._tokens)
+            self._marked = {name: mark(text, pattern) for name, text in self._variables.items()}
+            self._has_blocks = bool(self._run(self._tokens))
             self._refuse_pieces()
-
-    def __reduce__(self) -> tuple[type["ChatTemplate"], tuple]:
-        """How to pickle it, for worker processes: jinja2's compiled templates cannot be pickled."""
-        return ChatTemplate, (self.tokenizer, self._source, self._name, self._variables)
 
     @classmethod
     def load(cls, folder: str | Path, tokenizer: Tokenizer) -> "ChatTemplate":
@@ -89,8 +82,8 @@ class ChatTemplate:
         A warning on stderr says if the template may be that of another model.
 
         Raises:
-          ValueError: a file cannot be decoded or parsed, or the template has a syntax error or
-            leaves out what the user says.
+          ValueError: a file cannot be decoded or parsed, or the template cannot be compiled, takes
+            too much time or memory, or leaves out what the user says.
         """
         template = cls(tokenizer, *find_template(Path(folder)))
         template._check_question()
@@ -122,7 +115,8 @@ class ChatTemplate:
 
         Raises:
           ValueError: a message is malformed; the built-in format cannot write the messages; or the
-            template fails, refuses the messages, or tries to leave the sandbox.
+            template fails, refuses the messages, tries to leave the sandbox, or takes too much time
+            or memory.
         """
         messages = self._checked(messages, tools)
         if allow_special:
@@ -227,34 +221,39 @@ class ChatTemplate:
                 raise ValueError("tools need a chat_template.jinja in the checkpoint's folder")
             text = turns(messages, thinking, generation)
             return text if marks else unmark(text)
-        template = self._template if marks else self._unmarked
+        variables = dict(
+            self._marked if marks else self._variables,
+            messages=with_sources(messages, None),
+            tools=tools or None,
+            documents=None,
+            add_generation_prompt=generation,
+            enable_thinking=thinking,
+            **{START_NAME: BLOCK * blocks, END_NAME: BLOCK_END * blocks},
+        )
+        return self._run(self._tokens if marks else (), variables)
+
+    def _run(self, tokens: tuple[str, ...], variables: dict[str, Any] | None = None) -> str:
+        """Calls data/text/template_sandbox.run in a helper process."""
+        run = limited("data.text.template_sandbox:run")
         try:
-            return template.render(
-                self._marked_variables if marks else self._variables,
-                messages=with_sources(messages, None),
-                tools=tools or None,
-                documents=None,
-                add_generation_prompt=generation,
-                enable_thinking=thinking,
-                **{START_NAME: BLOCK * blocks, END_NAME: BLOCK_END * blocks},
-            )
-        except Exception as error:  # a template is a program, so it can raise any error
-            raise ValueError(f"{self._name}: {unmark(one_line(error))}") from None
+            return run(self._name, self._source, tokens, data=(variables,))
+        except LimitError as error:
+            raise LimitError(f"{self._name}: {error}: use another template") from None
 
-    @functools.cached_property
-    def _unmarked(self) -> jinja2.Template:
-        """The template without marks."""
-        return compile_template(self._source, str)[0]
-
-    def _mark(self, text: str) -> str:
-        return mark(text, self._special_pattern)
+    def _tried(self, messages: list[Message]) -> str | None:
+        """The text of a prompt; None if the template takes other messages."""
+        try:
+            return self._write(messages, None, False, generation=True)
+        except LimitError:
+            raise
+        except ValueError:
+            return None
 
     def _check_question(self) -> None:
         """Raises ValueError, or warns, if the template does not write a question as a turn."""
         said = "What is 2 + 2?"
-        try:
-            text = self._write([{"role": "user", "content": said}], None, False, generation=True)
-        except ValueError:  # the template takes other messages
+        text = self._tried([{"role": "user", "content": said}])
+        if text is None:
             return
         if said not in text:
             raise ValueError(
@@ -262,16 +261,15 @@ class ChatTemplate:
             )
         if TURN not in text:
             line = "warning: it writes no <|turn>, so it may be the template of another model"
-            print(f"{self._name}: {line}", file=sys.stderr, flush=True)
+            tell(f"{self._name}: {line}")
 
     def _refuse_pieces(self) -> None:
         """Raises ValueError if special tokens have no marks although no message holds them."""
         said = [("user", "a"), ("assistant", "b"), ("user", "c")]
         messages = [{"role": role, "content": content} for role, content in said]
-        try:
-            text = MarkedText.read(self._write(messages, None, False, generation=True))
-        except ValueError:  # the template takes other messages
+        if (tried := self._tried(messages)) is None:
             return
+        text = MarkedText.read(tried)
         for found in self.tokenizer.special_pattern.finditer(text.text):
             if found.span() not in text.special:
                 raise ValueError(

@@ -10,7 +10,6 @@ import collections
 import hashlib
 import json
 import re
-import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from data.text.records import (
     parse_record,
     rendered,
 )
+from files.printable import tell
 
 Split = Literal["train", "test"]
 OnError = Literal["stop", "skip"]
@@ -206,15 +206,15 @@ def open_conversations(
             f"{', or '.join([*ways, room] if room else ways)}"
         )
     if broken:
-        _tell(f"{path}: {share} {'are' if broken > 1 else 'is'} left out (on_error=skip)")
+        tell(f"{path}: {share} {'are' if broken > 1 else 'is'} left out (on_error=skip)")
         for fault in faults:
-            _tell(f"  {fault}")
+            tell(f"  {fault}")
         if room:
-            _tell(f"  to keep the long ones, {room}")
+            tell(f"  to keep the long ones, {room}")
     if line := not_used(path, unused):
-        _tell(line)
+        tell(line)
     if marked:
-        _tell(rendered(path, marked))
+        tell(rendered(path, marked))
     return {
         split: ChatSource(path, np.array(flat, np.int64).reshape(-1, 2))
         for split, flat in places.items()
@@ -233,7 +233,3 @@ def _items(path: Path, file: BinaryIO) -> Iterator[Item]:
         yield from scan(file, kind)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -8,9 +8,11 @@ except for those within a range of lines.
 """
 
 import re
-import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from files.foreign_pattern import find_places
+from files.limited import LimitError
 
 LARGEST = 999_999  # tokens of a hole; no context has room for more
 TRIES = 6  # most lengths of a hole that are tried
@@ -45,6 +47,13 @@ class Span(NamedTuple):
 
 # Neighbours are never two texts or two spans.
 Pieces = tuple[str | Hole | Span, ...]
+
+
+def piece_text(piece: str | Hole | Span) -> str:
+    """The text of a piece; "" for a hole."""
+    if isinstance(piece, Hole):
+        return ""
+    return piece.text if isinstance(piece, Span) else piece
 
 
 def read_pieces(fill: str | None, edit: str | None, spans: str | None) -> Pieces | None:
@@ -159,12 +168,11 @@ def _lines(text: str, spans: str) -> list[tuple[int, int]]:
 
 def _matches(text: str, spans: str) -> list[tuple[int, int]]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of patterns that a later Python may read otherwise
-            pattern = re.compile(spans)
-    except (re.error, OverflowError, RecursionError) as error:
+        return find_places(spans, text)
+    except LimitError as error:
+        raise ValueError(f"spans: {error}: use a simpler expression") from None
+    except ValueError as error:
         raise ValueError(f"spans: not a regular expression: {error}") from None
-    return [found.span() for found in pattern.finditer(text)]
 
 
 def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

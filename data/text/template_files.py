@@ -5,13 +5,14 @@ tokenizer_config.json. The latter two may hold several templates, each with a na
 default is used. Other templates, such as those in additional_chat_templates/, are named on stderr.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from files.inside import check_inside
 from files.json_file import read_json_object
 from files.json_text import read_json
+from files.printable import tell
 from files.text_file import read_text
 
 
@@ -24,12 +25,15 @@ def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
       bos_token, by their names.
 
     Raises:
-      ValueError: a file cannot be decoded or parsed, is what a failed download left, has templates
-        but none named default, or an empty one.
+      ValueError: a file cannot be decoded or parsed, is what a failed download left, is a link that
+        leads out of the folder, has templates but none named default, or an empty one.
     """
     files = [folder / "chat_template.json", folder / "tokenizer_config.json"]
+    for file in files:
+        check_inside(folder, file)
     configs = {file: read_json_object(file) for file in files if file.is_file()}
     file, source, others = folder / "chat_template.jinja", None, []
+    check_inside(folder, file)
     if file.is_file():
         source = read_text(file)
     for config_file, config in configs.items():
@@ -44,7 +48,7 @@ def find_template(folder: Path) -> tuple[str | None, str, dict[str, str]]:
     others += map(str, sorted((folder / "additional_chat_templates").glob("*.jinja")))
     if others:
         line = f"{folder}: warning: chat templates that are not used: {', '.join(others)}"
-        print(line, file=sys.stderr, flush=True)
+        tell(line)
     return source, str(file), dict(_token_texts(configs.get(files[1], {})))
 
 

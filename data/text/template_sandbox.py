@@ -1,23 +1,90 @@
-"""Compiles chat templates for a sandbox, with what transformers gives to templates.
+"""Compiles and runs chat templates in a sandbox, with what transformers gives to templates.
 
 A template is a program that came with the weights. It sees only what it is given and a few
 functions. jinja2 knows all of its statements but one: `{% generation %} ... {% endgeneration %}`
 stands around what the model writes.
+
+The sandbox bounds what a template sees, and not how much it computes. So chat_template.py calls
+`run` in a helper process with limits (files/limited.py), in which no file can be opened any more.
 """
 
 import datetime
+import functools
+
+# jinja2 and Python would import these when a template first needs them.
+import html  # noqa: F401
 import json
+import pprint  # noqa: F401
+import textwrap  # noqa: F401
+import unicodedata  # noqa: F401
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jinja2
+import jinja2.constants
+import jinja2.debug
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-# Variables of a template. Their texts are written where a {% generation %} block begins and ends.
-START_NAME, END_NAME = "__generation_begins", "__generation_ends"
+from data.text.generation_blocks import END_NAME, START_NAME
+from data.text.marked_text import mark, token_pattern, unmark
+from files.limited_calls import one_line
+
+# The longest text of a template, in characters, and how many more each character that it is given
+# allows.
+LONGEST, LONGER = 1_000_000, 4
+LONGEST_ERROR = 500  # characters of what a template gives as the reason for an error
+
+
+def run(
+    name: str, source: str, tokens: tuple[str, ...], variables: dict[str, Any] | None = None
+) -> str:
+    """The text that a template writes.
+
+    Args:
+      name: the template's name in errors.
+      source: the template's text.
+      tokens: the special tokens that get marks wherever the template's own texts have them
+        (marked_text.py).
+      variables: what the template sees; None: it is only compiled.
+
+    Returns:
+      the text. Without variables: a text if the template has {% generation %} blocks, and "" if it
+      has none.
+
+    Raises:
+      ValueError: the template cannot be compiled, fails, refuses the messages, or writes far more
+        than it was given. The message begins with its name.
+    """
+    try:
+        template, blocks = _compiled(source, tokens)
+        if variables is None:
+            return "blocks" if blocks else ""
+    except jinja2.TemplateSyntaxError as error:
+        why = " ".join(str(error.message).split())  # str(error) names the line again
+        raise ValueError(f"{name}, line {error.lineno}: {why}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # from Python, which compiles what jinja2 makes of the template
+        raise ValueError(f"{name}: {one_line(error, LONGEST_ERROR)}") from None
+    try:
+        text = template.render(variables)
+    except MemoryError:
+        raise
+    except Exception as error:  # a template is a program, so it can raise any error
+        raise ValueError(f"{name}: {unmark(one_line(error, LONGEST_ERROR))}") from None
+    given = len(repr(variables))
+    if len(text) > LONGEST + LONGER * given:
+        raise ValueError(f"{name}: it writes {len(text):,} characters, far more than it is given")
+    return text
+
+
+@functools.lru_cache(16)
+def _compiled(source: str, tokens: tuple[str, ...]) -> tuple[jinja2.Template, bool]:
+    pattern = token_pattern(tokens)
+    return compile_template(source, lambda text: mark(text, pattern) if tokens else text)
 
 
 def compile_template(source: str, write: Callable[[str], str]) -> tuple[jinja2.Template, bool]:
@@ -49,11 +116,6 @@ def compile_template(source: str, write: Callable[[str], str]) -> tuple[jinja2.T
         elif isinstance(node.value, str):
             node.value = write(node.value)
     return environment.from_string(tree), blocks
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Generation(Extension):

@@ -23,6 +23,9 @@ CONTROL_TOKENS = frozenset(
 ) | {"<pad>", "<bos>", "<eos>", '<|"|>', "<|video|>"}
 CACHE_SIZE = 2**16  # words
 MOST_BYTES = 200_000_000  # of a tokenizer.json; the released one has 32 MB
+# `surely_exceeds` looks at texts of more characters than these, and than so many for each token.
+PIECE, CHARACTERS_OF_A_TOKEN = 2**16, 8
+CUT = 64  # tokens that a cut in a text may add, and more
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # a token that stands for one byte
 
 
@@ -132,6 +135,22 @@ class Tokenizer:
         for word in rest:
             ids.extend(self._cached(" " + word))
         return ids
+
+    def surely_exceeds(self, text: str | MarkedText, most: int) -> bool:
+        """Whether a text has more than `most` tokens, if that is sure without encoding all of it.
+
+        Some tokenizers take minutes and GBs for a text of some MB. So pieces of a long text are
+        encoded until there are enough tokens. Encode texts that are not so long to see.
+        """
+        text = text if isinstance(text, str) else text.text
+        if len(text) <= PIECE + CHARACTERS_OF_A_TOKEN * most:
+            return False
+        count = 0
+        for start in range(0, len(text), PIECE):
+            count += len(self._backend_encode(text[start : start + PIECE])) - CUT
+            if count > most:
+                return True
+        return False
 
     def special_tokens_in(self, text: str) -> list[str]:
         """The special tokens that encode() recognises in the text, in order, each of them once.

@@ -4,7 +4,6 @@ Faults are gathered first, by their kind, and raised together as one CheckpointE
 """
 
 import functools
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from diffusiongemma.formats.tensor_tables import FileTensor
+from files.printable import tell
 
 # Each dtype that parameters may have -> the bits of its exponent. Inf and nan have all of them set.
 EXPONENTS = {
@@ -47,7 +47,7 @@ def raise_faults(where: Path | str, faults: Mapping[str, list[str]]) -> None:
 @functools.cache
 def warn(text: str) -> None:
     """Says on stderr, once, that something in a checkpoint has no effect here."""
-    print(f"warning: {text}", file=sys.stderr)
+    tell(f"warning: {text}")
 
 
 def download_fault(file: Path) -> str:

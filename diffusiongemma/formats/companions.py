@@ -7,10 +7,13 @@ whatever else a folder has. The kind is defined by what it is not: see is_compan
 from collections.abc import Collection
 from pathlib import Path
 
-from diffusiongemma.formats.checks import download_fault, warn
+from diffusiongemma.formats.checks import CheckpointError, download_fault, warn
+from files.inside import check_inside, is_inside
+from files.json_text import read_json
 from files.whole_file import write_file
 
-# These four are read by this project. They are copied in any case, and links are followed.
+# These four are read by this project. They are copied whatever their size, and it is an error if
+# they cannot be.
 KNOWN = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -18,6 +21,7 @@ KNOWN = (
     "generation_config.json",
 )
 CARD = "README.md"  # the model card describes these weights, and no others
+ELSEWHERE = "is or has a link to a file elsewhere"
 LARGEST = 64 << 20  # bytes; the largest known companion is a tokenizer.json of 33 MB
 
 # Files and folders that a format writes itself, and those of a training run. Names with "_" or "."
@@ -55,8 +59,23 @@ def companion_files(folder: Path) -> dict[str, Path]:
     """Name -> file, for the small files of a folder that are copied with its weights.
 
     The name of a file in a subfolder is its path from the folder, such as "assets/logo.png".
+
+    Raises:
+      CheckpointError: a file of KNOWN is a link that leads out of the folder, or a pipe.
     """
     return _divided(folder)[0]
+
+
+def check_companions(folder: Path) -> None:
+    """Checks that the files that will be copied can be, before hours of work.
+
+    Raises:
+      CheckpointError: a file of KNOWN is a link that leads out of the folder, or is not what its
+        name says.
+    """
+    for name, file in companion_files(folder).items():
+        if name in KNOWN and (fault := _fault(file)):
+            raise CheckpointError(f"{file}: {fault}")
 
 
 def copy_companions(
@@ -78,9 +97,11 @@ def copy_companions(
         if not target.resolve().is_relative_to(entry.resolve()):
             warn(f"{entry}: {reason}, so it is not copied")
     for name, file in files.items():
-        if name in KNOWN and (fault := download_fault(file)):
-            warn(f"{file}: {fault}. It is copied as it is")
-        if Path(name).parts[0] not in never and (card or name != CARD):
+        if Path(name).parts[0] in never or (name == CARD and not card):
+            continue
+        if fault := _fault(file):
+            warn(f"{file}: {fault}. It is not copied")
+        else:
             write_file(target / name, file.read_bytes())
 
 
@@ -93,28 +114,52 @@ def _divided(folder: Path) -> tuple[dict[str, Path], dict[Path, str]]:
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not is_companion(entry.name):
             continue
+        if entry.name in KNOWN:
+            _check_known(folder, entry)
+        elif entry.exists() and not is_inside(folder, entry):
+            left_out[entry] = ELSEWHERE
+            continue
         inside = sorted(entry.rglob("*")) if entry.is_dir() else [entry]
         inside = [file for file in inside if file.is_file() and not file.name.startswith(".")]
         if entry.name not in KNOWN and (reason := _hindrance(folder, inside)):
             left_out[entry] = reason
-        else:
-            files |= {str(file.relative_to(folder)): file for file in inside}
+            continue
+        files |= {str(file.relative_to(folder)): file for file in inside}
     return files, left_out
 
 
-def _hindrance(folder: Path, files: list[Path]) -> str:
-    """Why a file of the folder, or the files of a subfolder, are not copied; "" if they are.
+def _check_known(folder: Path, file: Path) -> None:
+    try:
+        check_inside(folder, file)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
-    Links in a snapshot of the Hugging Face cache lead to the cache's own blobs and are followed.
-    """
-    root = folder.resolve()
-    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
+
+def _hindrance(folder: Path, files: list[Path]) -> str:
+    """Why a file of the folder, or the files of a subfolder, are not copied; "" if they are."""
     for file in files:
         if not is_companion(file.name):
             return f"holds a checkpoint, data or logs ({file.name})"
-        target = file.resolve()
-        if not target.is_relative_to(root) and target.parent != blobs:
-            return "is or has a link to a file elsewhere"
+        if not is_inside(folder, file):
+            return ELSEWHERE
     if sum(file.stat().st_size for file in files) > LARGEST:
         return f"is larger than {LARGEST >> 20} MiB"
+    return ""
+
+
+def _fault(file: Path) -> str:
+    """Why a file is not what its name says; "" if it is, or if its name says nothing."""
+    kind = file.suffix.lower()
+    if kind not in (".json", ".jinja"):
+        return ""
+    if fault := download_fault(file):
+        return fault
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if kind == ".json":
+            read_json(text)
+    except UnicodeDecodeError:
+        return "is no UTF-8 text"
+    except ValueError:
+        return "is no JSON"
     return ""

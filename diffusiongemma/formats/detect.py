@@ -16,6 +16,7 @@ from diffusiongemma.formats.config_file import find_config
 from diffusiongemma.formats.foreign import refuse_gguf, refuse_pickles, unquantized
 from diffusiongemma.formats.format import Format, FormatName, StoredFactors, is_hub_name
 from diffusiongemma.formats.weights import Stored
+from files.regular import SPECIAL, special_among
 from files.staging import is_staging
 
 # The first one that recognises a folder opens it. PEFT's adapters have safetensors files too, so
@@ -61,7 +62,8 @@ def recognise(folder: Path) -> Format | None:
     A save into the folder that was cut off when its files were ready is finished first.
 
     Raises:
-      CheckpointError: there is no such folder, or such a save cannot be finished.
+      CheckpointError: there is no such folder, there is a pipe or the like in it, or such a save
+        cannot be finished.
     """
     if folder.is_file():
         refuse_gguf(folder)
@@ -69,6 +71,8 @@ def recognise(folder: Path) -> Format | None:
     if not folder.is_dir():
         download = ": download the model first" if is_hub_name(folder) else ""
         raise CheckpointError(f"{folder}: no such folder{download}")
+    if special := special_among(f for f in sorted(folder.iterdir()) if f.name[0] != "."):
+        raise CheckpointError(f"{special}: {SPECIAL}")
     finish(folder)
     return next((format for format in FORMATS if format.recognises(folder)), None)
 

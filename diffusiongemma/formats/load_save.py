@@ -16,7 +16,7 @@ from diffusiongemma.config import ModelConfig
 from diffusiongemma.formats.adapter import Adapter, fingerprint
 from diffusiongemma.formats.atomic_folder import staged
 from diffusiongemma.formats.checks import CheckpointError, known_dtype, raise_faults, warn
-from diffusiongemma.formats.companions import copy_companions
+from diffusiongemma.formats.companions import check_companions, copy_companions
 from diffusiongemma.formats.detect import (
     format_named,
     open_checkpoint,
@@ -164,8 +164,9 @@ def convert_checkpoint(
 
     Raises:
       CheckpointError: as load_checkpoint and save_checkpoint; "peft" is asked for and there are no
-        factors; weights are to be quantized that are quantized already, or have factors; or the
-        folder for `vision` has no vision tower, or has another text model.
+        factors; weights are to be quantized that are quantized already, or have factors; the folder
+        for `vision` has no vision tower, or has another text model; or a file of companions.KNOWN
+        is a link that leads elsewhere, or is not what its name says.
     """
     folder, target = Path(source), Path(target)
     chosen = format_named(format, written_formats())
@@ -184,10 +185,13 @@ def convert_checkpoint(
             if dtype is not None:
                 raise CheckpointError(f"dtype: {format} keeps the factors' own: leave it out")
             weights, homes = adapter.weights, [folder]
+            check_companions(folder)
             chosen.write_factors(temporary, adapter, target)
         else:
             weights = _whole_weights(folder, stored, adapter, dtype, quantize)
             homes = [folder] if adapter is None else [adapter.base, folder]
+            for home in homes:
+                check_companions(home)
             _check_quantized(weights, chosen)
             if vision is not None:
                 weights = _with_vision(weights, Path(vision), _dtype(dtype, None))

@@ -10,7 +10,7 @@ were trained on. Weights may be quantized, which no other format can hold.
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -40,10 +40,11 @@ from diffusiongemma.formats.weights import (
     layout,
     weights_of_stored,
 )
-from diffusiongemma.lora import NAMES, matches
+from diffusiongemma.lora import NAMES, reaches
 from diffusiongemma.ops.quantized import Precision
 from diffusiongemma.quantized_model import EMBEDDING
 from files.fields import check_fields
+from files.foreign_pattern import matching
 
 RUN_FOLDER = "checkpoints"
 PARAMS, MODEL = "params", Path("model", "metadata")
@@ -89,12 +90,19 @@ class Description:
         except re.error as error:
             raise ValueError(f"lora.pattern is no regular expression: {error}") from None
 
-    def has_factor(self, path: str) -> bool:
-        """Whether the checkpoint has the factor of a path, if the model has its linear map."""
+    def factors_among(self, paths: Iterable[str]) -> set[str]:
+        """Those of the paths, each of a factor that the model could have, that have one here.
+
+        Raises:
+          ValueError: the pattern is no regular expression, or takes too much time or memory.
+        """
         if self.factors is not None:
-            return path in self.factors
-        map_path, _, name = path.rpartition(".")
-        return name in NAMES[None] and matches(self.pattern, map_path)
+            return set(self.factors).intersection(paths)
+        paths = [path for path in paths if path.rpartition(".")[2] in NAMES[None]]
+        maps = {path.rpartition(".")[0] for path in paths}
+        maps = {path for path in maps if reaches(self.pattern, path)}
+        found = set(matching(self.pattern, maps, whole=False))
+        return {path for path in paths if path.rpartition(".")[0] in found}
 
 
 def is_run(folder: Path) -> bool:
@@ -169,7 +177,11 @@ def run_factors(folder: Path) -> StoredFactors | None:
         check_base(folder, about.base_fingerprint, base, stored)
         config = dataclasses.replace(stored.config, canvas_size=about.config.canvas_size)
         known = factor_tensors(config, RUN, about.rank)
-        expected = {path: tensor for path, tensor in known.items() if about.has_factor(path)}
+        try:
+            has = about.factors_among(known)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / MODEL}: lora.pattern: {error}") from None
+        expected = {path: tensor for path, tensor in known.items() if path in has}
         weights = weights_of_stored(_open_params(folder, config, expected))
         return Adapter(weights, about.rank, about.alpha, base, about.base_fingerprint, about.dtype)
 

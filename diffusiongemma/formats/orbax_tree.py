@@ -13,6 +13,7 @@ import numpy as np
 
 from diffusiongemma.formats.checks import CheckpointError
 from files.json_file import INDEX_BYTES, read_json_object
+from files.regular import SPECIAL, special_among
 
 if TYPE_CHECKING:
     import tensorstore as ts
@@ -54,6 +55,11 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
         kinds = {k: v["value_type"] for k, v in leaves.items() if not v.get("skip_deserialize")}
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / MARK}: does not describe a tree: {error!r}") from None
+    for key in leaves:
+        if set(".".join(key).split("/")) & {"", ".", ".."} or "\0" in "".join(key):
+            raise CheckpointError(f"{folder / MARK}: a leaf cannot have the name {'.'.join(key)!r}")
+    if special := special_among(sorted(folder.rglob("*"))):
+        raise CheckpointError(f"{special}: {SPECIAL}")
     root, spec = str(folder.absolute()), {"driver": "zarr", "recheck_cached_data": "open"}
     if metadata.get("use_zarr3"):
         spec["driver"] = "zarr3"
@@ -69,7 +75,17 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
         if (folder / "manifest.ocdbt").exists():
             store = {"driver": "ocdbt", "base": f"file://{root}/", "path": f"{'.'.join(key)}/"}
         with one_line_errors(folder):
-            opened[key] = ts.open(spec | {"kvstore": store}, context=context, read=True).result()
+            array = ts.open(spec | {"kvstore": store}, context=context, read=True).result()
+            # TensorStore makes room for a whole chunk, and ends the process if there is none.
+            chunk = array.chunk_layout.read_chunk.shape
+            if any(
+                size > max(of_array, 1) for size, of_array in zip(chunk, array.shape, strict=True)
+            ):
+                raise CheckpointError(
+                    f"{folder}: damaged: {'.'.join(key)} has chunks of {list(chunk)}, larger than "
+                    f"itself, {list(array.shape)}"
+                )
+            opened[key] = array
     return opened
 
 

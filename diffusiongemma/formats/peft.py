@@ -36,6 +36,7 @@ from diffusiongemma.formats.tensor_tables import FileTensor
 from diffusiongemma.formats.vision_tables import HF_PREFIXES
 from diffusiongemma.formats.weights import Stored, weights_of_stored
 from files.fields import typed
+from files.foreign_pattern import matching
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -146,7 +147,7 @@ def _open_factors(folder: Path, options: dict[str, Any], base: Path, stored: Sto
         )
     if not of_tower:  # the tower's maps may be targeted by accident: their names end like others
         modules = {module for module in modules if not module.startswith(HF_PREFIXES)}
-    targeted = {module for module in modules if _is_targeted(options, module)}
+    targeted = _targeted(folder, options, modules)
     if not targeted:
         raise CheckpointError(
             f"{folder}: its target_modules and target_parameters name no linear map of the model"
@@ -277,9 +278,11 @@ def _options(folder: Path) -> dict[str, Any]:
         problems.append("layers_to_transform: expected numbers of layers")
     for name in ("target_modules", "exclude_modules", "target_parameters"):
         try:
-            _matches(options[name], "")
-        except (TypeError, re.error):
+            _matching(options[name], {""})
+        except TypeError:
             problems.append(f"{name}: expected names, or a regular expression")
+        except ValueError as error:
+            problems.append(f"{name}: expected names, or a regular expression: {error}")
     if problems:
         raise CheckpointError(f"{file}: {'; '.join(problems)}")
     if options["use_rslora"]:  # alpha / sqrt(r) in place of alpha / r (arXiv 2312.03732)
@@ -287,22 +290,37 @@ def _options(folder: Path) -> dict[str, Any]:
     return options
 
 
-def _is_targeted(options: dict[str, Any], module: str) -> bool:
-    if EXPERTS in module:
-        return _matches(options["target_parameters"], module)
+def _targeted(folder: Path, options: dict[str, Any], modules: set[str]) -> set[str]:
+    """The modules that have factors. CheckpointError if a pattern takes too much time or memory."""
+    experts = {module for module in modules if EXPERTS in module}
     targets, layers = options["target_modules"], options["layers_to_transform"]
-    if layers and module not in (targets or ()):  # PEFT: a whole name is targeted in any case
+
+    def named_in(field: str, among: set[str]) -> set[str]:
+        try:
+            return _matching(options[field], among)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / ADAPTER_CONFIG}: {field}: {error}") from None
+
+    def transformed(module: str) -> bool:
+        if not layers or module in (targets or ()):  # PEFT: a whole name is targeted in any case
+            return True
         number = LAYER.search(module)
-        if number is None or int(number[1]) not in layers:
-            return False
-    return _matches(targets, module) and not _matches(options["exclude_modules"], module)
+        return number is not None and int(number[1]) in layers
+
+    maps = set(filter(transformed, modules - experts))
+    chosen = named_in("target_modules", maps) - named_in("exclude_modules", maps)
+    return chosen | named_in("target_parameters", experts)
 
 
-def _matches(targets: str | list[str] | None, module: str) -> bool:
-    """Whether PEFT's targets name a module: by a regular expression, or by the ends of names."""
+def _matching(targets: str | list[str] | None, modules: set[str]) -> set[str]:
+    """The modules that PEFT's targets name: by a regular expression, or by the ends of names.
+
+    ValueError: it is no regular expression, or it takes too much time or memory.
+    """
     if isinstance(targets, str):
-        return bool(re.fullmatch(targets, module))
-    return any(f".{module}".endswith("." + target) for target in targets or ())
+        return set(matching(targets, modules, whole=True))
+    ends = tuple("." + target for target in targets or ())
+    return {module for module in modules if f".{module}".endswith(ends)}
 
 
 def _stored_tensors(table: dict[str, FileTensor], modules: set[str]) -> dict[str, FileTensor]:

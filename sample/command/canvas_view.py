@@ -123,9 +123,9 @@ def characters(
 
 def layout(pieces: list[tuple[str, str]], columns: int) -> list[str]:
     """Breaks styled texts into lines of at most `columns`, each of which ends in plain style."""
-    lines, line, used = [], "", 0
+    lines, line, used, before = [], "", 0, ""
     for text, style in pieces:
-        for character in printable(text):
+        for character in printable(text, before):
             width = _width(character)
             if character == "\n" or used + width > columns:
                 lines.append(line)
@@ -133,6 +133,7 @@ def layout(pieces: list[tuple[str, str]], columns: int) -> list[str]:
             if character != "\n":
                 line += f"{style}{character}{PLAIN}" if style else character
                 used += width
+        before = text[-1:] or before
     return [*lines, line]
 
 

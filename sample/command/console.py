@@ -11,7 +11,7 @@ import termios
 from pathlib import Path
 
 from data.text.holes import Pieces
-from files.printable import printable
+from files.printable import printable, tell
 from sample.command.answer import Answer
 from sample.command.canvas_view import DIM, PLAIN
 from sample.command.prompt_rows import PromptRow, from_pieces, from_text, piped_rows, read_rows
@@ -79,7 +79,7 @@ def _input_waits() -> bool:
 
 
 def show(answer: Answer, thoughts: bool) -> None:
-    """Prints an answer: unchanged into a pipe, without control characters on a terminal.
+    """Prints an answer: unchanged into a pipe, as `printable` makes it on a terminal.
 
     Only text goes to stdout. Tool calls and the changes of an edit go to stderr, and on a terminal
     also a word if the answer was cut off.
@@ -95,10 +95,10 @@ def show(answer: Answer, thoughts: bool) -> None:
     print(printable(answer.turn.answer) if terminal else answer.turn.answer, flush=True)
     if answer.before is not None:
         for line in changes(answer.before, answer.turn.answer):
-            complain(printable(line) if sys.stderr.isatty() else line)
+            complain(line)
     for call in [call.record() for call in answer.turn.tool_calls]:
         told = json.dumps(call.get("function", call), ensure_ascii=False)
-        complain(f"tool call: {printable(told)}")
+        complain(f"tool call: {told}")
     if answer.finish_reason == "length" and sys.stderr.isatty():
         tokens = answer.generated_tokens
         complain(f"(cut off after {tokens} tokens: --max-new-tokens=N allows more)")
@@ -112,7 +112,7 @@ def changes(before: str, after: str) -> list[str]:
 
 def complain(line: str) -> None:
     """Prints a line on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    tell(line)
 
 
 def counted(count: int, noun: str) -> str:

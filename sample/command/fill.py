@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.text.holes import Hole, Pieces, Span
+from data.text.holes import Hole, Pieces, Span, piece_text
 from data.text.parts import NOTHING
 from data.text.tokenizer import Tokenizer
 from sample.generation import Generation
@@ -143,7 +143,7 @@ def outline(
     Raises:
       ValueError: the text has a special token, or more tokens than the limit.
     """
-    texts = ["" if isinstance(p, Hole) else p.text if isinstance(p, Span) else p for p in pieces]
+    texts = list(map(piece_text, pieces))
     for text in texts:
         if special := tokenizer.special_tokens_in(text):
             raise ValueError(

@@ -1,7 +1,6 @@
 """Prompts from flags, files and pipes."""
 
 import io
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from data.text.json_window import BOM
 from data.text.messages import Message
 from data.text.record_file import Item, kind_of, scan
 from data.text.records import has_turn_tokens, is_record, not_used, parse_record, rendered
+from files.printable import tell
 from sample.command.demand import FIELDS, from_record
 
 FILL_PROMPT, EDIT_PROMPT = "Fill in the gaps.", "Correct the mistakes."  # without an instruction
@@ -115,7 +115,7 @@ def piped_rows(text: str) -> list[PromptRow]:
     found = [item.value for item in items or () if begun and not item.fault]
     if not any(is_record(value) or _asks_canvas(value) for value in found):
         if found:
-            _tell(f"{name}: this JSON has none of the fields of a record, so it is asked as a text")
+            tell(f"{name}: this JSON has none of the fields of a record, so it is asked as a text")
         return _warned(name, [from_text(text.removeprefix("\ufeff"))])
     if damage:
         raise damage
@@ -146,7 +146,7 @@ def _items(name: str, text: bytes) -> tuple[list[Item] | None, ValueError | None
 def _warned(name: str, rows: list[PromptRow]) -> list[PromptRow]:
     """The rows, after a warning if some of them hold turn tokens."""
     if count := sum(has_turn_tokens(row.messages) for row in rows):
-        _tell(rendered(name, count))
+        tell(rendered(name, count))
     return rows
 
 
@@ -160,9 +160,9 @@ def _from_items(name: str, items: list[Item]) -> list[PromptRow]:
         rows.append(row)
     if answered:
         count = f"{answered} record{'s' * (answered > 1)}"
-        _tell(f"{name}: the answers of {count} are left out: the model is asked for them")
+        tell(f"{name}: the answers of {count} are left out: the model is asked for them")
     if line := not_used(name, unused):
-        _tell(line)
+        tell(line)
     return _warned(name, rows)
 
 
@@ -213,7 +213,3 @@ def _canvas(value: Any) -> tuple[Any, Pieces | None]:
 
 def _instruction(pieces: Pieces) -> str:
     return FILL_PROMPT if source(pieces) is None else EDIT_PROMPT
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 from data.images.sources import PictureReader
 from data.text.chat import Message, ModelTurn
 from data.text.chat_template import ChatTemplate
-from data.text.holes import source
+from data.text.holes import piece_text, source
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import DiffusionGemma, Images
 from sample.autoregressive import AutoregressiveConfig, Continuation, generate_autoregressive
@@ -143,7 +143,14 @@ class Session:
             raise ValueError("the text is not UTF-8") from None
         seen = self.look(messages, row.folder)
         text = self.template.render(messages, tools=row.tools, thinking=self.thinking)
-        tokens, room = self.tokenizer.encode(seen.text(text)), self.model.config.max_length
+        text, room = seen.text(text), self.model.config.max_length
+        for long in (text, *map(piece_text, row.pieces or ())):
+            if self.tokenizer.surely_exceeds(long, room):
+                raise ContextFull(
+                    f"{len(str(long)):,} characters have more tokens than the model's context of "
+                    f"{room}: give a shorter prompt or text"
+                )
+        tokens = self.tokenizer.encode(text)
         form, new = self._outline(row), self.autoregressive.max_new_tokens
         if form:
             new = form.room

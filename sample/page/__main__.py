@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from files.printable import tell
 from sample import cli
 from sample.page.read import read_records
 from sample.page.write import check_page, write_and_say
@@ -40,7 +41,7 @@ def _run(values: flags.FlagValues) -> None:
     path = Path(values.page)
     check_page(path)
     records = [record for file in files for record in read_records(Path(file))]
-    print(write_and_say(path, records), file=sys.stderr)
+    tell(write_and_say(path, records))
 
 
 if __name__ == "__main__":

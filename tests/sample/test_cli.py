@@ -92,6 +92,11 @@ def test_commands_take_hyphens(module, argument, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_an_error_does_not_steer_a_terminal(capsys):
+    assert cli.fail(ValueError("model\x1b]0;mine\x07.\u202enorm\n  missing")) == 2
+    assert capsys.readouterr().err == "error: model\ufffd]0;mine\ufffd.\ufffdnorm missing\n"
+
+
 @pytest.mark.filterwarnings("ignore:the load_module")  # ml_collections opens a config with it
 def test_a_config_that_is_not_there_is_named(tmp_path, capsys):
     arguments = [f"--config={tmp_path}/nope.py", f"--workdir={tmp_path}/run"]

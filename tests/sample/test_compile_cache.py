@@ -44,6 +44,35 @@ def test_where_it_is(restored, tmp_path):
     assert jax.config.jax_compilation_cache_dir is None
 
 
+def test_our_folder_is_closed_to_others(restored, tmp_path, capsys):
+    restored.delenv("JAX_COMPILATION_CACHE_DIR")
+    restored.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "diffusiongemma" / "jax"
+    for _ in range(2):
+        assert compile_cache.enable() == folder
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.chmod(0o777)  # as an older version may have left it
+    restored.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    assert compile_cache.enable() is None
+    assert jax.config.jax_compilation_cache_dir is None
+    said = f"{folder}: belongs to another user, and compiled programs in it would be run"
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_folder_that_anybody_can_write_to_is_not_used(restored, tmp_path, capsys):
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    restored.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    for mode in (0o755, 0o775):
+        folder.chmod(mode)
+        assert compile_cache.enable() == folder
+        assert folder.stat().st_mode & 0o777 == mode  # it is not ours to change
+    folder.chmod(0o1777)
+    assert compile_cache.enable() is None
+    said = f"{folder}: can be written to by others, and compiled programs in it would be run"
+    assert capsys.readouterr().err.startswith(said)
+
+
 def test_a_second_process_compiles_nothing(tmp_path):
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax")}
     for hit in ("False", "True"):

@@ -57,7 +57,7 @@ def refusal(capsys, source: Path, target: Path, format: str = "google", *flags: 
 @pytest.mark.parametrize("format", ["hf", "google", "orbax"])
 def test_a_folder_goes_there_and_back_with_its_companions(folder, tmp_path, capsys, format):
     for name in COMPANIONS:
-        (folder / name).write_text(f"the {name}")
+        (folder / name).write_text(f'"the {name}"')
     (folder / "answers.jsonl").write_text("not a part of the model")
     assert convert(folder, tmp_path / "there", format, "--shard_bytes=10000") == 0
     assert convert(tmp_path / "there", tmp_path / "back", "hf") == 0
@@ -66,7 +66,7 @@ def test_a_folder_goes_there_and_back_with_its_companions(folder, tmp_path, caps
     names = {f.name for f in (tmp_path / "back").iterdir()}
     assert names == {*COMPANIONS, "config.json", "model.safetensors"}
     for name in COMPANIONS:
-        assert (tmp_path / "back" / name).read_text() == f"the {name}"
+        assert (tmp_path / "back" / name).read_text() == f'"the {name}"'
     assert len(list((tmp_path / "there").glob("*.safetensors"))) != 1
 
 

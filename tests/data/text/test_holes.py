@@ -98,6 +98,7 @@ ERRORS = {
     (None, "a\n\nb", "2"): "spans: 2 finds no text that could change",
     (None, "a", "("): "spans: not a regular expression: missing )",
     (None, "a", "a{99999999999}"): "spans: not a regular expression: the repetition number",
+    (None, "a" * 40, "(a+)+b"): "spans: it takes too much time: use a simpler expression",
     (None, "a\nb\n", "3"): "spans: there is no line 3: the text has 2 lines",
     (None, "a", f"1-{'9' * 5000}"): "spans: there is no line 999999999: the text has 1 line",
     (None, "a", "0"): "spans: lines are counted from 1",

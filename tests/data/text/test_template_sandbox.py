@@ -4,11 +4,15 @@ import datetime
 import re
 
 import pytest
+from jinja2.defaults import DEFAULT_FILTERS
+from jinja2.tests import TESTS as DEFAULT_TESTS
 
 from data.text.chat_template import ChatTemplate
-from data.text.template_sandbox import END_NAME, START_NAME, compile_template
+from data.text.generation_blocks import END_NAME, START_NAME
+from data.text.template_sandbox import compile_template, run
 from data.text.tokenizer import Tokenizer
-from tests.data.text.messages import MODEL, TOOLS, USER
+from files.limited import LimitError, limited
+from tests.data.text.messages import MODEL, SYSTEM, TOOLS, USER
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,73 @@ def test_the_texts_of_a_template_can_be_replaced():
     source = "a{{ 'a' ~ x }}{% if x == 'a' %}{{ {'a': 1} }}{% endif %}{# a #}"
     template, _ = compile_template(source, lambda text: text.replace("a", "b"))
     assert template.render(x="a") == "bba"
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("{{ 9**(9**9) }}", "it takes too much time: use another template"),
+        ("{{ '%02000000000d' % 1 }}", "it needs too much memory: use another template"),
+        ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", "it is nested too deeply"),
+        ("".join(f"{{% for a{i} in [1] %}}" for i in range(25)), "Unexpected end of template"),
+    ],
+)
+def test_a_template_that_takes_too_much_is_refused_when_it_is_loaded(tok, tmp_path, source, error):
+    file = tmp_path / "chat_template.jinja"
+    file.write_text(source)
+    with pytest.raises(ValueError, match=rf"^{file}(, line 1)?: .*{re.escape(error)}") as caught:
+        ChatTemplate.load(tmp_path, tok)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_of_megabytes_are_the_users_alone(tok):
+    with pytest.raises(ValueError, match=r"^t: it writes 10,000,000 characters, far more than it"):
+        ChatTemplate(tok, "{{ 'a' * 10**7 }}", "t").render([USER])
+    text = "a" * 2_000_000
+    template = ChatTemplate(tok, "{{ messages[0].content }}", "t")
+    assert template.render([{"role": "user", "content": text}]).text == text
+
+
+def test_a_reason_of_a_megabyte_is_cut_off(tok):
+    with pytest.raises(ValueError, match=f"^t: {'a' * 500} \\.\\.\\.$"):
+        ChatTemplate(tok, "{{ raise_exception('a' * 10**6) }}", "t").render([USER])
+
+
+def test_a_template_may_take_too_much_for_some_messages_alone(tok):
+    source = "{{ messages[0].content }}{% if messages | length == 2 %}{{ 'a' * 10**10 }}{% endif %}"
+    template = ChatTemplate(tok, source, "t")
+    with pytest.raises(LimitError, match=r"^t: it needs too much memory"):
+        template.render([SYSTEM, USER])
+    assert template.render([USER]).text == "2 + 2?"
+
+
+def test_the_helper_writes_what_the_sandbox_writes():
+    """What jinja2 would import when a template first needs it is there: no file can be opened."""
+    given = {"batch": "(2)", "join": "('-')", "groupby": "('a')", "round": "(1)", "slice": "(2)"}
+    given |= {"truncate": "(5)", "wordwrap": "(4)", "replace": "('a', 'b')", "attr": "('a')"}
+    given |= {"map": "('string')", "select": "('string')", "reject": "('string')"}
+    given |= {"selectattr": "('a')", "rejectattr": "('a')", "default": "(1)", "center": "(9)"}
+    values = ("'ab http://c.org <b>é</b>'", "[3, 1]", "{'a': 1}")
+    used = [
+        f"{value} | {name}{given.get(name, '')}" for name in DEFAULT_FILTERS for value in values
+    ]
+    used += [f"{value} is {name}" for name in DEFAULT_TESTS for value in values]
+    used += [r"'\N{BULLET}\x41'", "'é'.encode()", "'{:,.2f}'.format(3)", "'%s' % 1", "dict(a=1)"]
+    used += ["lipsum(html=false) is string", "cycler(1, 2).next()", "strftime_now('%Y %B %Z')"]
+    helper, count = limited("data.text.template_sandbox:run"), 0
+
+    def tried(call, source):
+        try:
+            text = call(source)
+        except ValueError as error:
+            text = str(error)
+        return re.sub("0x[0-9a-f]+", "", text)  # where an object lies
+
+    for each in used:
+        source = f"{{{{ {each} }}}}"
+        here = tried(lambda source: run("t", source, (), {"messages": []}), source)
+        there = tried(lambda source: helper("t", source, (), data=({"messages": []},)), source)
+        if "random" not in each:
+            assert here == there, each
+            count += 1
+    assert count > 200

@@ -10,6 +10,7 @@ import tokenizers
 
 from data.tasks.base_mixture import WORD_TASKS, WORDS, MixtureSource
 from data.tasks.grid_tasks import GRID_TASKS
+from data.text import tokenizer as tokenizer_module
 from data.text.marked_text import MarkedText, between_marks
 from data.text.tokenizer import DEFAULT_PATH, Tokenizer
 from scripts.make_tokenizer import SPECIAL, build
@@ -268,3 +269,15 @@ def test_load(tok, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="is not a tokenizer"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_text_that_is_far_too_long_is_known_by_its_beginning(tok, monkeypatch):
+    assert not tok.surely_exceeds("a" * 100_000, 10_000)  # it is encoded as a whole
+    text = "a b " * 50_000
+    assert tok.surely_exceeds(text, 1000)
+    assert tok.surely_exceeds(MarkedText(text, special=None), 1000)
+    assert not tok.surely_exceeds("a" * 10**6, 10**6)
+    monkeypatch.setattr(tokenizer_module, "CHARACTERS_OF_A_TOKEN", 0)
+    count = len(tok.encode(text))
+    assert not tok.surely_exceeds(text, count)  # never if it is not so
+    assert tok.surely_exceeds(text, count - (len(text) // tokenizer_module.PIECE + 1) * 64 - 1)

@@ -1,12 +1,19 @@
 """Small files that go where weights go, and files that do not."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from diffusiongemma.formats import companions
-from diffusiongemma.formats.companions import companion_files, copy_companions
+from diffusiongemma.formats.checks import CheckpointError
+from diffusiongemma.formats.companions import (
+    KNOWN,
+    check_companions,
+    companion_files,
+    copy_companions,
+)
 
 GO = (
     "LICENSE",
@@ -44,7 +51,7 @@ STAY = (
 def make(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
+        (folder / name).write_text(json.dumps(name))
 
 
 def test_the_kind_is_small_files_that_are_no_weights_and_no_config(tmp_path):
@@ -60,7 +67,7 @@ def test_subfolders_are_copied_unless_they_hold_weights(tmp_path, capsys):
     copy_companions(tmp_path / "model", tmp_path / "new")
     found = sorted(str(f.relative_to(tmp_path / "new")) for f in (tmp_path / "new").rglob("*.*"))
     assert found == sorted(copied)
-    assert (tmp_path / "new" / copied[1]).read_text() == copied[1]
+    assert (tmp_path / "new" / copied[1]).read_text() == json.dumps(copied[1])
     said = f"{tmp_path / 'model' / 'onnx'}: holds a checkpoint, data or logs (model.onnx)"
     assert capsys.readouterr().err == f"warning: {said}, so it is not copied\n"
 
@@ -87,7 +94,7 @@ def test_a_large_file_stays_behind_with_a_warning(tmp_path, monkeypatch, capsys)
     folder.mkdir()
     (folder / "LICENSE").write_text("much")
     (folder / "notes.txt").write_text("too much")
-    (folder / "tokenizer.json").write_text("needed in any case")
+    (folder / "tokenizer.json").write_text('"needed in any case"')
     assert sorted(companion_files(folder)) == ["LICENSE", "tokenizer.json"]
     assert capsys.readouterr().err == ""  # nothing is copied yet
     for _ in range(2):  # said once
@@ -111,12 +118,29 @@ def test_links_out_of_the_folder_are_not_followed(elsewhere, tmp_path, capsys):
     os.symlink("LICENSE", folder / "COPYING")
     os.symlink("nowhere", folder / "gone.txt")
     os.symlink("../elsewhere/secret", folder / "notes.txt")
-    os.symlink("../elsewhere/tokenizer.json", folder / "tokenizer.json")
-    assert sorted(companion_files(folder)) == ["COPYING", "LICENSE", "tokenizer.json"]
+    os.symlink("/usr", folder / "assets")  # it would be looked at file by file
+    assert sorted(companion_files(folder)) == ["COPYING", "LICENSE"]
     copy_companions(folder, tmp_path / "new")
-    assert not (tmp_path / "new" / "notes.txt").exists()
-    said = f"{folder / 'notes.txt'}: is or has a link to a file elsewhere, so it is not copied"
-    assert capsys.readouterr().err == f"warning: {said}\n"
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["COPYING", "LICENSE"]
+    said = "is or has a link to a file elsewhere, so it is not copied\nwarning: "
+    lines = f"warning: {folder / 'assets'}: {said}{folder / 'notes.txt'}: {said}"
+    assert capsys.readouterr().err == lines.removesuffix("warning: ")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_file_that_is_read_must_not_be_a_link_out_of_the_folder(elsewhere, tmp_path, name):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    os.symlink("../elsewhere/tokenizer.json", folder / name)
+    for read in (companion_files, check_companions):
+        with pytest.raises(CheckpointError, match=f"{name}: is a link to a file outside"):
+            read(folder)
+    (tmp_path / "link").symlink_to(folder)
+    (folder / name).unlink()
+    (folder / "real").write_text("[]")
+    os.symlink("real", folder / name)
+    assert name in companion_files(tmp_path / "link")
+    check_companions(folder)
 
 
 def test_links_in_the_hugging_face_cache_are_followed(elsewhere, tmp_path, capsys):
@@ -127,23 +151,51 @@ def test_links_in_the_hugging_face_cache_are_followed(elsewhere, tmp_path, capsy
     (repository / "blobs").mkdir()
     (repository / "blobs" / "ff").write_text("licence")
     (snapshot / "assets").mkdir()
+    (repository / "blobs" / "aa").write_text("[]")
     os.symlink("../../blobs/ff", snapshot / "LICENSE")
+    os.symlink("../../blobs/aa", snapshot / "tokenizer.json")
     os.symlink("../../../blobs/ff", snapshot / "assets" / "logo.png")
     os.symlink("../../../elsewhere/secret", snapshot / "notes.txt")
-    names = ("LICENSE", "assets/logo.png")
+    names = ("LICENSE", "assets/logo.png", "tokenizer.json")
     assert companion_files(snapshot) == {name: snapshot / name for name in names}
     copy_companions(snapshot, tmp_path / "new")
     assert (tmp_path / "new" / "assets" / "logo.png").read_text() == "licence"
     assert "notes.txt: is or has a link to a file elsewhere" in capsys.readouterr().err
 
 
-def test_a_failed_download_is_named_when_it_is_copied(tmp_path, capsys):
+def test_a_failed_download_is_not_copied(tmp_path, capsys):
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     file = source / "tokenizer.json"
     file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(CheckpointError, match=f"^{file}: is a pointer of git-lfs"):
+        check_companions(source)
     copy_companions(source, target)
-    assert (target / file.name).read_bytes() == file.read_bytes()
+    assert not target.exists()
     said = capsys.readouterr().err
     assert said.startswith(f"warning: {file}: is a pointer of git-lfs")
-    assert said.endswith(". It is copied as it is\n")
+    assert said.endswith(". It is not copied\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", b"PK\x03\x04", "is no JSON"),
+        ("generation_config.json", b"[" * 100_000, "is no JSON"),
+        ("tokenizer_config.json", b"\xff", "is no UTF-8 text"),
+        ("chat_template.jinja", b"\x7fELF\xff", "is no UTF-8 text"),
+        ("processor_config.json", b"{", "is no JSON"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_not_copied(tmp_path, capsys, name, content, said):
+    source, target = tmp_path / "source", tmp_path / "target"
+    make(source, "LICENSE")
+    (source / name).write_bytes(content)
+    if name in KNOWN:
+        with pytest.raises(CheckpointError, match=f"^{source / name}: {said}$"):
+            check_companions(source)
+    else:
+        check_companions(source)
+    copy_companions(source, target)
+    assert [file.name for file in target.iterdir()] == ["LICENSE"]
+    assert capsys.readouterr().err == f"warning: {source / name}: {said}. It is not copied\n"

@@ -150,11 +150,11 @@ def test_companions_are_the_bases_unless_the_adapter_has_them(two, adapter, tmp_
     base = Path(shutil.copytree(two, tmp_path / "base"))
     edit_config(adapter, base_model_name_or_path="../base")
     for name in ("tokenizer.json", "chat_template.jinja", "README.md"):
-        (base / name).write_text("the base's")
+        (base / name).write_text('"the base"')
     (adapter / "chat_template.jinja").write_text("its own")
     convert_checkpoint(adapter, tmp_path / "out", "hf")
     assert not (tmp_path / "out" / "README.md").exists()  # it describes the base
-    assert (tmp_path / "out" / "tokenizer.json").read_text() == "the base's"
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == '"the base"'
     assert (tmp_path / "out" / "chat_template.jinja").read_text() == "its own"
 
 

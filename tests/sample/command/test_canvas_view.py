@@ -125,3 +125,9 @@ def test_lines_are_as_wide_as_the_terminal():
     assert layout([("表表a", "")], 4) == ["表表", "a"]
     assert layout([("e\u0301x", "")], 2) == ["e\u0301x"]
     assert layout([], 4) == [""]
+
+
+def test_joiners_of_other_pieces_are_drawn():
+    woman, rocket = "\U0001f469", "\U0001f680"
+    assert layout([(woman, ""), ("\u200d", ""), (rocket, "")], 80) == [f"{woman}\u200d{rocket}"]
+    assert layout([("a", ""), ("\u200d", ""), ("\u202eb", "")], 80) == ["a\ufffd\ufffdb"]

@@ -8,14 +8,16 @@ import pytest
 
 from data.text.chat import split_turn
 from data.text.chat_template import ChatTemplate
+from data.text.holes import Hole
 from data.text.marked_text import MarkedText
 from data.text.tokenizer import Tokenizer
 from diffusiongemma import ModelConfig, load_checkpoint
 from sample import AutoregressiveConfig, SamplerConfig, Starts, generate_autoregressive
 from sample import main as command
 from sample.command import session as sessions
-from sample.command.prompt_rows import from_text
+from sample.command.prompt_rows import from_pieces, from_text
 from sample.command.session import Session
+from sample.command.sight import ContextFull
 from sample.generation import Generation
 from tests.sample.asking import NEW, PROMPTS, answer_text, lines, padded_prompt, run
 
@@ -73,6 +75,18 @@ def test_a_mention_of_a_token_in_an_answer_is_text(monkeypatch):
     session = session_that_gets(generation, monkeypatch)
     [answer] = session.answer([session.request(from_text("What is <eos>?"))])
     assert answer.turn.answer == "<eos> ends it, <pad> fills it."
+
+
+def test_a_text_of_megabytes_is_refused_by_its_beginning(monkeypatch):
+    session = session_that_gets(None, monkeypatch)
+    encoded = []
+    monkeypatch.setattr(Tokenizer, "encode", lambda _, text: encoded.append(text))
+    words = "12 " * 300_000
+    for row in (from_text(words), from_pieces((words, Hole(1, 1)), "Fill.")):
+        with pytest.raises(ContextFull, match=r"900,\d+ characters have more tokens than .* 120:"):
+            session.request(row)
+    # The prompt of the second is short, and it is encoded after both have been looked at.
+    assert encoded == []
 
 
 def test_ctrl_c_makes_no_answer(monkeypatch):

@@ -1,0 +1,293 @@
+"""Folders of checkpoints that want to do harm, and a word of the one line that refuses each.
+
+A case begins with a copy of checkpoints/base. It is spoilt, and a command is called with it. The
+command must end within seconds, with status 2 and one line on stderr that has the case's word in it
+and no character that steers a terminal. To add a case, add a line to HOSTILE_FOLDERS.
+"""
+
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from diffusiongemma.formats.load_save import convert_checkpoint
+
+WEIGHTS, TEMPLATE, ADAPTER = "model.safetensors", "chat_template.jinja", "adapter_config.json"
+ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x")
+CONVERT = ("scripts.convert", "--from={folder}", "--to={folder}-out", "--format=hf")
+SECRET = "secret.json"  # a file beside the spoilt folder, for links
+
+
+class HostileFolder(NamedTuple):
+    """One way to do harm.
+
+    Attributes:
+      name: a name of its own.
+      prepare: spoils a folder that holds a checkpoint. It may put others beside the folder.
+      command: the module that is run and its flags. "{folder}" stands for the folder.
+      word: the error has this text in it.
+    """
+
+    name: str
+    prepare: Callable[[Path], None]
+    command: tuple[str, ...]
+    word: str
+
+    def argv(self, folder: Path) -> list[str]:
+        """The command line, beginning with the module's name."""
+        return [part.replace("{folder}", str(folder)) for part in self.command]
+
+
+def pipe(name: str) -> Callable[[Path], None]:
+    """A named pipe in the place of a file."""
+
+    def prepare(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return prepare
+
+
+def link(name: str, target: str) -> Callable[[Path], None]:
+    """A link in the place of a file."""
+
+    def prepare(folder: Path) -> None:
+        (folder.parent / SECRET).write_text("{}")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+
+    return prepare
+
+
+def written(name: str, content: str | bytes) -> Callable[[Path], None]:
+    """Another content of a file."""
+    data = content if isinstance(content, bytes) else content.encode()
+
+    def prepare(folder: Path) -> None:
+        (folder / name).write_bytes(data)
+
+    return prepare
+
+
+def set_config(**fields: object) -> Callable[[Path], None]:
+    """Other fields of config.json."""
+
+    def prepare(folder: Path) -> None:
+        content = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(content | fields))
+
+    return prepare
+
+
+def header(change: Callable[[dict], str | dict]) -> Callable[[Path], None]:
+    """Another header of the weights: a text, or what json makes of a dict."""
+
+    def prepare(folder: Path) -> None:
+        data = (folder / WEIGHTS).read_bytes()
+        size = struct.unpack("<Q", data[:8])[0]
+        found = change(json.loads(data[8 : 8 + size]))
+        text = (found if isinstance(found, str) else json.dumps(found)).encode()
+        (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+    return prepare
+
+
+def first_tensor(**fields: object) -> Callable[[Path], None]:
+    """Other fields of the entry of the first tensor in the weights."""
+
+    def change(entries: dict) -> dict:
+        name = next(n for n in entries if n != "__metadata__")
+        return entries | {name: entries[name] | fields}
+
+    return header(change)
+
+
+def renamed_tensor(name: str) -> Callable[[Path], None]:
+    """Another name of the first tensor."""
+
+    def change(entries: dict) -> dict:
+        first = next(n for n in entries if n != "__metadata__")
+        return {name if key == first else key: value for key, value in entries.items()}
+
+    return header(change)
+
+
+def index(file: str) -> Callable[[Path], None]:
+    """An index of one file, in the place of the weights."""
+
+    def prepare(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
+
+    return prepare
+
+
+def overlap(entries: dict) -> dict:
+    """The second tensor begins where the first one does."""
+    one, other = sorted(
+        (n for n in entries if n != "__metadata__"), key=lambda n: entries[n]["data_offsets"]
+    )[:2]
+    end = entries[other]["data_offsets"][1]
+    start = entries[one]["data_offsets"][0]
+    return entries | {other: entries[other] | {"data_offsets": [start, end]}}
+
+
+def twice(entries: dict) -> str:
+    """The first tensor is there twice, each time with the same place."""
+    name = next(n for n in entries if n != "__metadata__")
+    return f"{{{json.dumps(name)}: {json.dumps(entries[name])}, {json.dumps(entries)[1:]}"
+
+
+def huge_header(folder: Path) -> None:
+    """A header of 99 MB."""
+    text = b'{"a": {}' + b" " * 99_000_000 + b"}"
+    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+def adapter(**fields: object) -> Callable[[Path], None]:
+    """An adapter of PEFT without factors, with these fields in its config."""
+
+    def prepare(folder: Path) -> None:
+        base = folder.rename(folder.with_name("base"))
+        folder.mkdir()
+        usual = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
+        usual["base_model_name_or_path"] = str(base)
+        (folder / ADAPTER).write_text(json.dumps(usual | fields))
+        save_file({"base_model.model.x": np.zeros(1)}, folder / "adapter_model.safetensors")
+
+    return prepare
+
+
+def orbax(spoil_tree: Callable[[Path], None]) -> Callable[[Path], None]:
+    """A checkpoint of this project's own format, whose tree is spoilt."""
+
+    def prepare(folder: Path) -> None:
+        source = folder.rename(folder.with_name("source"))
+        convert_checkpoint(source, folder, "orbax")
+        spoil_tree(folder / "params")
+
+    return prepare
+
+
+def leaf(name: str) -> Callable[[Path], None]:
+    """Another name of the first leaf of a tree."""
+
+    def prepare(tree: Path) -> None:
+        file = tree / "_METADATA"
+        content = json.loads(file.read_text())
+        entry = next(iter(content["tree_metadata"].values()))
+        entry["key_metadata"] = [{"key": name, "key_type": 2}]
+        file.write_text(json.dumps(content))
+
+    return prepare
+
+
+def listening(name: str) -> Callable[[Path], None]:
+    """A socket in the place of a file."""
+
+    def prepare(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        before = os.getcwd()
+        os.chdir(folder)  # a socket's path must be short
+        try:
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(name)
+        finally:
+            os.chdir(before)
+
+    return prepare
+
+
+LOOPS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+DEEP = "".join(f"{{% for a{i} in [1] %}}" for i in range(25)) + "{% endfor %}" * 25
+GROWING = (
+    "{% set s = namespace(v='ab') %}{% for i in range(60) %}{% set s.v = s.v ~ s.v %}{% endfor %}"
+)
+TIME, MEMORY, NESTED = "it takes too much time", "it needs too much memory", "nested"
+PIPE, OUTSIDE = "is a pipe, a device or a socket", "is a link to a file outside of its folder"
+DAMAGED = "is cut short or damaged"
+TOO_SLOW = "([a-z0-9._]+)+!"
+
+TEMPLATES = {
+    "a power of a power": ("{{ 9**(9**9) }}", TIME),
+    "three loops of a hundred thousand": (LOOPS, TIME),
+    "a number of two billion digits": ("{{ '%02000000000d' % 1 }}", MEMORY),
+    "a number of a billion digits": ("{{ '{:01000000000d}'.format(1) }}", MEMORY),
+    "a hundred million paragraphs": ("{{ lipsum(n=100000000) }}", TIME),
+    "25 loops in each other": (DEEP, NESTED),
+    "20,000 brackets": ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", NESTED),
+    "3,000 conditions in each other": ("{% if 1 %}" * 3_000 + "{% endif %}" * 3_000, NESTED),
+    "a text of ten billion letters": ("{{ 'a' * 10**10 }}", MEMORY),
+    "a joined text": ("{{ (['a' * 10000] * 10000000) | join('b') }}", "it "),
+    "a centred text": ("{{ 'a' | center(10**9) }}", MEMORY),
+    "an indented text": ("{{ [1] | tojson(indent=10**9) }}", MEMORY),
+    "a replaced text": ("{{ 'a'.replace('', 'b' * 10**8) }}", MEMORY),
+    "a text that doubles": (GROWING, MEMORY),
+    "a macro without end": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", NESTED),
+    "far too long a prompt": ("{{ 'a' * 10**7 }}", "it writes 10,000,000 characters"),
+    "300,000 statements": ("a{{ 1 }}" * 300_000, TIME),
+    "a terminal's escapes": ("{{ raise_exception('\\x1b]0;mine\\x07\\u202e') }}", "\ufffd]0;mine"),
+    "a class": ("{{ ''.__class__.__mro__ }}", "the sandbox has no attribute"),
+}
+
+HOSTILE_FOLDERS = [
+    *(
+        HostileFolder(f"a pipe as {name}, {command[0]}", pipe(name), command, f"{name}: {PIPE}")
+        for command in (ASK, CONVERT)
+        for name in (WEIGHTS, "config.json", "tokenizer.json", TEMPLATE, "generation_config.json")
+    ),
+    HostileFolder("a pipe as an index", pipe(f"{WEIGHTS}.index.json"), ASK, PIPE),
+    HostileFolder("a socket as the weights", listening(WEIGHTS), ASK, PIPE),
+    HostileFolder("a device as the tokenizer", link("tokenizer.json", "/dev/zero"), ASK, PIPE),
+    *(
+        HostileFolder(
+            f"a link as {name}, {command[0]}", link(name, f"../{SECRET}"), command, OUTSIDE
+        )
+        for command in (ASK, CONVERT)
+        for name in ("tokenizer.json", TEMPLATE, "tokenizer_config.json", "generation_config.json")
+    ),
+    HostileFolder(
+        "a tokenizer that is none", written("tokenizer.json", b"\x7fELF"), CONVERT, "is no JSON"
+    ),
+    HostileFolder(
+        "a template that is no text", written(TEMPLATE, b"\xff"), CONVERT, "is no UTF-8 text"
+    ),
+    *(
+        HostileFolder(f"a template with {name}", written(TEMPLATE, source), ASK, word)
+        for name, (source, word) in TEMPLATES.items()
+    ),
+    HostileFolder(
+        "escapes in a config", set_config(model_type="\x1b[2J\u202e"), ASK, "is another model"
+    ),
+    HostileFolder(
+        "escapes in an index", index("\x1b[2J\u202e.safetensors"), ASK, "\ufffd[2J\ufffd"
+    ),
+    HostileFolder("a path in an index", index("../model.safetensors"), ASK, "no weight_map"),
+    HostileFolder("the folder above in an index", index(".."), ASK, "cannot be read"),
+    HostileFolder(
+        "escapes in a tensor's name", renamed_tensor("\x1b[2Ja\u202e"), ASK, "\ufffd[2Ja\ufffd"
+    ),
+    HostileFolder("a header of 99 MB", huge_header, ASK, "too many to read"),
+    HostileFolder("a tensor twice", header(twice), ASK, "twice"),
+    HostileFolder("tensors in one place", header(overlap), ASK, DAMAGED),
+    HostileFolder("a gap before a tensor", first_tensor(data_offsets=[8, 16]), ASK, DAMAGED),
+    HostileFolder("a place before the file", first_tensor(data_offsets=[-8, 8]), ASK, DAMAGED),
+    HostileFolder("a shape beyond 64 bits", first_tensor(shape=[2**63, 4]), ASK, DAMAGED),
+    HostileFolder("a product beyond 64 bits", first_tensor(shape=[2**40, 2**40]), ASK, DAMAGED),
+    HostileFolder("a dtype that is none", first_tensor(dtype="\x1b[2J"), ASK, DAMAGED),
+    HostileFolder(
+        "a slow pattern", adapter(target_modules=TOO_SLOW), ASK, f"target_modules: {TIME}"
+    ),
+    HostileFolder(
+        "a large pattern", adapter(target_modules="((a{999}){999}){999}"), ASK, "target_modules"
+    ),
+    HostileFolder("a leaf outside", orbax(leaf("../../x")), ASK, "cannot have the name"),
+    HostileFolder("a leaf with a path", orbax(leaf("/etc/x")), ASK, "cannot have the name"),
+    HostileFolder("a pipe in a tree", orbax(lambda tree: os.mkfifo(tree / "pipe")), ASK, PIPE),
+]

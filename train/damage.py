@@ -2,13 +2,13 @@
 
 import contextlib
 import gc
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diffusiongemma.formats.orbax_tree import open_tree, read_leaf
+from files.json_file import read_json_file
 
 LONGEST = 200  # characters of a fault that are told
 
@@ -31,11 +31,11 @@ def fault_in(checkpoint: Path) -> str:
                     read_leaf(checkpoint / item, leaf)
             # Orbax reads these if they are there.
             for file in sorted((checkpoint / item).glob("array_metadatas/*")):
-                _check_json(file)
+                read_json_file(file)
             if (checkpoint / item / "_sharding").exists():
-                _check_json(checkpoint / item / "_sharding")
+                read_json_file(checkpoint / item / "_sharding")
         for item in ("data", "model"):
-            _check_json(checkpoint / item / "metadata")
+            read_json_file(checkpoint / item / "metadata")
     except OSError as error:
         return shortened(f"{error.filename}: {error.strerror}", checkpoint)
     except (ValueError, RecursionError) as error:
@@ -86,10 +86,3 @@ def shortened(text: str, folder: Path) -> str:
     """The ends of a text, in one line of at most LONGEST characters. Paths begin in the folder."""
     text = " ".join(text.replace(f"{folder}/", "").split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 80]} ... {text[-75:]}"
-
-
-def _check_json(file: Path) -> None:
-    try:
-        json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON: {error}") from None

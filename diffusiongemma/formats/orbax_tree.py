@@ -77,7 +77,7 @@ def open_tree(folder: Path) -> "dict[Key, ts.TensorStore | str]":
         with one_line_errors(folder):
             array = ts.open(spec | {"kvstore": store}, context=context, read=True).result()
             # TensorStore makes room for a whole chunk, and ends the process if there is none.
-            chunk = array.chunk_layout.read_chunk.shape
+            chunk = array.chunk_layout.read_chunk.shape or ()  # a scalar has none
             if any(
                 size > max(of_array, 1) for size, of_array in zip(chunk, array.shape, strict=True)
             ):

@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = sudoku.get_config()
     config.init = "checkpoints/base"
-    config.steps = 5_600
+    config.steps = 11_000
     # The sampler writes about one residue a step, so it sees all noise levels equally often.
     config.loss.update(
         canvas_size=64, noise_draws=4, noise_power=1.0, self_conditioning=0.5, passes=2

@@ -147,7 +147,7 @@ ERRORS = {
     "{all} --generate=2 --budgets=1,x": "give numbers of steps",
     "--checkpoint={run} --out={out} --generate=2 --max_steps=0": "max_steps must be at least 1",
     "--checkpoint={run} --out={out} --generate=2 --starts=0": "starts must be at least 1",
-    "--checkpoint={run} --out={out} --generate=2 --entropy_bound=-1": "must not be negative",
+    "--checkpoint={run} --out={out} --generate=2 --entropy_bound=-1": "must be above 0",
     "{all} --generate=2 --bath_size=2": "bath_size",
     "{all} --generate=2 more": "unexpected argument 'more'",
     "{all} --puzzles=none.csv": "none.csv: cannot be read",

@@ -213,7 +213,7 @@ def test_the_headline_of_one_answer_has_no_shares():
         (lambda f: (f["tuned"] / "answers.csv").write_text("puzzle\n1"), "holds no evaluation"),
         (lambda f: (f["tuned"] / "answers.csv").write_text(""), "no puzzle in common"),
         (lambda f: rename_task(f["base"]), "the evaluations are of needle and of sudoku"),
-        (lambda f: (f["workdir"] / "metrics.jsonl").write_text("{"), "is no training run"),
+        (lambda f: (f["workdir"] / "metrics.jsonl").write_text("{\n"), "delete the line"),
         (lambda f: (f["workdir"] / "metrics.jsonl").unlink(), "metrics.jsonl: No such file"),
         (lambda f: f.update(out=f["base"] / "results.json"), "not a folder"),
     ],

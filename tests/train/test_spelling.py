@@ -62,7 +62,8 @@ def test_each_soft_token_is_to_be_the_token_at_its_place():
 
 def test_it_trains_the_tower_and_leaves_out_the_layers():
     tower = VisionConfig(**{k: v for k, v in IMAGES["tower"].items() if k != "clipped"})
-    shape = ModelConfig.preset("tiny", vision=tower, vocab_size=32, layer_types=("full",))
+    fields = {"vocab_size": 32, "stop_ids": (1,), "layer_types": ("full",)}
+    shape = ModelConfig.preset("tiny", vision=tower, **fields)
     model = DiffusionGemma(shape, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(1)
     places = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(1, 1, 16, 2)

@@ -131,7 +131,7 @@ WRONG = {
     '"max_steps": 0': ("max_steps", "from 1 to 1024"),
     '"max_steps": 100000': ("max_steps", "from 1 to 1024"),
     '"starts": 17': ("starts", "from 1 to 16"),
-    '"entropy_bound": -1': ("entropy_bound", "must not be negative"),
+    '"entropy_bound": -1': ("entropy_bound", "must be above 0"),
     '"early_stop": 1': ("early_stop", "expected true or false"),
     '"seed": -1': ("seed", "from 0 to 4294967295"),
     '"seed": 4294967296': ("seed", "from 0 to 4294967295"),

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torture.hostile_folders import HOSTILE_FOLDERS, TIME
+from scripts.torture.hostile_folders import HOSTILE_FOLDERS
 
 BASE = Path(__file__).parents[3] / "checkpoints" / "base"
 SECONDS = 60  # on a busy machine
-SLOW = [case for case in HOSTILE_FOLDERS if TIME in case.word][2:]  # each takes most of a second
 
 
 @pytest.fixture
@@ -34,9 +33,7 @@ def test_names_are_unique():
 
 
 @pytest.mark.parametrize("case", HOSTILE_FOLDERS, ids=lambda case: case.name)
-def test_it_is_refused_in_one_line(case, tmp_path, capsys, alarm, many):
-    if case in SLOW and not many:
-        pytest.skip("tried with --many")
+def test_it_is_refused_in_one_line(case, tmp_path, capsys, alarm):
     folder = tmp_path / "folder"
     shutil.copytree(BASE, folder, ignore=shutil.ignore_patterns("log"))
     case.prepare(folder)

@@ -1,9 +1,12 @@
-"""The Python blocks of the README run one after another, and what they define can be used."""
+"""The Python blocks of the README run one after another, and its picture is read."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from sample.main import main
 
 ROOT = Path(__file__).parents[1]
 # Checks what the README says about the task and the rule that its blocks define.
@@ -33,3 +36,19 @@ def test_the_python_lines_run():
         digits = "".join(answer.split())
         assert len(digits) == 81
         assert all(clue in ("0", digit) for clue, digit in zip(puzzle, digits, strict=True))
+
+
+def test_the_picture_of_a_puzzle_is_solved_and_copied(capsys):
+    text = (ROOT / "README.md").read_text()
+    ((line, picture),) = re.findall(r"python -m sample.main (.*--image=(\S+) .*sudoku.*)", text)
+    flags = [
+        part.replace("docs/", f"{ROOT}/docs/").replace("checkpoints/", f"{ROOT}/checkpoints/")
+        for part in shlex.split(line)
+    ]
+    assert flags[-1] == "--prompt=Solve the sudoku:" and (ROOT / picture).is_file()
+    answers = []
+    for prompt in (flags[-1], "--prompt=Copy the grid:"):
+        assert main(["main", *flags[:-1], prompt]) == 0
+        answers.append("".join(capsys.readouterr().out.split()))
+    # What is seen in docs/photo.png, and what solves it.
+    assert answers == ["2431134232144123", "2400000002000003"]

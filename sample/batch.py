@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusiongemma import ModelConfig
+from sample.stopping import check_stop_ids
+
 
 def pad_prompts(
     prompts: Sequence[Sequence[int]], pad_id: int, width: int | None = None
@@ -39,6 +42,15 @@ def bucket(longest: int, max_length: int) -> int:
     """
     step = max(64, (1 << (longest - 1).bit_length()) // 4)
     return max(longest, min(-(-longest // step) * step, max_length))
+
+
+def check_settings(canvas_size: int, stop_ids: tuple[int, ...] | None, model: ModelConfig) -> None:
+    """Raises ValueError if a canvas exceeds the model's context, or if a stop id is no token."""
+    if canvas_size > model.max_length:
+        raise ValueError(
+            f"a canvas of {canvas_size} tokens exceeds the model's context of {model.max_length}"
+        )
+    check_stop_ids(stop_ids, model.vocab_size)
 
 
 def check_prompts(

@@ -26,7 +26,7 @@ from diffusiongemma import Images
 from diffusiongemma.attention import KVCache
 from diffusiongemma.sharding import gather
 from sample import stopping
-from sample.batch import check_data, check_prompts, fold_in, row_keys
+from sample.batch import check_data, check_prompts, check_settings, fold_in, row_keys
 from sample.candidates import with_candidates
 from sample.generation import Generation, Snapshot, blank, not_taken, store
 from sample.given import (
@@ -126,12 +126,7 @@ def generate(
     canvas_size = config.canvas_size or model.config.canvas_size
     new_tokens = config.max_new_tokens or canvas_size
     num_canvases = -(-new_tokens // canvas_size)
-    if canvas_size > model.config.max_length:
-        raise ValueError(
-            f"a canvas of {canvas_size} tokens exceeds the model's context of "
-            f"{model.config.max_length}"
-        )
-    stopping.check_stop_ids(config.stop_ids, model.config.vocab_size)
+    check_settings(canvas_size, config.stop_ids, model.config)
     tokens, mask = check_prompts(tokens, mask, new_tokens, model.config.max_length)
     check_data(data, len(tokens), num_canvases)
     if given is not None:

@@ -4,6 +4,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -199,8 +201,15 @@ class WorkerBatches:
 
 
 def _open_dataset(pickled: bytes) -> None:
-    """Gives a worker process its dataset."""
+    """Gives a worker process its dataset, and ends the process when its parent has been killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.append(cloudpickle.loads(pickled))
+
+
+def _end_with_parent() -> None:
+    # A worker holds both ends of the pipe that it reads its tasks from, so it would wait for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _batch(index: int) -> dict[str, np.ndarray]:

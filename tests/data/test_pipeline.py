@@ -1,5 +1,12 @@
 """Batches of rows: their layout, their order over epochs, and how an iterator resumes."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +15,8 @@ from data.tasks.base_mixture import BaseMixtureTask, MixtureSource
 from data.text.chat_template import ChatTemplate
 from data.text.conversations import conversation
 from data.text.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +149,35 @@ def test_a_row_may_mention_special_tokens(tok):
     [end] = np.flatnonzero(answer[:40] == tok.turn_end_id)
     assert tok.decode(answer[:end]) == said
     assert (answer[end + 1 : 40] == tok.eos_id).all()
+
+
+KILLED = """
+import os, signal
+from data.pipeline import make_dataset
+
+if __name__ == "__main__":
+    pid = lambda i: {"pid": os.getpid()}
+    batches = iter(make_dataset(list(range(9)), pid, batch_size=1, seed=0, workers=1))
+    print(next(batches)["pid"][0], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "killed.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    worker = int(done.stdout)
+    for _ in range(300):
+        state = Path(f"/proc/{worker}/stat")
+        if not state.exists() or state.read_text().rsplit(")")[-1].split()[0] in "ZX":
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker goes on without its parent")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the style and runs the tests.
 #
-#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 9 minutes
+#   bash scripts/test.sh [pytest arguments]            everything, as CI runs it; about 10 minutes
 #   bash scripts/test.sh --quick [pytest arguments]    under a minute and a half on two cores
 #
 # The tests of pages need a browser: Debian's package chromium. In CI (if the variable CI is set) it

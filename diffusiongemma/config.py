@@ -115,9 +115,7 @@ class ModelConfig:
             raise ValueError(f"full_rope_fraction must be at most 1, not {self.full_rope_fraction}")
         ids = [(name, getattr(self, name)) for name in ("pad_id", "eos_id", "bos_id")]
         for name, index in [*ids, *(("stop_ids", index) for index in self.stop_ids)]:
-            if not 0 <= index < self.vocab_size:
-                last = self.vocab_size - 1
-                raise ValueError(f"{name}: {index} is no token: the vocabulary has 0 to {last}")
+            check_token(name, index, self.vocab_size)
 
     @property
     def num_layers(self) -> int:
@@ -161,6 +159,13 @@ class ModelConfig:
           ValueError: there is no such field, or a field has a wrong value.
         """
         return dataclasses.replace(self, **_typed_fields(overrides))
+
+
+def check_token(name: str, index: int, vocab_size: int) -> None:
+    """Raises ValueError, which begins with the name, if an id is that of no token."""
+    if not 0 <= index < vocab_size:
+        last = vocab_size - 1
+        raise ValueError(f"{name}: {index} is no token: the vocabulary has 0 to {last}")
 
 
 def _typed_fields(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusiongemma.config import check_token
+
 
 class NonFiniteLogits(FloatingPointError):
     """The logits have a NaN, so nothing can be sampled from them.
@@ -39,9 +41,7 @@ def check_finite(finite: jax.Array, where: str, numbers: jax.Array) -> None:
 def check_stop_ids(stop_ids: tuple[int, ...] | None, vocab_size: int) -> None:
     """Raises ValueError if one of the ids is no token. None stands for those of the model."""
     for index in stop_ids or ():
-        if not 0 <= index < vocab_size:
-            last = vocab_size - 1
-            raise ValueError(f"stop_ids: {index} is no token: the vocabulary has 0 to {last}")
+        check_token("stop_ids", index, vocab_size)
 
 
 def is_stop(tokens: jax.Array, stop_ids: tuple[int, ...]) -> jax.Array:

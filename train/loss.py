@@ -21,6 +21,7 @@ from diffusiongemma.attention import KVCache
 from diffusiongemma.diffusion import corrupt, noise_levels
 from diffusiongemma.ops.reductions import argmax
 from sample.given import Given, certain_soft
+from train.mean_loss import mean_loss
 from train.spelling import spelling_loss
 
 Targets = Literal["all", "answer"]
@@ -243,18 +244,6 @@ def batch_images(batch: Mapping[str, jax.Array | np.ndarray]) -> Images | None:
     if PATCHES not in batch:
         return None
     return Images(*(batch[k].reshape(-1, *batch[k].shape[2:]) for k in (PATCHES, POSITIONS)))
-
-
-def mean_loss(logits: jax.Array, targets: jax.Array, counts: jax.Array) -> jax.Array:
-    """Mean cross-entropy of the counted tokens, in nats; a float32 scalar.
-
-    Args:
-      logits: [B, N, V] float32.
-      targets: [B, N] int32, the right tokens.
-      counts: [B, N] bool, which tokens count. At least one must.
-    """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    return jnp.sum(losses * counts) / jnp.sum(counts)
 
 
 def _mean(values: jax.Array, counts: jax.Array | None) -> jax.Array:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from diffusiongemma import DiffusionGemma, Images
 from diffusiongemma.ops.reductions import argmax
+from train.mean_loss import mean_loss
 
 
 def spelling_loss(
@@ -38,11 +38,9 @@ def spelling_loss(
     counts = places < jnp.minimum(number, batch["answer_len"])[:, None]
     at = batch["prompt_len"][:, None] + places
     targets = jnp.take_along_axis(batch["tokens"], at, axis=1)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    loss = jnp.sum(losses * counts) / jnp.sum(counts)
     right = counts & (argmax(logits) == targets)
     none = jnp.zeros(())
-    return loss, {
+    return mean_loss(logits, targets, counts), {
         "answer_tokens": jnp.mean(counts),
         "answer_right": jnp.mean(right),
         "fill_tokens": none,

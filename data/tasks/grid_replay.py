@@ -1,8 +1,13 @@
-"""Draws the denoising of an answer that is a grid of digits."""
+"""Draws the denoising of an answer that is a grid of digits, as a picture and on a page."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from data.tasks.drawing import grid
 from data.tasks.task import Replay
 from data.text.digit_grid import digit_of, digit_places
 
@@ -38,3 +43,24 @@ def draw_replay(
         replay.limit,
         photo,
     )
+
+
+def grid_view(
+    expected: Sequence[str], clues: np.ndarray, wanted: np.ndarray
+) -> dict[str, Any] | None:
+    """How a page draws a grid whose side is the square of its boxes' side.
+
+    Args:
+      expected: texts of the tokens of the right answer.
+      clues, wanted: as in draw_replay.
+
+    Returns:
+      the field `view` of a record; None if the tokenizer does not give every digit a token of its
+      own.
+    """
+    cells = digit_places(expected, wanted.size)
+    if cells is None:
+        return None
+    side, given = math.isqrt(wanted.size), np.flatnonzero(clues).tolist()
+    right = list(map(str, wanted.tolist()))
+    return grid(side, cells, given, math.isqrt(side), right).record()

@@ -17,11 +17,9 @@ from data.photos.fonts import Split
 from data.photos.grid_photo import TURN, Look, draw_grid, draw_look
 from data.sudoku.grids import digits, render
 from data.sudoku.sources import SPLITS, Puzzle, SudokuSource
-from data.tasks.drawing import grid
-from data.tasks.grid_replay import draw_replay
+from data.tasks.grid_replay import draw_replay, grid_view
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.conversations import Conversation
-from data.text.digit_grid import digit_places
 
 # Words that the base model and the Sudoku models know from grids in text.
 PROMPTS = {"digits": "Copy the grid:", "solution": "Solve the sudoku:"}
@@ -180,14 +178,7 @@ class ReadGridTask(Task):
         return " ".join(answer.split())
 
     def view(self, item: DrawnPuzzle, expected: Sequence[str]) -> dict[str, Any] | None:
-        """A grid; None if the tokenizer does not give every digit a token of its own."""
-        wanted = self.wanted(item)
-        cells = digit_places(expected, wanted.size)
-        if cells is None:
-            return None
-        clues = np.flatnonzero(self._clues(item)).tolist()
-        right = list(map(str, wanted.tolist()))
-        return grid(self.box**2, cells, clues, self.box, right).record()
+        return grid_view(expected, self._clues(item), self.wanted(item))
 
     def picture(self, item: DrawnPuzzle, replay: Replay) -> bytes | None:
         """The picture of the puzzle, then a grid for each step."""

@@ -13,7 +13,7 @@ from data.sudoku.grids import PROMPT, compare, digits, find_grid, parse, prompt,
 from data.sudoku.puzzle_file import Puzzles, read_puzzles
 from data.sudoku.sources import KAGGLE, FileSource, Puzzle, SudokuSource, split_puzzles
 from data.tasks.drawing import grid
-from data.tasks.grid_replay import draw_replay
+from data.tasks.grid_replay import draw_replay, grid_view
 from data.tasks.task import UNBOUNDED, Check, Replay, Splits, Task, TaskError
 from data.text.digit_grid import digit_places
 from files.printable import tell
@@ -195,12 +195,7 @@ class SudokuTask(Task):
         return "" if grid is None else digits(grid)
 
     def view(self, item: Puzzle, expected: Sequence[str]) -> dict[str, Any] | None:
-        """A grid; None if the tokenizer does not give every digit a token of its own."""
-        cells = digit_places(expected, item["puzzle"].size)
-        if cells is None:
-            return None
-        clues, right = np.flatnonzero(item["puzzle"]).tolist(), item["solution"].tolist()
-        return grid(self.box**2, cells, clues, self.box, list(map(str, right))).record()
+        return grid_view(expected, item["puzzle"], item["solution"])
 
     def view_of_message(
         self, message: str, pieces: Callable[[str], list[str]]

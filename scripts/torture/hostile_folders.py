@@ -11,37 +11,17 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from diffusiongemma.formats.load_save import convert_checkpoint
+from scripts.torture.bad_input import CONFIG, BadInput, changed, written
 
 WEIGHTS, TEMPLATE, ADAPTER = "model.safetensors", "chat_template.jinja", "adapter_config.json"
 ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x")
 CONVERT = ("scripts.convert", "--from={folder}", "--to={folder}-out", "--format=hf")
 SECRET = "secret.json"  # a file beside the spoilt folder, for links
-
-
-class HostileFolder(NamedTuple):
-    """One way to do harm.
-
-    Attributes:
-      name: a name of its own.
-      prepare: spoils a folder that holds a checkpoint. It may put others beside the folder.
-      command: the module that is run and its flags. "{folder}" stands for the folder.
-      word: the error has this text in it.
-    """
-
-    name: str
-    prepare: Callable[[Path], None]
-    command: tuple[str, ...]
-    word: str
-
-    def argv(self, folder: Path) -> list[str]:
-        """The command line, beginning with the module's name."""
-        return [part.replace("{folder}", str(folder)) for part in self.command]
 
 
 def pipe(name: str) -> Callable[[Path], None]:
@@ -61,26 +41,6 @@ def link(name: str, target: str) -> Callable[[Path], None]:
         (folder.parent / SECRET).write_text("{}")
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
-
-    return prepare
-
-
-def written(name: str, content: str | bytes) -> Callable[[Path], None]:
-    """Another content of a file."""
-    data = content if isinstance(content, bytes) else content.encode()
-
-    def prepare(folder: Path) -> None:
-        (folder / name).write_bytes(data)
-
-    return prepare
-
-
-def set_config(**fields: object) -> Callable[[Path], None]:
-    """Other fields of config.json."""
-
-    def prepare(folder: Path) -> None:
-        content = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(content | fields))
 
     return prepare
 
@@ -238,56 +198,51 @@ TEMPLATES = {
 
 HOSTILE_FOLDERS = [
     *(
-        HostileFolder(f"a pipe as {name}, {command[0]}", pipe(name), command, f"{name}: {PIPE}")
+        BadInput(f"a pipe as {name}, {command[0]}", pipe(name), command, f"{name}: {PIPE}")
         for command in (ASK, CONVERT)
         for name in (WEIGHTS, "config.json", "tokenizer.json", TEMPLATE, "generation_config.json")
     ),
-    HostileFolder("a pipe as an index", pipe(f"{WEIGHTS}.index.json"), ASK, PIPE),
-    HostileFolder("a socket as the weights", listening(WEIGHTS), ASK, PIPE),
-    HostileFolder("a device as the tokenizer", link("tokenizer.json", "/dev/zero"), ASK, PIPE),
+    BadInput("a pipe as an index", pipe(f"{WEIGHTS}.index.json"), ASK, PIPE),
+    BadInput("a socket as the weights", listening(WEIGHTS), ASK, PIPE),
+    BadInput("a device as the tokenizer", link("tokenizer.json", "/dev/zero"), ASK, PIPE),
     *(
-        HostileFolder(
-            f"a link as {name}, {command[0]}", link(name, f"../{SECRET}"), command, OUTSIDE
-        )
+        BadInput(f"a link as {name}, {command[0]}", link(name, f"../{SECRET}"), command, OUTSIDE)
         for command in (ASK, CONVERT)
         for name in ("tokenizer.json", TEMPLATE, "tokenizer_config.json", "generation_config.json")
     ),
-    HostileFolder(
+    BadInput(
         "a tokenizer that is none", written("tokenizer.json", b"\x7fELF"), CONVERT, "is no JSON"
     ),
-    HostileFolder(
-        "a template that is no text", written(TEMPLATE, b"\xff"), CONVERT, "is no UTF-8 text"
-    ),
+    BadInput("a template that is no text", written(TEMPLATE, b"\xff"), CONVERT, "is no UTF-8 text"),
     *(
-        HostileFolder(f"a template with {name}", written(TEMPLATE, source), ASK, word)
+        BadInput(f"a template with {name}", written(TEMPLATE, source), ASK, word)
         for name, (source, word) in TEMPLATES.items()
     ),
-    HostileFolder(
-        "escapes in a config", set_config(model_type="\x1b[2J\u202e"), ASK, "is another model"
+    BadInput(
+        "escapes in a config",
+        changed(CONFIG, "model_type", to="\x1b[2J\u202e"),
+        ASK,
+        "is another model",
     ),
-    HostileFolder(
-        "escapes in an index", index("\x1b[2J\u202e.safetensors"), ASK, "\ufffd[2J\ufffd"
+    BadInput("escapes in an index", index("\x1b[2J\u202e.safetensors"), ASK, "\ufffd\\[2J\ufffd"),
+    BadInput("a path in an index", index("../model.safetensors"), ASK, "no weight_map"),
+    BadInput("the folder above in an index", index(".."), ASK, "cannot be read"),
+    BadInput(
+        "escapes in a tensor's name", renamed_tensor("\x1b[2Ja\u202e"), ASK, "\ufffd\\[2Ja\ufffd"
     ),
-    HostileFolder("a path in an index", index("../model.safetensors"), ASK, "no weight_map"),
-    HostileFolder("the folder above in an index", index(".."), ASK, "cannot be read"),
-    HostileFolder(
-        "escapes in a tensor's name", renamed_tensor("\x1b[2Ja\u202e"), ASK, "\ufffd[2Ja\ufffd"
-    ),
-    HostileFolder("a header of 99 MB", huge_header, ASK, "too many to read"),
-    HostileFolder("a tensor twice", header(twice), ASK, "twice"),
-    HostileFolder("tensors in one place", header(overlap), ASK, DAMAGED),
-    HostileFolder("a gap before a tensor", first_tensor(data_offsets=[8, 16]), ASK, DAMAGED),
-    HostileFolder("a place before the file", first_tensor(data_offsets=[-8, 8]), ASK, DAMAGED),
-    HostileFolder("a shape beyond 64 bits", first_tensor(shape=[2**63, 4]), ASK, DAMAGED),
-    HostileFolder("a product beyond 64 bits", first_tensor(shape=[2**40, 2**40]), ASK, DAMAGED),
-    HostileFolder("a dtype that is none", first_tensor(dtype="\x1b[2J"), ASK, DAMAGED),
-    HostileFolder(
-        "a slow pattern", adapter(target_modules=TOO_SLOW), ASK, f"target_modules: {TIME}"
-    ),
-    HostileFolder(
+    BadInput("a header of 99 MB", huge_header, ASK, "too many to read"),
+    BadInput("a tensor twice", header(twice), ASK, "twice"),
+    BadInput("tensors in one place", header(overlap), ASK, DAMAGED),
+    BadInput("a gap before a tensor", first_tensor(data_offsets=[8, 16]), ASK, DAMAGED),
+    BadInput("a place before the file", first_tensor(data_offsets=[-8, 8]), ASK, DAMAGED),
+    BadInput("a shape beyond 64 bits", first_tensor(shape=[2**63, 4]), ASK, DAMAGED),
+    BadInput("a product beyond 64 bits", first_tensor(shape=[2**40, 2**40]), ASK, DAMAGED),
+    BadInput("a dtype that is none", first_tensor(dtype="\x1b[2J"), ASK, DAMAGED),
+    BadInput("a slow pattern", adapter(target_modules=TOO_SLOW), ASK, f"target_modules: {TIME}"),
+    BadInput(
         "a large pattern", adapter(target_modules="((a{999}){999}){999}"), ASK, "target_modules"
     ),
-    HostileFolder("a leaf outside", orbax(leaf("../../x")), ASK, "cannot have the name"),
-    HostileFolder("a leaf with a path", orbax(leaf("/etc/x")), ASK, "cannot have the name"),
-    HostileFolder("a pipe in a tree", orbax(lambda tree: os.mkfifo(tree / "pipe")), ASK, PIPE),
+    BadInput("a leaf outside", orbax(leaf("../../x")), ASK, "cannot have the name"),
+    BadInput("a leaf with a path", orbax(leaf("/etc/x")), ASK, "cannot have the name"),
+    BadInput("a pipe in a tree", orbax(lambda tree: os.mkfifo(tree / "pipe")), ASK, PIPE),
 ]

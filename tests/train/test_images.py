@@ -35,7 +35,8 @@ from train.asked_items import AskedItems
 from train.config import ConfigError, ImagesConfig, RunConfig
 from train.evaluation import Evaluation
 from train.loop import train
-from train.loss import LossConfig, mean_loss, sft_loss
+from train.loss import LossConfig, sft_loss
+from train.mean_loss import mean_loss
 from train.memory_plan import TrainingSetup, plan_training
 from train.step import init_state, make_train_step
 from train.vision import room_for, with_tower

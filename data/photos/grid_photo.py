@@ -14,6 +14,7 @@ from data.photos.fonts import FONTS, Split, load_font
 CELL = 32  # pixels of a cell before the picture is taken
 MARGIN = 20  # pixels of paper around the grid
 TURN = 6.0  # degrees, the largest rotation
+SLANT = 0.3  # the largest slant of digits, beside that of an italic font
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Look:
       size: size of the digits, as a share of a cell.
       stroke: pixels by which digits are thickened.
       stretch: the digits' width, as a multiple of the font's.
+      slant: how far the top of a digit leans to the right of its foot, as a share of its height.
       shift: (x, y), where digits stand in their cells, as a share of a cell.
       paper, ink, lines, table: colours (red, green, blue), 0 to 255, of the paper, the digits, the
         lines and what the paper lies on.
@@ -46,6 +48,7 @@ class Look:
     size: float
     stroke: int
     stretch: float
+    slant: float
     shift: tuple[float, float]
     paper: tuple[int, int, int]
     ink: tuple[int, int, int]
@@ -63,7 +66,10 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, split: Split) -> Look:
-    """Draws a look, with a font of the split."""
+    """Draws a look, with a font of the split.
+
+    Half of the training looks slant their digits, because few of their fonts are italic.
+    """
 
     def between(low: float, high: float) -> float:
         return float(rng.uniform(low, high))
@@ -79,12 +85,13 @@ def draw_look(rng: np.random.Generator, split: Split) -> Look:
     if rng.random() < 0.15:  # white on black
         papers, inks, lines = ((10, 70), (170, 255), (140, 255))
     scale = between(0.78, 0.92)
-    return Look(
+    look = Look(
         seed=int(rng.integers(2**31)),
         font=str(rng.choice(FONTS[split])),
         size=between(0.55, 0.85),
         stroke=int(rng.random() < 0.25),
         stretch=between(0.8, 1.2),
+        slant=0.0,
         shift=pair(0.06),
         paper=colour(*papers),
         ink=colour(*inks),
@@ -100,6 +107,9 @@ def draw_look(rng: np.random.Generator, split: Split) -> Look:
         blur=between(0, 0.9),
         noise=between(0, 14),
     )
+    if split == "train" and rng.random() < 0.5:
+        look = dataclasses.replace(look, slant=between(-SLANT, SLANT))
+    return look
 
 
 def draw_grid(grid: np.ndarray, box: int, look: Look, cell: int = 32) -> Image.Image:
@@ -170,6 +180,11 @@ def _digit(digit: int, font: ImageFont.FreeTypeFont, look: Look) -> Image.Image:
     mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
     pen = ImageDraw.Draw(mask)
     pen.text((-box[0], -box[1]), str(digit), 255, font, stroke_width=look.stroke)
+    if look.slant:
+        wider = round(abs(look.slant) * mask.height)
+        lean = (1, look.slant, -max(look.slant, 0) * mask.height, 0, 1, 0)  # to x from where
+        size = (mask.width + wider, mask.height)
+        mask = mask.transform(size, Image.Transform.AFFINE, lean, Image.Resampling.BILINEAR)
     return mask.resize((max(1, round(mask.width * look.stretch)), mask.height))
 
 

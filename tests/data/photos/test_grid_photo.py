@@ -3,9 +3,10 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from data.photos.fonts import FONTS, load_font
-from data.photos.grid_photo import Look, draw_grid, draw_look
+from data.photos.grid_photo import SLANT, Look, draw_grid, draw_look
 
 LEVEL = Look(
     seed=1,
@@ -13,6 +14,7 @@ LEVEL = Look(
     size=0.7,
     stroke=0,
     stretch=1.0,
+    slant=0.0,
     shift=(0, 0),
     paper=(240, 240, 240),
     ink=(0, 0, 0),
@@ -48,6 +50,33 @@ def test_digits_stand_in_their_cells():
     # A quarter turn counterclockwise moves the upper row to the left column.
     turned = ink(draw_grid(grid, 2, dataclasses.replace(LEVEL, turn=90.0)))
     assert np.argwhere(turned > 5).tolist() == [[0, 1], [1, 0], [3, 3]]
+
+
+def test_a_slanted_digit_leans_to_the_right():
+    grid = np.zeros(16, np.int8)
+    grid[5] = 1  # an upright stroke
+
+    def lean(slant: float) -> float:
+        """How far the digit's upper half is to the right of its lower half, in pixels."""
+        picture = draw_grid(grid, 2, dataclasses.replace(LEVEL, slant=slant, font="cmss10"))
+        dark = 240.0 - np.asarray(picture, float).mean(axis=2)[32:64, 32:64]
+        upper, lower = dark[:16], dark[16:]
+        middles = [(part.sum(axis=0) @ np.arange(32)) / part.sum() for part in (upper, lower)]
+        return middles[0] - middles[1]
+
+    # A digit has 22 pixels of height, so the middles of its halves are some 11 pixels apart.
+    assert lean(0.3) - lean(0.0) == pytest.approx(0.3 * 11, abs=1)
+    assert lean(-0.3) - lean(0.0) == pytest.approx(-0.3 * 11, abs=1)
+
+
+def test_training_digits_are_slanted_and_held_out_ones_are_not():
+    slants = {
+        split: np.array([draw_look(np.random.default_rng(i), split).slant for i in range(400)])
+        for split in FONTS
+    }
+    assert not slants["test"].any()
+    assert 150 < np.count_nonzero(slants["train"]) < 250
+    assert -SLANT < slants["train"].min() < -0.25 and 0.25 < slants["train"].max() < SLANT
 
 
 def test_a_picture_depends_on_its_look_alone():

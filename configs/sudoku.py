@@ -33,8 +33,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.encoder_weight = 0.1
     config.data = {"task": "sudoku", "prompt_length": 104, "clues": "kaggle,kaggle-hidden"}
     config.optimizer.update(peak_lr=3e-3, end_lr=5e-5, warmup=100, decay_fraction=0.95)
-    # A puzzle that has not settled after 10 steps hardly ever does, unless it starts again.
-    config.sampler.update(max_steps=32, restart_every=11, min_temperature=1.0, max_temperature=1.2)
+    # A puzzle that has not settled after 10 steps hardly ever does, unless it starts again. So each
+    # canvas has four starts.
+    config.sampler.update(max_steps=44, restart_every=11, min_temperature=1.0, max_temperature=1.2)
     config.eval.update(every=1600, num=64)
     config.checkpoint_every = 500
     return config

@@ -5,7 +5,8 @@
 
 The recipe is that of configs/sudoku.py, with larger batches. A third of the puzzles is like those
 of Kaggle's rohanrao/sudoku, a third is like the ones among them that need hidden singles, and a
-third has 26 to 50 clues. checkpoints/sudoku_long was trained so.
+third has 26 to 50 clues. checkpoints/sudoku_long was trained so, in three runs. Before the last
+one, scripts/grow.py doubled its layers (docs/RESULTS.md, Sudoku: the long run).
 scripts/gpu_train.sh measures the time of a step and then chooses the number of steps.
 """
 
@@ -21,6 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch_size = 128
     config.data.clues = "kaggle,kaggle-hidden,26-50"
     config.optimizer.update(peak_lr=3e-3, end_lr=5e-5, warmup=200)
+    config.sampler.max_steps = 32  # of a better model, hardly any puzzle needs a fourth start
     config.mesh.data = 1
     config.workers = 12
     config.eval.every = 0  # evaluated afterwards, on a CPU

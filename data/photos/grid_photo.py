@@ -68,7 +68,7 @@ class Look:
 def draw_look(rng: np.random.Generator, split: Split) -> Look:
     """Draws a look, with a font of the split.
 
-    Half of the training looks slant their digits, because few of their fonts are italic.
+    Half of the training looks slant their digits.
     """
 
     def between(low: float, high: float) -> float:

@@ -13,6 +13,10 @@ from configs import (
     needle_4k,
     needle_16k,
     peptides,
+    read_grid,
+    read_grid_tower,
+    read_sudoku,
+    read_sudoku_tower,
     sudoku,
     sudoku_26b_full,
     sudoku_26b_lora,
@@ -34,7 +38,7 @@ RECIPES = {
 
 SMALL = (
     *(base, base_gpu, sudoku, sudoku_fill, sudoku_gpu, sudoku_quick, graphs, peptides),
-    *(needle, needle_4k, needle_16k),
+    *(needle, needle_4k, needle_16k, read_grid, read_grid_tower, read_sudoku, read_sudoku_tower),
 )
 
 

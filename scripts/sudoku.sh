@@ -35,7 +35,7 @@ if (( quick )); then
 else
   config=configs/sudoku.py minutes=20
   puzzles=(--box=3 --clues=kaggle,40-50) before=(--generate=64)
-  after=(--generate=512,128 --budgets=1,2,4,8,16 --budget_items=64)
+  after=(--generate=512,128 --nofull_steps --budgets=1,2,4,8,16,44 --budget_items=64)
 fi
 name=$(basename "$config" .py)-seed$seed
 out=${out:-runs/$name}

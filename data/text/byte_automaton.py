@@ -30,7 +30,7 @@ LONGEST = 1_000_000  # characters of an expression
 SECONDS, MEMORY = 5.0, 1 << 30  # of processor time, and bytes, to compile an expression
 # Escapes, classes of characters, repetitions, the beginnings and ends of groups, and characters.
 _PART = re.compile(
-    r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\{\d{1,9}(?:,\d{0,9})?\}"
+    r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\{\d+(?:,\d*)?\}"
     r"|\(\?[=!]|\(\?<[=!]|\(\?P=|.",
     re.DOTALL,
 )
@@ -186,7 +186,8 @@ def _check_parts(expression: str) -> None:
             sizes = []
             break
         if times := _TIMES.fullmatch(found):
-            more = last * max(int(times[2] or times[1]) - 1, 0)
+            digits = (times[2] or times[1]).lstrip("0") or "0"
+            more = last * max(int(digits) - 1, 0) if len(digits) < 10 else LARGEST + 1
             last += more
             sizes[-1] += more
             continue

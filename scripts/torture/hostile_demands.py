@@ -36,7 +36,7 @@ def _expressions() -> Iterator[BadInput]:
         ("all of Unicode, 900 times", r"\w{900}", TIME_OR_MEMORY),
         ("a repeated repetition", "a{1000}{1000}", LARGE),
         ("repetitions of repetitions", "((a{1000}){1000}){1000}", LARGE),
-        ("a repetition of ten billion", "a{9999999999}", "not a regular expression"),
+        ("a repetition of ten billion", "a{9999999999}", LARGE),
         ("30,000 open brackets", "[" * 30_000, "unterminated character set"),
         ("20,000 open classes", "[[:a" * 20_000, "unterminated character set"),
         ("20,000 parentheses", "(" * 20_000 + "a" + ")" * 20_000, "nested|regular expression"),
@@ -45,7 +45,7 @@ def _expressions() -> Iterator[BadInput]:
         ("what never matches", "[^\\x00-\\x{10FFFF}]", "regular expression"),
         ("look-behind", "(?<=(a+)+)b", "look-around"),
         ("a back-reference", r"(a+)\1+", "back-references"),
-        ("escapes", "\x1b[2J(", "has no partner"),
+        ("escapes", "\x1b[2J(", "unterminated"),
     ):
         asked = (*ASK, f"--regex={expression}")
         yield BadInput(f"regex: {name}", nothing, asked, word)
@@ -63,14 +63,14 @@ def _schemas() -> Iterator[BadInput]:
         ("a ref elsewhere", lambda: {"$ref": "file:///etc/passwd"}, "is not in this schema"),
         ("a ref to the network", lambda: {"$ref": "http://127.0.0.1:1/a"}, "is not in this schema"),
         ("40,000 properties", lambda: _object(40_000), LARGE),
-        ("an enum of 300,000", lambda: {"enum": list(range(300_000))}, LARGE),
+        ("an enum of 160,000", lambda: {"enum": list(range(160_000))}, LARGE),
         ("an enum of a megabyte", lambda: {"enum": ["a" * 2_000_000]}, LARGE),
         ("100,000 types", lambda: {"type": ["null"] * 100_000}, "each type once"),
         ("a million items", lambda: _items(10**6), LARGE),
-        ("10**300 items", lambda: _items(10**300), "schema|regular"),
+        ("10**300 items", lambda: _items(10**300), LARGE),
         ("a string of 10**9", lambda: {"type": "string", "maxLength": 10**9}, LARGE),
         ("a slow pattern", lambda: {"type": "string", "pattern": SLOW}, TIME_OR_MEMORY),
-        ("a name of 3 MB", lambda: _long_name(), "anyOf|schema"),
+        ("a name of 1 MB", lambda: _long_name(), "anyOf|schema"),
         ("escapes", lambda: {"type": "\x1b[2J\u202e"}, "there is no type"),
         ("a list", lambda: [], "a schema is a JSON object"),
     ):
@@ -117,8 +117,8 @@ def _object(count: int) -> dict[str, Any]:
 
 def _long_name() -> dict[str, Any]:
     """Each of many faults would have the name in its place."""
-    ways = {"anyOf": [NULL] * 50_000 + [{"type": "x"}]}
-    return {"type": "object", "properties": {"x" * 3_000_000: ways}}
+    ways = {"anyOf": [NULL] * 20_000 + [{"type": "x"}]}
+    return {"type": "object", "properties": {"x" * 1_000_000: ways}}
 
 
 HOSTILE_DEMANDS: tuple[BadInput, ...] = (*_expressions(), *_schemas(), *_given())

@@ -11,7 +11,7 @@ from scripts.torture.bad_input import tiny_checkpoint
 from scripts.torture.hostile_demands import HOSTILE_DEMANDS
 
 # Those that take seconds of processor time to refuse, as they may, are left to the script.
-SLOW = ("all of Unicode", "a slow pattern", "a range of a million")
+SLOW = ("all of Unicode", "a slow pattern", "slow spans")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_names_are_unique():
 
 @pytest.mark.parametrize(
     "case",
-    [case for case in HOSTILE_DEMANDS if case.name.partition(": ")[2] not in SLOW],
+    [case for case in HOSTILE_DEMANDS if not case.name.partition(": ")[2].startswith(SLOW)],
     ids=lambda case: case.name,
 )
 def test_it_is_refused_in_one_line(case, folder, monkeypatch, capsys):

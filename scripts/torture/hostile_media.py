@@ -23,6 +23,7 @@ ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x", "--max-steps=1")
 LINES = ("sample.main", "--checkpoint={folder}", "--prompts={folder}/p.jsonl", "--max-steps=1")
 PIXELS, KIND = "more than the 134,217,728 pixels", "not an image of a known kind"
 SIZE = (24, 16)
+IMAGE, VIDEO = "shown/x.png", "shown/x.mp4"  # a pipe in the checkpoint itself is no picture
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = SIZE) -> Image.Image:
@@ -88,7 +89,12 @@ def _late(name: str, data: bytes | Callable[[], bytes]) -> Callable[[Path], None
 
 def made(name: str, make: Callable[[Path], None]) -> Callable[[Path], None]:
     """Makes something that is no file, such as a pipe."""
-    return lambda folder: make(folder / name)
+
+    def prepare(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        make(folder / name)
+
+    return prepare
 
 
 def _in_line(kind: str, source: Callable[[], str]) -> Callable[[Path], None]:
@@ -111,7 +117,6 @@ def _images() -> Iterator[BadInput]:
         ("a PPM of 10**9 columns", b"P6 1000000000 1000000000 255\n\0", "x.png: "),
         ("a PNG without rows", _png(10, 0), "x.png: "),
         ("a PNG without data", _png(100, 100), "the image is broken"),
-        ("a PNG with too much data", _png(4, 4, bytes(10**7))[:-30], "x.png: "),
         ("a text of 100 MB in a PNG", _text_bomb, "the image is broken"),
         ("half of a PNG", png[: len(png) // 2], "the image is broken"),
         ("half of a JPEG", jpeg[: len(jpeg) // 2], "the image is broken"),
@@ -125,7 +130,7 @@ def _images() -> Iterator[BadInput]:
         ("zeros", bytes(10**6), KIND),
         ("a picture of 32 bits", file_of(Image.new("F", SIZE), "TIFF"), "32 bits"),
     ):
-        yield BadInput(f"image: {name}", _late("x.png", data), _shown("image", "x.png"), word)
+        yield BadInput(f"image: {name}", _late(IMAGE, data), _shown("image", IMAGE), word)
     for name, make, word in (
         ("a pipe", os.mkfifo, "no regular file"),
         ("a folder", os.mkdir, "it is a folder"),
@@ -133,7 +138,7 @@ def _images() -> Iterator[BadInput]:
         ("a link in a circle", lambda path: os.symlink(path, path), "too many levels"),
         ("no file", lambda path: None, "no such file"),
     ):
-        yield BadInput(f"image: {name}", made("x.png", make), _shown("image", "x.png"), word)
+        yield BadInput(f"image: {name}", made(IMAGE, make), _shown("image", IMAGE), word)
     for name, source, word in (
         ("an address", "http://127.0.0.1:1/a.png", "nothing is fetched from the network"),
         ("a long name", "a" * 5000, "file name too long"),
@@ -156,16 +161,16 @@ def _videos() -> Iterator[BadInput]:
         ("a picture", file_of(picture(), "PNG"), "x.mp4: "),
         ("text", b"no video\n" * 1000, "no video"),
         ("nothing", b"", "the file is empty"),
-        ("an MP4 that is cut", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\xff\xffmoov", "no video"),
+        ("an MP4 that is cut", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\xff\xffmoov", "x.mp4: "),
         ("boxes of 2**64 bytes", b"\0\0\0\1ftyp" + b"\xff" * 8 + b"isom", "no video"),
     ):
-        yield BadInput(f"video: {name}", written("x.mp4", data), _shown("video", "x.mp4"), word)
+        yield BadInput(f"video: {name}", written(VIDEO, data), _shown("video", VIDEO), word)
     for name, make, word in (
         ("a pipe", os.mkfifo, "no regular file"),
         ("an empty folder", os.mkdir, "the folder is empty"),
         ("no file", lambda path: None, "no such file"),
     ):
-        yield BadInput(f"video: {name}", made("x.mp4", make), _shown("video", "x.mp4"), word)
+        yield BadInput(f"video: {name}", made(VIDEO, make), _shown("video", VIDEO), word)
     page = written("film/1.png", b"<svg/>")
     yield BadInput("video: a folder of pages", page, _shown("video", "film"), KIND)
 

@@ -7,7 +7,7 @@ import pytest
 
 from sample.command.answer import Request
 from scripts import soak
-from scripts.soak import GROWTH, LENGTHS, Memory, WorkdirWatch, random_rows, soak_prompts
+from scripts.soak import LENGTHS, Memory, WorkdirWatch, random_rows, soak_prompts
 
 
 class Repeats:
@@ -28,7 +28,7 @@ class Repeats:
 
 
 def test_programs_for_new_shapes_alone_are_right():
-    said, faults = soak_prompts(Repeats(lambda count: count <= 8), 320, 8, seed=3)
+    said, faults = soak_prompts(Repeats(lambda count: count == 1), 320, 8, seed=3)
     assert faults == [] and said.startswith("320 prompts in ")
 
 
@@ -38,7 +38,7 @@ def test_a_program_for_a_shape_that_was_there_is_found():
 
 
 def test_memory_that_grows_is_found(monkeypatch):
-    memory, sizes = Memory(), iter([1000, 900, 1000 * (1 + GROWTH), 1000 * (1 + GROWTH) + 1])
+    memory, sizes = Memory(), iter([1000, 900, 1049, 1051])
     monkeypatch.setattr(soak, "resident", lambda: next(sizes))
     for _ in range(3):
         memory.measure()

@@ -21,10 +21,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from files.limited_calls import OUT_OF_MEMORY, RAISED, RETURNED, receive, send
+from files.limited_calls import (
+    MEMORY,
+    OUT_OF_MEMORY,
+    RAISED,
+    RETURNED,
+    SECONDS,
+    receive,
+    send,
+)
 
 _ROOT = str(Path(__file__).parents[1])
-_START = "import sys; sys.path[:] = sys.argv[2:]; from files.limited_calls import serve; serve()"
+_START = "import sys; sys.path[:] = sys.argv[4:]; from files.limited_calls import serve; serve()"
 
 
 class LimitError(ValueError):
@@ -37,10 +45,13 @@ class Limited:
     Args:
       function: "MODULE:NAME" of the function, which returns a text. It can use what its module has
         imported and read, and can open no file.
+      seconds: of processor time for a call.
+      memory: bytes for a call.
     """
 
-    def __init__(self, function: str):
-        self._function, self._lock = function, threading.Lock()
+    def __init__(self, function: str, seconds: float = SECONDS, memory: int = MEMORY):
+        self._start = [_START, function, str(seconds), str(memory)]
+        self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         self._owner = 0  # the process that started the helper, and not a fork of it
 
@@ -87,9 +98,10 @@ class Limited:
         path = dict.fromkeys([_ROOT, *filter(None, sys.path)])
         self._process = subprocess.Popen(
             # Neither the environment nor files beside Python decide what it imports.
-            [sys.executable, "-I", "-S", "-c", _START, self._function, *path],
+            [sys.executable, "-I", "-S", "-c", *self._start, *path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # where a library says that it aborts
             start_new_session=True,  # so that Ctrl-C reaches this process alone
         )
         self._owner = os.getpid()
@@ -109,15 +121,15 @@ class Limited:
 
 
 @functools.cache
-def limited(function: str) -> Limited:
+def limited(function: str, seconds: float = SECONDS, memory: int = MEMORY) -> Limited:
     """The Limited of a function. All callers share its helper."""
-    return Limited(function)
+    return Limited(function, seconds, memory)
 
 
 def _why(status: int) -> str:
     """What a helper has died of, from its exit status."""
     if status == -signal.SIGPROF:
         return "it takes too much time"
-    if status == OUT_OF_MEMORY:
+    if status in (OUT_OF_MEMORY, -signal.SIGABRT):  # what Rust does without memory
         return "it needs too much memory"
     return f"it ended the process that it ran in (status {status})"

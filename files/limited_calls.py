@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+# A call may take so much, unless whoever makes a Limited says otherwise.
 SECONDS = 0.75  # of processor time for a call, in which other work on the machine does not count
 MEMORY = 256 << 20  # bytes that the helper may have beyond those at its start
 # How much more data, in bytes, may take a second more; and how much more memory a byte may take.
@@ -55,6 +56,7 @@ def serve() -> None:
     """Answers calls of the function that the command line names, until there are no more."""
     calls, replies = sys.stdin.buffer, sys.stdout.buffer
     module, name = sys.argv[1].split(":")
+    seconds, memory = float(sys.argv[2]), int(sys.argv[3])
     function = getattr(importlib.import_module(module), name)
     time.localtime()  # reads the time zone's file
     for encoding in ("unicode_escape", "raw_unicode_escape", "ascii", "latin_1", "utf_8"):
@@ -70,8 +72,8 @@ def serve() -> None:
         except EOFError:
             return
         arguments = pickle.loads(program) + pickle.loads(data)
-        _limit_memory(start + MEMORY + MEMORY_OF_A_BYTE * len(data))
-        signal.setitimer(signal.ITIMER_PROF, SECONDS + len(data) / DATA_OF_A_SECOND)
+        _limit_memory(start + memory + MEMORY_OF_A_BYTE * len(data))
+        signal.setitimer(signal.ITIMER_PROF, seconds + len(data) / DATA_OF_A_SECOND)
         try:
             reply = _reply(function, arguments)
         except MemoryError:

@@ -3,14 +3,21 @@
 outlines-core compiles the expression, in the syntax of Rust's regex crate. The text must match as a
 whole. Back-references, look-around, word boundaries and anchors inside an expression are refused,
 because no automaton of this kind can have them.
+
+A short expression may have an automaton of millions of states, as [ab]*a[ab]{24} does. So it is
+compiled in a helper process with little time and memory (files/limited.py).
 """
 
+import array
+import base64
 import re
 import warnings
 from typing import NamedTuple
 
 import numpy as np
 import outlines_core
+
+from files.limited import LimitError, limited
 
 NO_STATE = -1
 # The compiler follows an expression only until it prefers to end a match: of a|ab it would keep a
@@ -19,9 +26,11 @@ _MARK = "\U0010ffff"
 _END = 256  # the id of the token that ends a text, for the compiler
 _VOCABULARY = outlines_core.Vocabulary(_END, {bytes([byte]): [byte] for byte in range(256)})
 LARGEST = 50_000  # parts of an expression whose repetitions are written out
+LONGEST = 1_000_000  # characters of an expression
+SECONDS, MEMORY = 5.0, 1 << 30  # of processor time, and bytes, to compile an expression
 # Escapes, classes of characters, repetitions, the beginnings and ends of groups, and characters.
 _PART = re.compile(
-    r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\{\d{1,9}(?:,\d{0,9})?\}"
+    r"\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\{\d+(?:,\d*)?\}"
     r"|\(\?[=!]|\(\?<[=!]|\(\?P=|.",
     re.DOTALL,
 )
@@ -60,29 +69,59 @@ def compile_regex(expression: str) -> ByteAutomaton:
         expression.encode()
     except UnicodeEncodeError:
         raise ValueError("the regular expression is not UTF-8") from None
+    if len(expression) > LONGEST:
+        raise ValueError(
+            f"{_short(expression)}: {len(expression):,} characters, more than the {LONGEST:,} of "
+            "the longest regular expression"
+        )
     inner = _without_anchors(expression)
     _check_parts(inner)
     try:
-        index = outlines_core.Index(f"(?:{inner}){_MARK}", _VOCABULARY)
+        found = limited("data.text.byte_automaton:_compiled", SECONDS, MEMORY)(inner)
+    except LimitError as error:
+        raise ValueError(f"{_short(expression)}: {error}: demand less") from None
     except ValueError as error:
-        raise ValueError(f"{_short(expression)}: {_reason(expression, str(error))}") from None
+        raise ValueError(f"{_short(expression)}: {error}") from None
+    edges, final, initial = (np.frombuffer(base64.b64decode(x), np.int32) for x in found.split())
+    source, byte, target = edges.reshape(-1, 3).T
+    count = int(max(edges.max(initial=0), initial[0])) + 1
+    following = np.full((count, 256), NO_STATE, np.int32)
+    following[source, byte] = target
+    ends = np.zeros(count + 1, bool)  # one more, for NO_STATE
+    ends[final] = True
+    at = np.arange(count)
+    for letter in _MARK.encode():
+        at = np.where(at == NO_STATE, NO_STATE, following[at, letter])
+    automaton = _pruned(following, ends[at], int(initial[0]))
+    if automaton is None:
+        raise ValueError(f"{_short(expression)}: no text matches this regular expression")
+    return automaton
+
+
+def _compiled(expression: str) -> str:
+    """The automaton of an expression with its mark, as text; runs in a helper process.
+
+    Returns:
+      three arrays of int32 in base64, with spaces between them: [E, 3], the source, the byte and
+      the target of each transition; the final states; and the initial state.
+
+    Raises:
+      ValueError: it is not an expression that can be used.
+    """
+    try:
+        index = outlines_core.Index(f"(?:{expression}){_MARK}", _VOCABULARY)
+    except ValueError as error:
+        raise ValueError(_reason(expression, str(error))) from None
     transitions = index.get_transitions()
     numbers = {state: number for number, state in enumerate(transitions)}
-    following = np.full((len(numbers), 256), NO_STATE, np.int32)
+    edges = array.array("i")
     for state, number in numbers.items():
-        row = [(byte, numbers[to]) for byte, to in transitions[state].items() if byte != _END]
-        if row:
-            bytes_, to = np.array(row).T
-            following[number, bytes_] = to
-    ends = np.zeros(len(numbers) + 1, bool)  # one more, for NO_STATE
-    ends[[numbers[state] for state in index.get_final_states()]] = True
-    at = np.arange(len(numbers))
-    for byte in _MARK.encode():
-        at = np.where(at == NO_STATE, NO_STATE, following[at, byte])
-    found = _pruned(following, ends[at], numbers[index.get_initial_state()])
-    if found is None:
-        raise ValueError(f"{_short(expression)}: no text matches this regular expression")
-    return found
+        for byte, to in transitions[state].items():
+            if byte != _END:
+                edges.extend((number, byte, numbers[to]))
+    final = array.array("i", [numbers[state] for state in index.get_final_states()])
+    initial = array.array("i", [numbers[index.get_initial_state()]])
+    return " ".join(base64.b64encode(x).decode() for x in (edges, final, initial))
 
 
 def _pruned(following: np.ndarray, accepting: np.ndarray, initial: int) -> ByteAutomaton | None:
@@ -125,7 +164,13 @@ def _without_anchors(expression: str) -> str:
 def _check_parts(expression: str) -> None:
     """Raises ValueError for parts that no automaton can have, and for an expression too large."""
     sizes, last = [0], 0  # of the open groups, and of the last part
-    for found in _PART.findall(expression):
+    for part in _PART.finditer(expression):
+        found = part[0]
+        if found == "[":  # the pattern would look for its end from each further one
+            raise ValueError(
+                f"{_short(expression)}: not a regular expression: unterminated character set at "
+                f"position {part.start()}"
+            )
         if found in _LOOK_AROUND:
             raise ValueError(f"{_short(expression)}: look-around ({found}) is not possible here")
         if re.fullmatch(r"\\[1-9k]|\(\?P=", found):
@@ -141,7 +186,8 @@ def _check_parts(expression: str) -> None:
             sizes = []
             break
         if times := _TIMES.fullmatch(found):
-            more = last * max(int(times[2] or times[1]) - 1, 0)
+            digits = (times[2] or times[1]).lstrip("0") or "0"
+            more = last * max(int(digits) - 1, 0) if len(digits) < 10 else LARGEST + 1
             last += more
             sizes[-1] += more
             continue

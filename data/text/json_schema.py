@@ -9,12 +9,12 @@ between two parts.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from data.text.byte_automaton import NO_STATE, compile_regex
+from data.text.byte_automaton import LONGEST, NO_STATE, compile_regex
 
-LONGEST = 1_000_000  # characters of an expression
+SHOWN = 400  # characters of a place or a fault in an error
 SPACE = "[ ]?"
 CHARACTER = r'(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])'
 INTEGER = "-?(?:0|[1-9][0-9]*)"
@@ -60,6 +60,7 @@ class _Reader:
 
     def __init__(self, root: dict[str, Any]):
         self._root = root
+        self._known: dict[str, str] = {}  # $ref -> its expression
 
     def read(self, schema: Any, place: str, within: tuple[str, ...]) -> str:
         """The expression of a part; `within` has the $refs that led to it."""
@@ -70,11 +71,13 @@ class _Reader:
             if alone in said:
                 if len(said) > 1:
                     raise _fault(place, f"{_other(said, alone)} beside {alone} cannot be kept")
-                return read(said[alone], f"{place}.{alone}", within)
+                return read(said[alone], _inside(place, f".{alone}"), within)
         if "enum" in said or "const" in said:
             return self._values(said, place)
         types = said.pop("type", None)
         types = types if isinstance(types, list) and types else [types]
+        if len(types) > len(KEYWORDS):
+            raise _fault(place, "type: expected each type once")
         for name in types:
             if name is None:
                 raise _fault(place, _advice(said) or "a type is needed (or enum, anyOf, $ref)")
@@ -82,28 +85,30 @@ class _Reader:
                 raise _fault(place, f"there is no type {json.dumps(name)}")
         if unknown := sorted(said.keys() - set().union(*(KEYWORDS[name] for name in types))):
             raise _fault(place, _advice(said) or f"{unknown[0]} cannot be kept")
-        return _either([getattr(self, f"_{name}")(said, place, within) for name in types])
+        ways = (getattr(self, f"_{name}")(said, place, within) for name in types)
+        return _either(_that_fit(ways, place))
 
     def _ref(self, ref: Any, place: str, within: tuple[str, ...]) -> str:
         if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
             raise _fault(place, f"{json.dumps(ref)} is not in this schema (#/$defs/NAME)")
         if ref in within or ref == "#":
             raise _fault(place, f"{ref} leads to itself: a recursive schema cannot be kept")
+        if ref in self._known:  # refs to refs could be more than anybody can wait for
+            return self._known[ref]
         part = self._root
         for name in ref[2:].split("/"):
             name = name.replace("~1", "/").replace("~0", "~")
             if not isinstance(part, dict) or name not in part:
                 raise _fault(place, f"there is no {ref}")
             part = part[name]
-        expression = self.read(part, place, (*within, ref))
-        if len(expression) > LONGEST:
-            raise _fault(place, "the schema is too large with its $refs written out")
-        return expression
+        self._known[ref] = self.read(part, place, (*within, ref))
+        return self._known[ref]
 
     def _any_of(self, parts: Any, place: str, within: tuple[str, ...]) -> str:
         if not isinstance(parts, list) or not parts:
             raise _fault(place, "expected a list of schemas, at least one")
-        return _either([self.read(p, f"{place}[{i}]", within) for i, p in enumerate(parts)])
+        ways = (self.read(p, _inside(place, f"[{i}]"), within) for i, p in enumerate(parts))
+        return _either(_that_fit(ways, place))
 
     def _values(self, said: dict[str, Any], place: str) -> str:
         name = "enum" if "enum" in said else "const"
@@ -114,10 +119,12 @@ class _Reader:
             raise _fault(place, "enum: expected a list of values, at least one")
         types = said.get("type", list(KEYWORDS))
         types = types if isinstance(types, list) else [types]
+        if len(types) > len(KEYWORDS):
+            raise _fault(place, "type: expected each type once")
         for value in values:
             if not any(_has_type(value, kind) for kind in types):
                 raise _fault(place, f"{name} has {json.dumps(value)[:40]}, which is no {types[0]}")
-        return _either([_literal(value, place) for value in values])
+        return _either(_that_fit((_literal(value, place) for value in values), place))
 
     def _null(self, *_: Any) -> str:
         return "null"
@@ -184,7 +191,7 @@ class _Reader:
     def _array(self, said: dict[str, Any], place: str, within: tuple[str, ...]) -> str:
         if "items" not in said:
             raise _fault(place, "an array needs items")
-        item = self.read(said["items"], f"{place}.items", within)
+        item = self.read(said["items"], _inside(place, ".items"), within)
         least, most = _counts(said, "minItems", "maxItems", place)
         if most == 0:
             return rf"\[{SPACE}\]"
@@ -203,12 +210,27 @@ class _Reader:
         for name in required:
             if not isinstance(name, str) or name not in properties:
                 raise _fault(place, f"{json.dumps(name)} is required, but is no property")
-        pairs = []
-        for name, part in properties.items():
-            value = self.read(part, f"{place}.properties.{name}", within)
+        needed, pairs, size = set(required), [], 0
+        for number, (name, part) in enumerate(properties.items(), 1):
+            value = self.read(part, _inside(place, f".properties.{name}"), within)
             pair = f"{_literal(name, place)}{SPACE}:{SPACE}{value}"
-            pairs.append((pair, name in required))
+            pairs.append((pair, name in needed))
+            # If none is needed, each is written once for each that may be the first.
+            size += len(pair) * (1 if needed else number)
+            if size > LONGEST:
+                raise _too_large(place)
         return rf"\{{{SPACE}{_joined(pairs)}\}}"
+
+
+def _that_fit(parts: Iterable[str], place: str) -> list[str]:
+    """The parts of an expression; raises ValueError once they have more than LONGEST characters."""
+    found, size = [], 0
+    for part in parts:
+        found.append(part)
+        size += len(part) + 1
+        if size > LONGEST:
+            raise _too_large(place)
+    return found
 
 
 def _joined(pairs: list[tuple[str, bool]]) -> str:
@@ -319,5 +341,15 @@ def _advice(said: dict[str, Any]) -> str | None:
     return next((f"{n} cannot be kept: {advice[n]}" for n in said if n in advice), None)
 
 
+def _too_large(place: str) -> ValueError:
+    return _fault(place, f"it is too large: written out, it has more than {LONGEST:,} characters")
+
+
+def _inside(place: str, name: str) -> str:
+    """The place of a part, of which only the end is kept if it is long."""
+    whole = place + name[:SHOWN]
+    return whole if len(whole) <= SHOWN else f"...{whole[-SHOWN:]}"
+
+
 def _fault(place: str, what: str) -> ValueError:
-    return ValueError(f"schema{place}: {what}")
+    return ValueError(f"schema{place}: {what if len(what) <= SHOWN else what[:SHOWN] + '...'}")

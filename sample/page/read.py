@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data.measures import effective_steps, tokens_per_forward
-from files.json_text import read_json
+from files.json_text import read_json, why_not_json
 from sample.page.check import check_record, is_record
 from sample.page.record import FORMAT, VERSION, Record
 from sample.page.write import BEGIN, END
@@ -52,7 +52,7 @@ def _json(text: str, place: str) -> Any:
     try:
         return read_json(text)
     except ValueError as error:
-        raise ValueError(f"{place}: not JSON: {error}") from None
+        raise ValueError(f"{place}: not JSON: {why_not_json(error)}") from None
 
 
 def _object(text: str) -> Any:

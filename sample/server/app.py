@@ -142,18 +142,23 @@ def _guarded(handler: Handler, host: str) -> Handler:
             response = _json(error.body(), error.status)
             if error.status == 429:
                 response.headers["Retry-After"] = "1"
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+        return _closed(response)
 
     return guarded
+
+
+def _closed(response: Response) -> Response:
+    """A response that no browser keeps or takes for something else."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
 
 async def _no_such_place(request: Request, error: Exception) -> Response:
     """The response to an address or a method that the server does not have."""
     place = f"{request.method} {request.url.path[:80]}"
     refused = Refused(error.status_code, f"there is no {place} here", code="unknown_url")
-    return _json(refused.body(), error.status_code)
+    return _closed(_json(refused.body(), error.status_code))
 
 
 async def _read(service: Service, body: Any) -> ChatRequest:

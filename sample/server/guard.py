@@ -39,9 +39,9 @@ def check_origin(request: Request, host: str) -> None:
             f"the server is asked as {asked[:80]!r}: ask it by its address, or start it with "
             "--host=NAME",
         )
-    origin = request.headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != asked.lower():
-        raise Refused(403, f"a page of {origin[:80]!r} may not ask this server")
+    for origin in request.headers.getlist("origin"):
+        if origin.partition("://")[2].lower() != asked.lower():
+            raise Refused(403, f"a page of {origin[:80]!r} may not ask this server")
 
 
 async def read_body(request: Request) -> Any:

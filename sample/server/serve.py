@@ -14,6 +14,7 @@ import uvicorn
 from sample.command.console import complain
 from sample.command.session import Session
 from sample.server.app import Service, make_app
+from sample.server.connection import Connection
 from sample.server.engine import Engine, defaults_of
 from sample.server.jobs import Jobs
 from sample.server.live_page import live_page
@@ -85,10 +86,11 @@ def listening(
     """
     config = uvicorn.Config(
         make_app(service),
-        http="h11",
+        http=Connection,
         lifespan="off",
         ws="none",
         log_config=None,
+        log_level="error",  # what strangers send is no news for the user
         access_log=False,
         server_header=False,
         proxy_headers=False,

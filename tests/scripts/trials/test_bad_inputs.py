@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from scripts.torture.bad_input import tiny_checkpoint
-from scripts.torture.bad_inputs import BAD_INPUTS
+from scripts.trials.bad_input import tiny_checkpoint
+from scripts.trials.bad_inputs import BAD_INPUTS
 from tests.train.runs import ROOT
 
 

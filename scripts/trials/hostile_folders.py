@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from diffusiongemma.formats.load_save import convert_checkpoint
-from scripts.torture.bad_input import CONFIG, BadInput, changed, written
+from scripts.trials.bad_input import CONFIG, BadInput, changed, written
 
 WEIGHTS, TEMPLATE, ADAPTER = "model.safetensors", "chat_template.jinja", "adapter_config.json"
 ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x")

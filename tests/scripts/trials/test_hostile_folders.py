@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.torture.hostile_folders import HOSTILE_FOLDERS
+from scripts.trials.hostile_folders import HOSTILE_FOLDERS
 
 BASE = Path(__file__).parents[3] / "checkpoints" / "base"
 SECONDS = 60  # on a busy machine

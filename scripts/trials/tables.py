@@ -1,0 +1,43 @@
+"""Kinds of trials that come from a table of bad inputs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from scripts.trials.bad_input import BadInput
+from scripts.trials.bad_inputs import BAD_INPUTS
+from scripts.trials.bombs import BOMBS, MOST_SECONDS
+from scripts.trials.hostile_folders import HOSTILE_FOLDERS
+from scripts.trials.refusals import base, refused, tiny
+from scripts.trials.trial import Kind, Trial, shuffled
+
+
+def table(
+    name: str,
+    rows: Sequence[BadInput],
+    checkpoint: Callable[[Path], Path],
+    most: float = float("inf"),
+) -> Kind:
+    """A kind with a trial for each row of a table.
+
+    Args:
+      name: the kind's name.
+      rows: the table.
+      checkpoint, most: as refusals.refused takes them.
+    """
+
+    def trials(seed: int, shared: Path) -> Iterator[Trial]:
+        for bad in shuffled(name, seed, tuple(rows)):
+
+            def run(folder: Path, bad: BadInput = bad):
+                return refused(bad, checkpoint, shared, folder, most)
+
+            yield Trial(bad.name, run)
+
+    return Kind(name, len(rows), trials)
+
+
+TABLES = (
+    table("bad inputs", BAD_INPUTS, tiny),
+    table("hostile folders", HOSTILE_FOLDERS, base),
+    table("bombs", BOMBS, base, MOST_SECONDS),
+)

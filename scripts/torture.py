@@ -6,9 +6,11 @@
 
 A seed decides what is tried and in which order. Every kind has at least one trial, and in the end
 all have had the same share of their trials. The status is 1 if a trial shows a fault. Each fault is
-listed with the command that tries it again. scripts/trials/registry.py lists the kinds.
+listed with the command that tries it again. Ctrl-C ends it with the table of what was done.
+scripts/trials/registry.py lists the kinds.
 """
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from files.printable import printable
+from files.printable import printable, tell
 from files.whole_file import write_file
 from sample import cli
 from scripts.trials.registry import KINDS
@@ -80,7 +82,10 @@ def torture(kinds: list[Kind], seed: int, minutes: float, name: str, scratch: Pa
     left: dict[str, Iterator[Trial]] = {kind.name: kind.trials(seed, shared) for kind in kinds}
     outcomes: Outcomes = {kind.name: [] for kind in kinds}
     end, total = time.monotonic() + 60 * minutes, sum(kind.count for kind in kinds)
-    with tqdm(total=1 if name else total, unit="trial") as bar:
+    with (
+        tqdm(total=1 if name else total, unit="trial") as bar,
+        contextlib.suppress(KeyboardInterrupt),  # the table tells what was done
+    ):
         while left:
             kind = min(
                 (kind for kind in kinds if kind.name in left),
@@ -88,14 +93,17 @@ def torture(kinds: list[Kind], seed: int, minutes: float, name: str, scratch: Pa
             )
             done = outcomes[kind.name]
             late = done and time.monotonic() > end
-            trial = (
-                None if late else next((t for t in left[kind.name] if name in ("", t.name)), None)
-            )
+            rest = () if late else left[kind.name]
+            trial = next((trial for trial in rest if name in ("", trial.name)), None)
             if trial is None:
                 del left[kind.name]
                 continue
             bar.set_description(f"{kind.name}, {printable(trial.name)[:40]}")
-            done.append((trial.name, attempt(trial, scratch / "trial")))
+            outcome = attempt(trial, scratch / "trial")
+            done.append((trial.name, outcome))
+            if outcome.verdict.bad:
+                bar.clear()
+                tell(f"{outcome.verdict} in {kind.name}, {printable(trial.name)}")
             bar.update()
     return outcomes
 

@@ -18,7 +18,6 @@ from scripts.trials.hostile_folders import ASK, TEMPLATE, WEIGHTS
 MOST_SECONDS = 3
 ADAPTER = "adapter_config.json"
 TIME, MEMORY, NESTED = "it takes too much time", "it needs too much memory", "nested"
-MANY_STATES = "(a|b)*a" + "(a|b)" * 30
 TOO_SLOW = "([a-z0-9._]+)+!"
 LOOPS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
 LOOPS_IN_LOOPS = "".join(f"{{% for a{i} in [1] %}}" for i in range(25)) + "{% endfor %}" * 25
@@ -52,7 +51,7 @@ JSON_BOMBS = {
     "a million objects in each other": ('{"a":' * 1_000_000, "nested too deeply"),
     "closed lists, 100,000 deep": ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
     "a number of a million digits": ('{"a": ' + "9" * 1_000_000 + "}", "too many digits"),
-    "a gigabyte of spaces, in part": (" " * 50_000_000, "more than 8,000,000 bytes"),
+    "50 MB of spaces": (" " * 50_000_000, "more than 8,000,000 bytes"),
 }
 JSON_FILES = (CONFIG, "generation_config.json", "tokenizer_config.json", "chat_template.json")
 

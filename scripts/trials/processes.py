@@ -6,13 +6,14 @@ than most trials. No process that computes is ever forked.
 
 import atexit
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
 import re
 import resource
+import signal
 import sys
-import time
 import unicodedata
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -22,8 +23,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("train.main", "train.evaluate", "sample.main", "sample.solve", "sample.page.__main__")
 COMMANDS += ("scripts.convert", "scripts.plan", __name__)
-LONGEST = 300  # seconds of processor time after which the kernel ends a process
-IDLE = 60  # seconds without a hundredth of processor time, after which a process hangs
+PR_SET_PDEATHSIG = 1  # of the kernel
+LONGEST = 120  # seconds of processor time after which the kernel ends a process
+WAIT = 2  # seconds between two looks at a process
+IDLE = 30  # looks between which a process used no hundredth of a second, after which it hangs
+OUTPUTS = ("stdout", "stderr")
 USED = "used"  # the file in which a process says at its end what processor time it took
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -67,6 +71,9 @@ class Running:
 
     def __init__(self, folder: Path, function: Callable[..., Any], *arguments: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in OUTPUTS:
+            (folder / name).write_bytes(b"")
+        (folder / USED).unlink(missing_ok=True)
         self.folder = folder
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(COMMANDS))
@@ -98,25 +105,25 @@ class Running:
         self._process.kill()
 
     def wait(self) -> Ended:
-        """Waits for its end, and ends it if it hangs."""
-        hangs, last, at = False, 0.0, time.monotonic()
-        while not wait([self._process.sentinel], timeout=2):
+        """Waits for its end, and ends it if it hangs.
+
+        Looks are counted and not seconds: whoever stops all processes for an hour makes none hang.
+        """
+        hangs, last, idle = False, 0.0, 0
+        while not wait([self._process.sentinel], timeout=WAIT):
             now = self.seconds()
-            if now >= last + 0.01:
-                last, at = now, time.monotonic()
-            elif time.monotonic() - at > IDLE:
+            idle = 0 if now >= last + 0.01 else idle + 1
+            last = max(now, last)
+            if idle == IDLE:
                 hangs = True
                 self.kill()
         self._process.join()
         status, used = self._process.exitcode, self.folder / USED
-        hangs = hangs or status == -24  # SIGXCPU
-        texts = ((self.folder / name).read_bytes().decode("utf-8", "replace") for name in NAMES)
+        hangs = hangs or status == -signal.SIGXCPU
+        texts = ((self.folder / name).read_bytes().decode("utf-8", "replace") for name in OUTPUTS)
         out, err = (re.sub(r"[^\n]*\r", "", text) for text in texts)
         seconds = float(used.read_text()) if used.exists() else float("inf")
         return Ended(status, hangs, out, [x for x in err.split("\n") if x], seconds)
-
-
-NAMES = ("stdout", "stderr")
 
 
 def start(folder: Path, command: str, *flags: str) -> Running:
@@ -137,11 +144,11 @@ def call_command(command: str, flags: tuple[str, ...]) -> int:
 
 def _run(folder: Path, function: Callable[..., Any], arguments: tuple) -> None:
     """Calls a function in a process of its own, whose output goes into files."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it ends with who has started it
     resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST + 5))
-    for number, name in enumerate(NAMES, 1):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
+    for number, name in enumerate(OUTPUTS, 1):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_APPEND), number)
     os.chdir(ROOT)
-    (folder / USED).unlink(missing_ok=True)
     status = function(*arguments)
     with contextlib.suppress(ValueError):
         sys.stdout.flush()

@@ -56,6 +56,7 @@ for part in ("scripts.benchmark", "scripts.compare_checkouts", "scripts.trials")
 DOORS = {
     "sample.main": {"sample.command", "sample.page", "sample.server"},
     "sample.solve": {"sample.command"},
+    "scripts.torture": {"scripts.trials"},
 }
 
 

@@ -1,6 +1,7 @@
 """Two trainings on one workdir: one goes on, the other is told who holds it."""
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +16,26 @@ NAME, COUNT = "pairs on one workdir", 10
 
 
 def pair(folder: Path, shared: Path, rng: np.random.Generator) -> Outcome:
-    """One trial. In half of them both start at once, in half one comes while the other trains."""
+    """One trial: both start at once, or one of them is stopped while it trains, and one comes."""
     right, workdir = tiny_run.undisturbed(shared).workdir, folder / "run"
-    together, steps = rng.random() < 0.5, int(rng.integers(0, tiny_run.STEPS // 2))
+    together, steps = rng.random() < 0.5, int(rng.integers(0, tiny_run.STEPS - 1))
     first = tiny_run.start_training(folder / "first", shared, workdir)
-    while not together and first.is_alive():
-        if (workdir / LOCK).exists() and len(tiny_run.checkpoints(workdir)) >= min(steps, 2):
-            break
-        time.sleep(0.002)
-    second = tiny_run.start_training(folder / "second", shared, workdir)
-    both = [second.wait(), first.wait()]
+    if together:
+        second = tiny_run.start_training(folder / "second", shared, workdir)
+        both = [second.wait(), first.wait()]
+    else:
+        while first.is_alive():
+            if (workdir / LOCK).exists() and max(tiny_run.checkpoints(workdir), default=0) >= steps:
+                break
+            time.sleep(0.002)
+        first.send(signal.SIGSTOP)
+        held = (workdir / LOCK).exists()
+        second = tiny_run.start_training(folder / "second", shared, workdir)
+        said = second.wait()
+        first.send(signal.SIGCONT)
+        both = [said, first.wait()]
+        if held and said.status == 0:
+            return Outcome(Verdict.SILENT, f"it trains beside another one, at step {steps}")
     for ended in both:
         if ended.hangs or ended.crashed:
             return Outcome(Verdict.HANG if ended.hangs else Verdict.TRACEBACK, ended.last)

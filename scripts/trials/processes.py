@@ -104,6 +104,11 @@ class Running:
         """Kills it at once."""
         self._process.kill()
 
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal, unless it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
     def wait(self) -> Ended:
         """Waits for its end, and ends it if it hangs.
 

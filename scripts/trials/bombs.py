@@ -18,6 +18,7 @@ from scripts.trials.hostile_folders import ASK, TEMPLATE, WEIGHTS
 MOST_SECONDS = 3
 ADAPTER = "adapter_config.json"
 TIME, MEMORY, NESTED = "it takes too much time", "it needs too much memory", "nested"
+LONG = "a b" * 7_000_000
 TOO_SLOW = "([a-z0-9._]+)+!"
 LOOPS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
 LOOPS_IN_LOOPS = "".join(f"{{% for a{i} in [1] %}}" for i in range(25)) + "{% endfor %}" * 25
@@ -76,13 +77,6 @@ def adapter(**fields: object) -> Callable[[Path], None]:
     return prepare
 
 
-def prompts(line: str) -> Callable[[Path], None]:
-    """A file of prompts with one prompt."""
-    return written("prompts.jsonl", json.dumps({"prompt": line}))
-
-
-FROM_FILE = (ASK[0], ASK[1], "--prompts={folder}/prompts.jsonl", "--out={folder}/answers.jsonl")
-
 BOMBS = [
     *(
         BadInput(f"a template with {name}", written(TEMPLATE, source), ASK, word)
@@ -98,6 +92,6 @@ BOMBS = [
         "a large pattern", adapter(target_modules="((a{999}){999}){999}"), ASK, "target_modules"
     ),
     BadInput("a header of 99 MB", huge_header, ASK, "too many to read"),
-    BadInput("a prompt of 20 MB", prompts("a b" * 7_000_000), FROM_FILE, "context"),
-    BadInput("a large expression", nothing, (*ASK, "--regex=((a{999}){999}){999}"), "regex"),
+    BadInput("a prompt of 20 MB", nothing, (*ASK[:2], f"--prompt={LONG}"), "more tokens than"),
+    BadInput("a large expression", nothing, (*ASK, "--regex=((a{999}){999}){999}"), "too large"),
 ]

@@ -11,6 +11,7 @@ scripts/trials/registry.py lists the kinds.
 """
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,12 @@ from sample import cli
 from scripts.trials.registry import KINDS
 from scripts.trials.report import Outcomes, faults, markdown
 from scripts.trials.trial import Kind, Outcome, Trial, Verdict
+
+# Most of the time is compilation, and no array is large.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
 
 
 def define_flags() -> flags.FlagValues:
@@ -113,6 +120,7 @@ def main(argv: list[str]) -> int:
     values = define_flags()
 
     def run() -> int:
+        os.environ.setdefault("XLA_FLAGS", QUICK)
         kinds = chosen([name.strip() for name in values.only])
         with tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True) as scratch:
             outcomes = torture(kinds, values.seed, values.minutes, values.trial, Path(scratch))

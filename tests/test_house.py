@@ -50,12 +50,13 @@ ROOMS["sample.command"] = ROOMS["sample.page"] | {"sample.command"}
 ROOMS["sample.server"] = ROOMS["sample.command"] | {"sample.server"}
 ROOMS["train"] = ROOMS["sample.page"] | {"train"}
 ROOMS["scripts"] = ROOMS["train"] | {"sample.command", "scripts", "configs"}
-for part in ("scripts.benchmark", "scripts.compare_checkouts", "scripts.torture"):
+for part in ("scripts.benchmark", "scripts.compare_checkouts", "scripts.trials"):
     ROOMS[part] = ROOMS["scripts"] | {part}
 # A command may import from the rooms that hold its parts.
 DOORS = {
     "sample.main": {"sample.command", "sample.page", "sample.server"},
     "sample.solve": {"sample.command"},
+    "scripts.torture": {"scripts.trials"},
 }
 
 
@@ -192,9 +193,9 @@ READS_JSON = {
     "scripts/compare_checkouts/side.py",
     "scripts/long_context.py",
     "scripts/make_golden.py",
-    "scripts/torture/bad_input.py",
-    "scripts/torture/bad_inputs.py",
-    "scripts/torture/hostile_folders.py",
+    "scripts/trials/bad_input.py",
+    "scripts/trials/bad_inputs.py",
+    "scripts/trials/hostile_folders.py",
 }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scripts.torture.bad_input import BadInput, nothing, written
+from scripts.trials.bad_input import BadInput, nothing, written
 
 CHECKPOINT = "checkpoints/read_grid"
 ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x", "--max-steps=1")

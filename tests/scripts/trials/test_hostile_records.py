@@ -8,7 +8,7 @@ from sample.page.__main__ import main
 from sample.page.check import check_record
 from sample.page.read import from_answer
 from sample.page.record import FORMAT, VERSION
-from scripts.torture.hostile_records import ANSWER, HOSTILE_RECORDS, RECORD
+from scripts.trials.hostile_records import ANSWER, HOSTILE_RECORDS, RECORD
 
 
 def test_what_the_rows_spoil_is_good():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sample.given import Given, check_given
-from scripts.torture.bad_input import tiny_checkpoint
-from scripts.torture.hostile_demands import HOSTILE_DEMANDS
+from scripts.trials.bad_input import tiny_checkpoint
+from scripts.trials.hostile_demands import HOSTILE_DEMANDS
 
 # Those that take seconds of processor time to refuse, as they may, are left to the script.
 SLOW = ("all of Unicode", "a slow pattern", "slow spans")

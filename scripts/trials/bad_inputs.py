@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from diffusiongemma.formats.config_file import read_config
-from scripts.torture.bad_input import CONFIG, BadInput, changed, nothing, replaced, written
+from scripts.trials.bad_input import CONFIG, BadInput, changed, nothing, replaced, written
 
 DEEP = "[" * 100_000
 HUGE = 10**400

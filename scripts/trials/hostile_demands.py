@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.torture.bad_input import BadInput, nothing, written
+from scripts.trials.bad_input import BadInput, nothing, written
 
 MOST_SECONDS = 20  # of processor time, imports and the limit of an expression among them
 ASK = ("sample.main", "--checkpoint={folder}", "--prompt=Hi", "--max-steps=1")

@@ -12,13 +12,10 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-
 from diffusiongemma.formats.load_save import convert_checkpoint
-from scripts.torture.bad_input import CONFIG, BadInput, changed, written
+from scripts.trials.bad_input import CONFIG, BadInput, changed, written
 
-WEIGHTS, TEMPLATE, ADAPTER = "model.safetensors", "chat_template.jinja", "adapter_config.json"
+WEIGHTS, TEMPLATE = "model.safetensors", "chat_template.jinja"
 ASK = ("sample.main", "--checkpoint={folder}", "--prompt=x")
 CONVERT = ("scripts.convert", "--from={folder}", "--to={folder}-out", "--format=hf")
 SECRET = "secret.json"  # a file beside the spoilt folder, for links
@@ -104,26 +101,6 @@ def twice(entries: dict) -> str:
     return f"{{{json.dumps(name)}: {json.dumps(entries[name])}, {json.dumps(entries)[1:]}"
 
 
-def huge_header(folder: Path) -> None:
-    """A header of 99 MB."""
-    text = b'{"a": {}' + b" " * 99_000_000 + b"}"
-    (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text)
-
-
-def adapter(**fields: object) -> Callable[[Path], None]:
-    """An adapter of PEFT without factors, with these fields in its config."""
-
-    def prepare(folder: Path) -> None:
-        base = folder.rename(folder.with_name("base"))
-        folder.mkdir()
-        usual = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}
-        usual["base_model_name_or_path"] = str(base)
-        (folder / ADAPTER).write_text(json.dumps(usual | fields))
-        save_file({"base_model.model.x": np.zeros(1)}, folder / "adapter_model.safetensors")
-
-    return prepare
-
-
 def orbax(spoil_tree: Callable[[Path], None]) -> Callable[[Path], None]:
     """A checkpoint of this project's own format, whose tree is spoilt."""
 
@@ -164,38 +141,13 @@ def listening(name: str) -> Callable[[Path], None]:
     return prepare
 
 
-LOOPS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
-DEEP = "".join(f"{{% for a{i} in [1] %}}" for i in range(25)) + "{% endfor %}" * 25
-GROWING = (
-    "{% set s = namespace(v='ab') %}{% for i in range(60) %}{% set s.v = s.v ~ s.v %}{% endfor %}"
-)
-TIME, MEMORY, NESTED = "it takes too much time", "it needs too much memory", "nested"
 PIPE, OUTSIDE = "is a pipe, a device or a socket", "is a link to a file outside of its folder"
 DAMAGED = "is cut short or damaged"
-TOO_SLOW = "([a-z0-9._]+)+!"
 
 TEMPLATES = {
-    "a power of a power": ("{{ 9**(9**9) }}", TIME),
-    "three loops of a hundred thousand": (LOOPS, TIME),
-    "a number of two billion digits": ("{{ '%02000000000d' % 1 }}", MEMORY),
-    "a number of a billion digits": ("{{ '{:01000000000d}'.format(1) }}", MEMORY),
-    "a hundred million paragraphs": ("{{ lipsum(n=100000000) }}", TIME),
-    "25 loops in each other": (DEEP, NESTED),
-    "20,000 brackets": ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", NESTED),
-    "3,000 conditions in each other": ("{% if 1 %}" * 3_000 + "{% endif %}" * 3_000, NESTED),
-    "a text of ten billion letters": ("{{ 'a' * 10**10 }}", MEMORY),
-    "a joined text": ("{{ (['a' * 10000] * 10000000) | join('b') }}", "it "),
-    "a centred text": ("{{ 'a' | center(10**9) }}", MEMORY),
-    "an indented text": ("{{ [1] | tojson(indent=10**9) }}", MEMORY),
-    "a replaced text": ("{{ 'a'.replace('', 'b' * 10**8) }}", MEMORY),
-    "a text that doubles": (GROWING, MEMORY),
-    "a macro without end": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", NESTED),
-    "far too long a prompt": ("{{ 'a' * 10**7 }}", "it writes 10,000,000 characters"),
-    "300,000 statements": ("a{{ 1 }}" * 300_000, TIME),
     "a terminal's escapes": ("{{ raise_exception('\\x1b]0;mine\\x07\\u202e') }}", "\ufffd]0;mine"),
     "a class": ("{{ ''.__class__.__mro__ }}", "the sandbox has no attribute"),
 }
-
 HOSTILE_FOLDERS = [
     *(
         BadInput(f"a pipe as {name}, {command[0]}", pipe(name), command, f"{name}: {PIPE}")
@@ -230,7 +182,6 @@ HOSTILE_FOLDERS = [
     BadInput(
         "escapes in a tensor's name", renamed_tensor("\x1b[2Ja\u202e"), ASK, "\ufffd\\[2Ja\ufffd"
     ),
-    BadInput("a header of 99 MB", huge_header, ASK, "too many to read"),
     BadInput("a tensor twice", header(twice), ASK, "twice"),
     BadInput("tensors in one place", header(overlap), ASK, DAMAGED),
     BadInput("a gap before a tensor", first_tensor(data_offsets=[8, 16]), ASK, DAMAGED),
@@ -238,10 +189,6 @@ HOSTILE_FOLDERS = [
     BadInput("a shape beyond 64 bits", first_tensor(shape=[2**63, 4]), ASK, DAMAGED),
     BadInput("a product beyond 64 bits", first_tensor(shape=[2**40, 2**40]), ASK, DAMAGED),
     BadInput("a dtype that is none", first_tensor(dtype="\x1b[2J"), ASK, DAMAGED),
-    BadInput("a slow pattern", adapter(target_modules=TOO_SLOW), ASK, f"target_modules: {TIME}"),
-    BadInput(
-        "a large pattern", adapter(target_modules="((a{999}){999}){999}"), ASK, "target_modules"
-    ),
     BadInput("a leaf outside", orbax(leaf("../../x")), ASK, "cannot have the name"),
     BadInput("a leaf with a path", orbax(leaf("/etc/x")), ASK, "cannot have the name"),
     BadInput("a pipe in a tree", orbax(lambda tree: os.mkfifo(tree / "pipe")), ASK, PIPE),

@@ -35,13 +35,17 @@ class BadInput:
         return [part.replace("{folder}", str(folder)) for part in self.command]
 
 
-def tiny_checkpoint(folder: Path) -> None:
+def tiny_checkpoint(folder: Path, layers: int = 1) -> None:
     """Writes the checkpoint that bad inputs are made of: 1,024 tokens, one layer, 12 tokens wide.
 
     Its config.json, its weights and its tokenizer.json are as good as those of a large one.
     """
     shape = ModelConfig.preset(
-        "tiny", vocab_size=1024, layer_types=("full",), max_length=200, stop_ids=(1, 106, 50)
+        "tiny",
+        vocab_size=1024,
+        layer_types=("full",) * layers,
+        max_length=200,
+        stop_ids=(1, 106, 50),
     )
     save_checkpoint(DiffusionGemma(shape, rngs=nnx.Rngs(0)), folder)
     Tokenizer.load().save(folder)

@@ -1,6 +1,6 @@
 """What strangers may send to the server, and which status each of them gets. Anyone may add a row.
 
-    python -m scripts.torture.hostile_http --checkpoint=checkpoints/base
+    python -m scripts.trials.hostile_http --checkpoint=checkpoints/base
 
 starts the real server on a free port, sends all rows, and asks it a good question afterwards. A row
 is refused with its status, or its connection is closed; no row leaves a traceback.

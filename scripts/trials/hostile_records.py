@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.torture.bad_input import BadInput, written
+from scripts.trials.bad_input import BadInput, written
 
 ASK = ("sample.page.__main__", "--from={folder}/records", "--page={folder}/page.html")
 ANSWER = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.images.open_image import open_image
-from scripts.torture.hostile_media import (
+from scripts.trials.hostile_media import (
     CHECKPOINT,
     HOSTILE_LINES,
     HOSTILE_MEDIA,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.torture.hostile_http import GOOD, HOSTILE_REQUESTS, crowd
+from scripts.trials.hostile_http import GOOD, HOSTILE_REQUESTS, crowd
 from tests.sample.server.serving import repeat, served
 
 SOON = 0.3  # seconds that slow requests get here

@@ -1,0 +1,100 @@
+"""Ragged batches of a tiny model: each row equals the row alone."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from data.text.parts import NOTHING
+from diffusiongemma import DiffusionGemma, ModelConfig
+from sample import Generation, Given, SamplerConfig, SplitModel, generate
+from scripts.trials.trial import Kind, Outcome, Trial, Verdict, random
+
+NAME, COUNT = "ragged batches", 300
+WIDTH, ROWS, NEW = 10, 6, 30
+LENGTHS = (3, 6, WIDTH)  # a row alone has no padding, and each length compiles a program
+CONFIG = SamplerConfig(
+    max_steps=10, entropy_bound=1.0, stop_threshold=0.3, stop_ids=(1,), max_new_tokens=NEW
+)
+
+
+@functools.cache
+def lively_model() -> SplitModel:
+    """Norms and scalars away from one, and sharp logits, so that canvases settle.
+
+    Half the self-conditioning: with all of it, random weights treble a rounding error at every
+    step, and after six of them a row draws differently in a batch than alone.
+    """
+    # The sampler can tell no more than one layer of each type; six compile three times as long.
+    model = DiffusionGemma(
+        ModelConfig.preset("tiny", layer_types=("sliding", "full")), rngs=nnx.Rngs(1)
+    )
+    rng = np.random.default_rng(1)
+    for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        name = ".".join(map(str, path))
+        if "scale" in name or "scalar" in name:
+            factor = rng.uniform(0.7, 1.3, param.shape).astype(np.float32)
+            factor *= 8.0 if "final_norm" in name else 0.5 if "self_conditioner" in name else 1.0
+            param[...] = param[...] * factor
+    return SplitModel(model)
+
+
+def padded(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Which places of a row [WIDTH] are real: at its left, at its right, or anywhere."""
+    mask, layout = np.zeros(WIDTH, bool), rng.integers(3)
+    if layout == 2:
+        mask[rng.choice(WIDTH, length, replace=False)] = True
+    else:
+        start = (WIDTH - length) * int(layout)
+        mask[start : start + length] = True
+    return mask
+
+
+def random_given(rng: np.random.Generator) -> Given:
+    """Tokens that are given for a part of each row's answer, of which some are kept."""
+    tokens = rng.integers(0, 64, (ROWS, NEW)).astype(np.int32)
+    tokens[rng.random(tokens.shape) < rng.random((ROWS, 1))] = NOTHING
+    keep = (tokens != NOTHING) & (rng.random(tokens.shape) < rng.choice([0, 0.5, 1], (ROWS, 1)))
+    return Given(tokens, keep)
+
+
+def difference(batch: Generation, row: int, alone: Generation) -> str:
+    """The name of what a row has in a batch and not alone; "" for nothing."""
+    for name in ("tokens", "steps", "valid_tokens"):
+        if not np.array_equal(getattr(batch, name)[row], getattr(alone, name)[0]):
+            return name
+    return ""
+
+
+def compare(rng: np.random.Generator) -> Outcome:
+    """One trial: the rows of a batch, together and alone."""
+    model, key = lively_model(), jax.random.key(rng.integers(2**32))
+    lengths = rng.choice(LENGTHS, ROWS)
+    mask = np.stack([padded(length, rng) for length in lengths])
+    # What lies under the padding is no pad token: nobody may read it.
+    tokens = rng.integers(3, 49, mask.shape).astype(np.int32)
+    given = random_given(rng) if rng.random() < 0.4 else None
+    batch = generate(model, tokens, mask, key, CONFIG, given=given)
+    for row in range(ROWS):
+        own = None if given is None else Given(given.tokens[[row]], given.keep[[row]])
+        alone = generate(model, tokens[row, mask[row]][None], None, key, CONFIG, given=own)
+        if name := difference(batch, row, alone):
+            return Outcome(Verdict.WRONG, f"row {row} has other {name} in the batch than alone")
+        if given is not None:
+            kept = given.keep[row]
+            if not np.array_equal(batch.tokens[row, :NEW][kept], given.tokens[row][kept]):
+                return Outcome(Verdict.LOST, f"row {row} has other tokens than those to keep")
+    what = "" if given is None else ", some tokens given"
+    return Outcome(Verdict.RIGHT, f"{ROWS} rows, steps {batch.steps.tolist()}{what}")
+
+
+def trials(seed: int, shared: Path) -> Iterator[Trial]:
+    """The trials of a seed."""
+    for i in range(COUNT):
+        yield Trial(str(i), lambda _, i=i: compare(random(NAME, seed, i)))
+
+
+KIND = Kind(NAME, COUNT, trials)

@@ -21,9 +21,9 @@ from files.limited import LimitError, limited
 
 NO_STATE = -1
 # The compiler follows an expression only until it prefers to end a match: of a|ab it would keep a
-# alone. Behind this mark, a noncharacter, there is one end and all matches reach it. The mark stands
-# before the expression too. Otherwise the compiler looks for the texts that a match may begin with,
-# and of "[^"]{0,20}" that takes twice as long for each further character.
+# alone. Behind this mark, a noncharacter, there is one end and all matches reach it. It also stands
+# before the expression. Otherwise the compiler looks for the texts that a match may begin with, and
+# that takes twice as long for each further character of "[^"]{0,20}".
 _MARK = "\U0010ffff"
 _END = 256  # the id of the token that ends a text, for the compiler
 _VOCABULARY = outlines_core.Vocabulary(_END, {bytes([byte]): [byte] for byte in range(256)})

@@ -14,8 +14,8 @@ from scripts.trials.trial import Kind, Outcome, Trial, Verdict
 def test_a_trial_of_every_kind_goes_well(capsys, tmp_path):
     """Those of the tables are all tried in trials/test_tables.py.
 
-    With this seed, a training is killed while it writes its last checkpoint, a second one comes when
-    the first one is at step 4, and a disk is full when a training has begun.
+    With this seed, a training is killed while it writes its last checkpoint, a second one comes
+    when the first one is at step 4, and a disk is full when a training has begun.
     """
     kinds = [kind.name for kind in KINDS if kind not in TABLES]
     out = tmp_path / "table.md"

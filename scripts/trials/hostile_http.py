@@ -1,9 +1,7 @@
 """What strangers may send to the server, and which status each of them gets. Anyone may add a row.
 
-    python -m scripts.trials.hostile_http --checkpoint=checkpoints/base
-
-starts the real server on a free port, sends all rows, and asks it a good question afterwards. A row
-is refused with its status, or its connection is closed; no row leaves a traceback.
+They are sent to the real server on a free port, which is asked a good question before and after. A
+row is refused with its status, or its connection is closed; no row leaves a traceback.
 """
 
 import contextlib
@@ -17,6 +15,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from scripts.trials.trial import Kind, Outcome, Trial, Verdict
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0  # seconds for an answer; slow requests are awaited for up to 30
@@ -256,7 +256,7 @@ def answers_well(port: int) -> str:
     return "" if good else f"a good request gets {response.status}: {text[:200]}"
 
 
-def attack(checkpoint: str) -> Iterator[tuple[str, str]]:
+def attack(checkpoint: Path) -> Iterator[tuple[str, str]]:
     """Sends all rows to a real server: (name, what is wrong or "") of each."""
     command = [sys.executable, "-m", "sample.main", f"--checkpoint={checkpoint}", "--serve=0"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:
@@ -282,14 +282,11 @@ def attack(checkpoint: str) -> Iterator[tuple[str, str]]:
     yield "what the server says of it", rest if "Traceback" in rest or server.returncode else ""
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command. Returns 1 if something is wrong."""
-    folder = next((a.partition("=")[2] for a in argv if a.startswith("--checkpoint=")), "")
-    found = list(attack(folder or "checkpoints/base"))
-    wrong = [fault for _, fault in found if fault]
-    print("\n".join([*wrong, f"{len(found)} rows, {len(wrong)} of them wrong"]))
-    return 1 if wrong else 0
+def trials(seed: int, shared: Path) -> Iterator[Trial]:
+    """The rows in their order, whatever the seed is: one server gets them all."""
+    for name, fault in attack(ROOT / "checkpoints" / "base"):
+        outcome = Outcome(Verdict.WRONG, fault) if fault else Outcome(Verdict.REFUSED)
+        yield Trial(name, lambda _, outcome=outcome: outcome)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+KIND = Kind("hostile requests", len(HOSTILE_REQUESTS) + 3, trials)

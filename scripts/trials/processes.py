@@ -144,7 +144,7 @@ def run(folder: Path, command: str, *flags: str) -> Ended:
 def call_command(command: str, flags: tuple[str, ...]) -> int:
     """Calls a command in this process."""
     sys.argv = [command, *flags]
-    return importlib.import_module(command).main(sys.argv)
+    return importlib.import_module(command).main(list(sys.argv))
 
 
 def _run(folder: Path, function: Callable[..., Any], arguments: tuple) -> None:

@@ -2,6 +2,7 @@
 
 from scripts.trials import (
     full_disks,
+    hostile_http,
     kills_in_export,
     kills_in_saves,
     kills_in_training,
@@ -19,5 +20,6 @@ KINDS: tuple[Kind, ...] = (
     full_disks.KIND,
     *TABLES,
     *HOSTILE_TABLES,
+    hostile_http.KIND,
     ragged_batches.KIND,
 )

@@ -3,26 +3,27 @@
 import pytest
 
 from scripts import torture
-from scripts.trials import processes
+from scripts.trials import hostile_http, processes
 from scripts.trials.processes import Ended, Running
 from scripts.trials.refusals import judge
 from scripts.trials.registry import KINDS
-from scripts.trials.tables import TABLES
+from scripts.trials.tables import HOSTILE_TABLES, TABLES
 from scripts.trials.trial import Kind, Outcome, Trial, Verdict
 
 
 def test_a_trial_of_every_kind_goes_well(capsys, tmp_path):
-    """Those of the tables are all tried in trials/test_tables.py.
+    """Those of the tables, and hostile requests, are all tried in trials/.
 
     With this seed, a training is killed while it writes its last checkpoint, a second one comes
     when the first one is at step 4, and a disk is full when a training has begun.
     """
-    kinds = [kind.name for kind in KINDS if kind not in TABLES]
+    elsewhere = (*TABLES, *HOSTILE_TABLES, hostile_http.KIND)
+    kinds = [kind.name for kind in KINDS if kind not in elsewhere]
     out = tmp_path / "table.md"
     flags = ["--minutes=0", "--seed=119", f"--only={','.join(kinds)}", f"--out={out}"]
     status = torture.main(["torture", *flags])
-    said = capsys.readouterr().out
-    assert status == 0, said
+    said, told = capsys.readouterr()
+    assert status == 0, said + told
     assert said == out.read_text()
     _, _, *rows = [line.strip("| ").split("|") for line in said.splitlines()]
     assert [[cell.strip() for cell in row][:2] for row in rows[:-1]] == [[k, "1"] for k in kinds]

@@ -106,7 +106,8 @@ def torture(kinds: list[Kind], seed: int, minutes: float, name: str, scratch: Pa
                 del left[kind.name]
                 continue
             bar.set_description(f"{kind.name}, {printable(trial.name)[:40]}")
-            outcome = attempt(trial, scratch / "trial")
+            # A folder of its own: what a killed process has started may still write into the last.
+            outcome = attempt(trial, scratch / f"trial-{sum(map(len, outcomes.values()))}")
             done.append((trial.name, outcome))
             if outcome.verdict.bad:
                 bar.clear()

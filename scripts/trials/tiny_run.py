@@ -76,7 +76,9 @@ def _call_with_cache(cache: Path, flags: tuple[str, ...]) -> int:
 
 def leftovers(folder: Path) -> list[str]:
     """What is in a folder and its subfolders that should not outlive the process that made it."""
-    found = [path for path in folder.rglob("*") if not path.is_symlink()]
+    walk = os.walk(folder)  # not rglob, which fails if a folder goes while it looks
+    paths = (Path(home, name) for home, folders, files in walk for name in folders + files)
+    found = [path for path in paths if not path.is_symlink()]
     names = {str(p.relative_to(folder)): p.name for p in found}
     return sorted(p for p, n in names.items() if is_staging(n) or "tmp" in n or n == LOCK)
 

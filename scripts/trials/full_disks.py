@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.trials import tiny_run
-from scripts.trials.kills_in_export import SOURCE, contents, convert_flags, fault_of
+from scripts.trials.kills_in_export import FORMATS, SOURCE, contents, convert_flags, fault_of
 from scripts.trials.kills_in_training import judged_restart
 from scripts.trials.processes import Ended, run
 from scripts.trials.trial import Kind, Outcome, Trial, Verdict, random
@@ -55,8 +55,8 @@ def _mount(*command: str) -> None:
 
 def unclear(ended: Ended) -> Outcome | None:
     """What is wrong with how a command ended on a full disk; None if nothing is."""
-    if ended.hangs or ended.crashed:
-        return Outcome(Verdict.HANG if ended.hangs else Verdict.TRACEBACK, ended.last)
+    if ended.broken:
+        return Outcome(ended.broken, ended.last)
     if not (ended.is_one_line and FULL.search(ended.last)):
         return Outcome(Verdict.UNCLEAR, " / ".join(ended.err[-3:]))
     return None
@@ -124,7 +124,7 @@ def unless_mounted(trial, *arguments) -> Outcome:
 def trials(seed: int, shared: Path) -> Iterator[Trial]:
     """The trials of a seed: every other one is a training."""
     for i in range(COUNT):
-        rng, form = random(NAME, seed, i), ("hf", "orbax")[i // 2 % 2]
+        rng, form = random(NAME, seed, i), FORMATS[i // 2 % 2]
         made = (conversion, form, rng) if i % 2 else (training, shared, rng)
         yield Trial(str(i), lambda folder, made=made: unless_mounted(made[0], folder, *made[1:]))
 

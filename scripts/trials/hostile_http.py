@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts.trials.processes import ROOT
 from scripts.trials.trial import Kind, Outcome, Trial, Verdict
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 90.0  # seconds for an answer; slow requests are awaited for up to 30
 CLOSED = 0  # stands for the status of a connection that is closed without an answer
 MEGA = 1_000_000

@@ -33,9 +33,7 @@ def contents(output: Path, checkpoint: Path, temporary: Path) -> dict[str, str] 
 
 def fault_of(ended: Ended) -> Verdict:
     """What it is if a command that should succeed has not."""
-    if ended.hangs or ended.crashed:
-        return Verdict.HANG if ended.hangs else Verdict.TRACEBACK
-    return Verdict.LOST
+    return ended.broken or Verdict.LOST
 
 
 def is_writing(folder: Path) -> bool:

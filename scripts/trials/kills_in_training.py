@@ -18,11 +18,8 @@ def judged_restart(output: Path, shared: Path, workdir: Path, moment: str) -> Ou
     if fault := tiny_run.half_written(workdir, right):
         return Outcome(Verdict.LOST, f"{moment}: {fault}")
     ended = tiny_run.train(output, shared, workdir)
-    if ended.hangs or ended.crashed:
-        verdict = Verdict.HANG if ended.hangs else Verdict.TRACEBACK
-        return Outcome(verdict, f"{moment}, restarted: {ended.last}")
-    if ended.status:
-        return Outcome(Verdict.LOST, f"{moment}, restarted: {ended.last}")
+    if ended.status or ended.broken:
+        return Outcome(ended.broken or Verdict.LOST, f"{moment}, restarted: {ended.last}")
     fault = tiny_run.difference(workdir, right)
     return Outcome(Verdict.LOST if fault else Verdict.RIGHT, f"{moment}: {fault or 'the same'}")
 

@@ -37,8 +37,8 @@ def pair(folder: Path, shared: Path, rng: np.random.Generator) -> Outcome:
         if held and said.status == 0:
             return Outcome(Verdict.SILENT, f"it trains beside another one, at step {steps}")
     for ended in both:
-        if ended.hangs or ended.crashed:
-            return Outcome(Verdict.HANG if ended.hangs else Verdict.TRACEBACK, ended.last)
+        if ended.broken:
+            return Outcome(ended.broken, ended.last)
     if fault := tiny_run.difference(workdir, right):
         return Outcome(Verdict.LOST, fault)
     refused = [ended for ended in both if ended.status]

@@ -20,6 +20,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scripts.trials.trial import Verdict
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("train.main", "train.evaluate", "sample.main", "sample.solve", "sample.page.__main__")
 COMMANDS += ("scripts.convert", "scripts.plan", __name__)
@@ -57,6 +59,13 @@ class Ended(NamedTuple):
     def crashed(self) -> bool:
         """Whether there is a traceback, or a signal ended the process."""
         return self.status < 0 or any("Traceback" in line for line in self.err)
+
+    @property
+    def broken(self) -> Verdict | None:
+        """What it is if it hangs or has crashed; None if it has ended in order."""
+        if self.hangs:
+            return Verdict.HANG
+        return Verdict.TRACEBACK if self.crashed else None
 
     @property
     def is_one_line(self) -> bool:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from flax import nnx
 
 from data.text.parts import NOTHING
-from diffusiongemma import DiffusionGemma, ModelConfig
 from sample import Generation, Given, SamplerConfig, SplitModel, generate
+from scripts.trials.lively_model import make_lively_model
 from scripts.trials.trial import Kind, Outcome, Trial, Verdict, random
 
 NAME, COUNT = "ragged batches", 300
@@ -28,24 +27,9 @@ ROUNDING = 1e-4  # nats, by which entropies in a batch and alone may differ
 
 
 @functools.cache
-def lively_model() -> SplitModel:
-    """Norms and scalars away from one, and sharp logits, so that canvases settle.
-
-    Half the self-conditioning: with all of it, random weights treble a rounding error at every
-    step, and after six of them a row draws differently in a batch than alone.
-    """
-    # The sampler can tell no more than one layer of each type; six compile three times as long.
-    model = DiffusionGemma(
-        ModelConfig.preset("tiny", layer_types=("sliding", "full")), rngs=nnx.Rngs(1)
-    )
-    rng = np.random.default_rng(1)
-    for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        name = ".".join(map(str, path))
-        if "scale" in name or "scalar" in name:
-            factor = rng.uniform(0.7, 1.3, param.shape).astype(np.float32)
-            factor *= 8.0 if "final_norm" in name else 0.5 if "self_conditioner" in name else 1.0
-            param[...] = param[...] * factor
-    return SplitModel(model)
+def split_model() -> SplitModel:
+    """The model of all trials."""
+    return SplitModel(make_lively_model())
 
 
 def padded(length: int, rng: np.random.Generator) -> np.ndarray:
@@ -91,7 +75,7 @@ def by_rounding(batch: Generation, row: int, alone: Generation) -> bool:
 
 def compare(rng: np.random.Generator) -> Outcome:
     """One trial: the rows of a batch, together and alone."""
-    model, key = lively_model(), jax.random.key(rng.integers(2**32))
+    model, key = split_model(), jax.random.key(rng.integers(2**32))
     lengths = rng.choice(LENGTHS, ROWS)
     mask = np.stack([padded(length, rng) for length in lengths])
     # What lies under the padding is no pad token: nobody may read it.

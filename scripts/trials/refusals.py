@@ -68,10 +68,8 @@ def judge(ended: Ended, word: str) -> Outcome:
       ended: how it ended.
       word: a regular expression for a part of its error.
     """
-    if ended.hangs:
-        return Outcome(Verdict.HANG, ended.last)
-    if ended.crashed:
-        return Outcome(Verdict.TRACEBACK, f"status {ended.status}: {ended.last}")
+    if ended.broken:
+        return Outcome(ended.broken, f"status {ended.status}: {ended.last}")
     if ended.status == 0:
         return Outcome(Verdict.SILENT, "it is accepted")
     if not ended.is_one_line or not re.search(word, ended.last):

@@ -12,7 +12,7 @@ from scripts.trials.trial import Kind, Outcome, Trial, Verdict
 
 
 def test_a_trial_of_every_kind_goes_well(capsys, tmp_path):
-    """Those of the tables, and hostile requests, are all tried in trials/.
+    """Those of the tables, and hostile requests, have tests in trials/.
 
     With this seed, a training is killed while it writes its last checkpoint, a second one comes
     when the first one is at step 4, and a disk is full when a training has begun.

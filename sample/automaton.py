@@ -17,6 +17,7 @@ from data.text.byte_automaton import NO_STATE, ByteAutomaton, reached
 
 NEVER = 0  # the class of the tokens that are not allowed anywhere
 PAIRS = 1 << 22  # number of (state, token) that are walked at a time, at most
+MOST_TRIES = 1 << 30  # bytes of tokens that are tried behind states, in all: 45 s of a core
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,15 +73,18 @@ def token_automaton(
       fill_ids: other tokens that may follow the stop token.
 
     Raises:
-      ValueError: no tokens give a text that is accepted.
+      ValueError: no tokens give a text that is accepted, or there are too many states for so many
+        tokens.
     """
     stop_ids = sorted(set(stop_ids))
     ends = {*stop_ids, *fill_ids}
     spelled = {i: b for i, b in enumerate(token_bytes) if b and i not in ends}
     strings = sorted(set(spelled.values()))
     tree = _Tree.of(strings)
-    string_classes, representatives = _string_classes(text, tree)
-    source, target, klass = _edges_of(text, _Tree.of([strings[i] for i in representatives]))
+    tries = _Tries()
+    string_classes, representatives = _string_classes(text, tree, tries)
+    few = _Tree.of([strings[i] for i in representatives])
+    source, target, klass = _edges_of(text, few, tries)
     klass = klass + 1  # representatives are the classes behind NEVER, in order
 
     forth = np.zeros(len(text.accepting), bool)
@@ -191,13 +195,30 @@ class _Tree(NamedTuple):
         return cls(np.concatenate(byte), first, count, np.concatenate(string), size)
 
 
+class _Tries:
+    """How many bytes of tokens may still be tried."""
+
+    def __init__(self) -> None:
+        self.left = MOST_TRIES
+
+    def spend(self, count: int) -> None:
+        """Counts tries; raises ValueError if there are too many."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError(
+                "it takes too much time, because the answer can go on in too many ways at too many "
+                "places: demand less, such as shorter texts"
+            )
+
+
 def _walked(
-    text: ByteAutomaton, tree: _Tree, states: np.ndarray
+    text: ByteAutomaton, tree: _Tree, states: np.ndarray, tries: _Tries
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The strings that are allowed behind some states: (source, target, string), depth by depth."""
     source, at, node = states, states, np.zeros(len(states), np.int64)
     while len(node):
         count = tree.count[node]
+        tries.spend(int(count.sum()))
         entry = np.repeat(np.arange(len(node)), count)
         begin = np.cumsum(count) - count
         child = tree.first[node][entry] + np.arange(len(entry)) - begin[entry]
@@ -209,7 +230,9 @@ def _walked(
         yield source[whole], at[whole], ends[whole]
 
 
-def _string_classes(text: ByteAutomaton, tree: _Tree) -> tuple[np.ndarray, np.ndarray]:
+def _string_classes(
+    text: ByteAutomaton, tree: _Tree, tries: _Tries
+) -> tuple[np.ndarray, np.ndarray]:
     """Classes of strings: (class of each string [T] from 0, the first string of each class).
 
     A string's hash is a sum over the pairs of states that it joins, so no pair is kept. Two of
@@ -222,7 +245,7 @@ def _string_classes(text: ByteAutomaton, tree: _Tree) -> tuple[np.ndarray, np.nd
     while len(todo):
         states, todo = todo[:at_a_time], todo[at_a_time:]
         found = np.zeros_like(seen)
-        for source, target, string in _walked(text, tree, states):
+        for source, target, string in _walked(text, tree, states, tries):
             pair = source.astype(np.uint64) << np.uint64(32) | target.astype(np.uint64)
             np.add.at(sums, string, _mixed(pair))
             found[target] = True
@@ -235,14 +258,16 @@ def _string_classes(text: ByteAutomaton, tree: _Tree) -> tuple[np.ndarray, np.nd
     return number[classes], first[order]
 
 
-def _edges_of(text: ByteAutomaton, tree: _Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _edges_of(
+    text: ByteAutomaton, tree: _Tree, tries: _Tries
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(source, target, string) of all states."""
     states = np.arange(len(text.accepting))
     at_a_time = max(1, PAIRS // max(tree.size, 1))
     found = [
         part
         for begin in range(0, len(states), at_a_time)
-        for part in _walked(text, tree, states[begin : begin + at_a_time])
+        for part in _walked(text, tree, states[begin : begin + at_a_time], tries)
     ]
     source, target, string = (np.concatenate(x).astype(np.int64) for x in zip(*found, strict=True))
     return source, target, string

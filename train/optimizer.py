@@ -5,11 +5,13 @@ from typing import Any, Literal, get_args
 
 import jax
 import optax
+from optax import contrib
 
 from diffusiongemma.parameters import VISION
 
-Name = Literal["adam", "adafactor"]
+Name = Literal["adam", "adafactor", "muon"]
 Schedule = Literal["cosine", "hold"]
+MUON_RMS = 0.2  # about that of Adam's updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,15 +19,18 @@ class OptimizerConfig:
     """Settings of the optimizer, named as in the published recipes (docs/MODEL.md, Losses).
 
     Attributes:
-      name: "adam" or "adafactor". Adafactor's updates are as long as the learning rate says; they
-        are not scaled by the size of the weights.
+      name: "adam", "adafactor" or "muon". Adafactor's updates are as long as the learning rate
+        says; they are not scaled by the size of the weights. With Muon, the matrices of layers move
+        along their orthogonalized momentum, with a root mean square of MUON_RMS (Liu et al., Muon
+        is Scalable for LLM Training, 2025). So it takes Adam's learning rates. Everything else is
+        trained by Adam.
       peak_lr: learning rate after the warm-up.
       end_lr: learning rate at the end of the run.
       warmup: number of steps in which the learning rate rises linearly from 0 to its peak.
       schedule: what comes after the warm-up. "cosine" falls along a cosine to the end of the run.
         "hold" stays at the peak and falls linearly in the last part of the run.
       decay_fraction: length of that last part, as a fraction of the run's steps.
-      b1: decay rate of Adam's first moments (means of gradients).
+      b1: decay rate of Adam's first moments (means of gradients). Muon's momentum has 0.95.
       b2: decay rate of Adam's second moments (means of squared gradients).
       weight_decay: how far a step shrinks matrices, as a fraction of the learning rate. Norms,
         scales and scalars are not shrunk.
@@ -51,7 +56,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         if self.name not in get_args(Name):
-            raise ValueError(f"optimizer.name must be 'adam' or 'adafactor', not '{self.name}'")
+            raise ValueError(
+                f"optimizer.name must be 'adam', 'adafactor' or 'muon', not '{self.name}'"
+            )
         if self.schedule not in get_args(Schedule):
             raise ValueError(
                 f"optimizer.schedule must be 'cosine' or 'hold', not '{self.schedule}'"
@@ -84,6 +91,16 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         transform = optax.adamw(
             rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=_matrices
         )
+    elif config.name == "muon":
+        # contrib.muon would shrink all that Adam trains, or nothing of it.
+        transform = optax.chain(
+            optax.partition(
+                {"muon": _muon(), "adam": optax.scale_by_adam(config.b1, config.b2)},
+                lambda params: jax.tree_util.tree_map_with_path(_trained_by, params),
+            ),
+            optax.add_decayed_weights(config.weight_decay, _matrices),
+            optax.scale_by_learning_rate(rate),
+        )
     else:
         # optax.adafactor would apply the weight decay at full strength at every step, and not in
         # proportion to the learning rate.
@@ -98,6 +115,27 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)
     return transform
+
+
+def _muon() -> optax.GradientTransformation:
+    """Orthogonalizes the momentum of matrices, those in the last two axes, and scales it."""
+
+    def axes(params: optax.Params) -> Any:
+        return jax.tree.map(lambda x: contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1), params)
+
+    def scaled(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
+        # An orthogonal matrix of n rows and m columns has a root mean square of max(n, m) ** -0.5.
+        return jax.tree.map(lambda x: x * (MUON_RMS * max(x.shape[-2:]) ** 0.5), updates)
+
+    return optax.chain(
+        contrib.scale_by_muon(weight_dimension_numbers=axes), optax.stateless(scaled)
+    )
+
+
+def _trained_by(path: tuple[Any, ...], param: jax.Array) -> Name:
+    """What trains a parameter if the optimizer is "muon"."""
+    in_layer = any(getattr(part, "key", None) == "layers" for part in path)
+    return "muon" if in_layer and param.ndim > 1 else "adam"
 
 
 def _text(params: optax.Params) -> Any:

@@ -75,7 +75,7 @@ def init_state(
     if mesh is None:
         return graphdef, create(params), frozen
     params, frozen = (_place(x, state_sharding(x, mesh)) for x in (params, frozen))
-    where = _state_shardings(jax.eval_shape(create, params), optimizer, mesh)
+    where = _state_shardings(jax.eval_shape(create, params), mesh)
     if _is_abstract(params):
         state = _place(jax.eval_shape(create, params), where)
     else:
@@ -171,33 +171,24 @@ def _averaged(
     return jax.tree.map(lambda x: x / parts, total)
 
 
-def _state_shardings(
-    shapes: TrainState, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
+def _state_shardings(shapes: TrainState, mesh: Mesh) -> TrainState:
     """A TrainState with shardings in the place of arrays.
 
     Args:
       shapes: the state with shapes in the place of arrays.
-      optimizer: the optimizer that made shapes.opt_state.
       mesh: the devices.
     """
     whole = NamedSharding(mesh, PartitionSpec())
     params = state_sharding(shapes.params, mesh)
+    paths, where = jax.tree.flatten_with_path(shapes.params)[0], jax.tree.leaves(params)
+    known = {(path, x.shape): to for (path, x), to in zip(paths, where, strict=True)}
 
-    def like_its_param(
-        leaf: jax.ShapeDtypeStruct, param: jax.ShapeDtypeStruct, sharding: NamedSharding
-    ) -> NamedSharding:
-        # Adafactor's factored moments have other shapes than their parameters.
-        return sharding if leaf.shape == param.shape else whole
+    def like_its_param(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        # The path ends as that of the parameter does. Factored moments have shapes of their own.
+        ends = ((path[i:], leaf.shape) for i in range(len(path)))
+        return next((known[end] for end in ends if end in known), whole)
 
-    opt_state = optax.tree_map_params(
-        optimizer,
-        like_its_param,
-        shapes.opt_state,
-        shapes.params,
-        params,
-        transform_non_params=lambda _: whole,
-    )
+    opt_state = jax.tree.map_with_path(like_its_param, shapes.opt_state)
     return TrainState(whole, params, opt_state, None if shapes.ema is None else params)
 
 

@@ -78,3 +78,11 @@ def test_special_tokens_are_no_text_and_bytes_are():
 def test_a_vocabulary_that_cannot_spell_the_text_is_refused():
     with pytest.raises(ValueError, match="no tokens that give"):
         automaton_of("c")
+
+
+def test_a_walk_that_takes_too_long_is_refused(monkeypatch):
+    vocabulary = [None, None, None, *(bytes([byte]) for byte in b"abc")]
+    monkeypatch.setattr("sample.automaton.MOST_TRIES", 28)  # 7 states, 3 tokens of one class
+    automaton_of("[abc]{6}", vocabulary)
+    with pytest.raises(ValueError, match=r"takes too much time.*demand less"):
+        automaton_of("[abc]{7}", vocabulary)

@@ -173,12 +173,13 @@ def test_what_is_said_if_older_checkpoints_are_damaged_too(saved, tmp_path):
     assert said.endswith("(gone): there is no older one: start again in a new --workdir")
 
 
-@pytest.mark.parametrize("name", ["adam", "adafactor"])
+@pytest.mark.parametrize("name", ["adam", "adafactor", "muon"])
 def test_many_layers_and_an_optimizers_state_come_back(checkpoints, name):
     """More than ten layers, whose numbers orbax orders as text, and a real optimizer's state."""
     layers = nnx.List(nnx.Linear(2, 3, rngs=nnx.Rngs(i)) for i in range(12))
+    model = nnx.Dict(layers=layers)
     optimizer = make_optimizer(OptimizerConfig(name, 1e-3, 1e-4, 1), 10)
-    _, first, _ = init_state(layers, optimizer, ema=True)
+    _, first, _ = init_state(model, optimizer, ema=True)
     checkpoints.save(first._replace(step=jnp.int32(4)), {})
     found, _ = checkpoints.restore(4, first)
     for a, b in zip(*map(jax.tree.leaves, (found, first._replace(step=4))), strict=True):

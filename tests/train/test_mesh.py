@@ -114,10 +114,11 @@ OPTIMIZERS = {
     "sgd": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)),
     "adam": make_optimizer(OptimizerConfig("adam", 1e-3, 1e-4, 1, "hold"), 10),
     "adafactor": make_optimizer(OptimizerConfig("adafactor", 1e-3, 1e-4, 1, "hold"), 10),
+    "muon": make_optimizer(OptimizerConfig("muon", 1e-3, 1e-4, 1, "hold"), 10),
 }
 
 
-@pytest.mark.parametrize("name", ["adam", "adafactor"])
+@pytest.mark.parametrize("name", ["adam", "adafactor", "muon"])
 def test_the_optimizers_state_lies_where_its_weights_do(name):
     optimizer = OPTIMIZERS[name]
 
@@ -138,9 +139,10 @@ def test_the_optimizers_state_lies_where_its_weights_do(name):
         np.testing.assert_allclose(jax.device_get(b), jax.device_get(a), rtol=1e-4, atol=1e-6)
     specs = {x.sharding.spec for x in jax.tree.leaves(state.params) if x.ndim > 1}
     assert P("expert", "fsdp", None) in specs and P(None, "fsdp") in specs
+    moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim > 1]
     if name == "adam":
-        moments = [x for x in jax.tree.leaves(state.opt_state) if x.ndim > 1]
         assert len(moments) == 2 * sum(x.ndim > 1 for x in jax.tree.leaves(state.params))
+    if name in ("adam", "muon"):
         assert {x.sharding.spec for x in moments} == specs
 
 

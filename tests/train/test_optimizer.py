@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from train.optimizer import MUON_RMS, OptimizerConfig, learning_rate, make_optimizer
 
 
 def test_schedules():
@@ -20,7 +20,7 @@ def test_schedules():
 def test_weight_decay_spares_vectors_and_names_are_checked():
     params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
     zeros = {"kernel": jnp.zeros((2, 2)), "scale": jnp.zeros(2)}
-    for name in ("adam", "adafactor"):
+    for name in ("adam", "adafactor", "muon"):
         config = OptimizerConfig(name, 0.5, 0.5, 0, schedule="hold", weight_decay=0.1)
         optimizer = make_optimizer(config, 10)
         update = jax.jit(optimizer.update)
@@ -48,3 +48,26 @@ def test_the_text_model_may_learn_more_slowly_than_the_tower():
         np.testing.assert_allclose(text, rate * tower, rtol=1e-6)
     with pytest.raises(ValueError, match="text_rate"):
         OptimizerConfig("adam", 1, 1, 1, text_rate=-1)
+
+
+def test_muon_orthogonalizes_the_momentum_of_layers_alone():
+    rng = np.random.default_rng(0)
+    shapes = {"table": (3, 3), "layers": {0: {"kernel": (16, 32), "experts": (4, 32, 16)}}}
+    shapes["layers"][0]["scale"] = (16,)
+    grads = jax.tree.map(
+        lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32),
+        shapes,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
+    optimizer = make_optimizer(OptimizerConfig("muon", 0.5, 0.5, 0, weight_decay=0.0), 10)
+    updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(grads), grads)
+    layer = updates["layers"][0]
+    for matrix in (layer["kernel"], *layer["experts"]):
+        lengths = np.linalg.svd(matrix, compute_uv=False)
+        # All singular values of an orthogonal matrix are 1; five iterations come near.
+        np.testing.assert_allclose(lengths, 0.5 * MUON_RMS * 32**0.5, rtol=0.5)
+        assert np.sqrt(np.mean(np.square(matrix))) == pytest.approx(0.5 * MUON_RMS, rel=0.2)
+    gradient = grads["layers"][0]["kernel"]
+    assert np.linalg.cond(gradient) > 2 * np.linalg.cond(layer["kernel"])
+    for one in (updates["table"], layer["scale"]):
+        np.testing.assert_allclose(np.abs(one), 0.5, rtol=1e-3)  # Adam's first step

@@ -11,7 +11,6 @@ from diffusiongemma.parameters import VISION
 
 Name = Literal["adam", "adafactor", "muon"]
 Schedule = Literal["cosine", "hold"]
-MUON_RMS = 0.2  # about that of Adam's updates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +19,8 @@ class OptimizerConfig:
 
     Attributes:
       name: "adam", "adafactor" or "muon". Adafactor's updates are as long as the learning rate
-        says; they are not scaled by the size of the weights. With Muon, the matrices of layers move
-        along their orthogonalized momentum, with a root mean square of MUON_RMS (Liu et al., Muon
-        is Scalable for LLM Training, 2025). So it takes Adam's learning rates. Everything else is
-        trained by Adam.
+        says; they are not scaled by the size of the weights. Muon moves the matrices of layers
+        along their orthogonalized momentum, and everything else is trained by Adam.
       peak_lr: learning rate after the warm-up.
       end_lr: learning rate at the end of the run.
       warmup: number of steps in which the learning rate rises linearly from 0 to its peak.
@@ -32,6 +29,8 @@ class OptimizerConfig:
       decay_fraction: length of that last part, as a fraction of the run's steps.
       b1: decay rate of Adam's first moments (means of gradients). Muon's momentum has 0.95.
       b2: decay rate of Adam's second moments (means of squared gradients).
+      muon_rms: root mean square of Muon's updates at a learning rate of 1. With the default, they
+        are about as long as Adam's (Liu et al., Muon is Scalable for LLM Training, 2025).
       weight_decay: how far a step shrinks matrices, as a fraction of the learning rate. Norms,
         scales and scalars are not shrunk.
       clip_norm: limit for the norm of all gradients together; 0 for no limit.
@@ -39,7 +38,8 @@ class OptimizerConfig:
         only the tower is trained.
 
     Raises:
-      ValueError: the name or the schedule is unknown, or text_rate is negative.
+      ValueError: the name or the schedule is unknown, text_rate is negative, or muon_rms is not
+        above 0.
     """
 
     name: Name
@@ -50,6 +50,7 @@ class OptimizerConfig:
     decay_fraction: float = 0.3
     b1: float = 0.9
     b2: float = 0.99
+    muon_rms: float = 0.2
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     text_rate: float = 1.0
@@ -65,6 +66,8 @@ class OptimizerConfig:
             )
         if self.text_rate < 0:
             raise ValueError(f"optimizer.text_rate must be 0 or more, not {self.text_rate}")
+        if self.muon_rms <= 0:
+            raise ValueError(f"optimizer.muon_rms must be above 0, not {self.muon_rms}")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -95,7 +98,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         # contrib.muon would shrink all that Adam trains, or nothing of it.
         transform = optax.chain(
             optax.partition(
-                {"muon": _muon(), "adam": optax.scale_by_adam(config.b1, config.b2)},
+                {"muon": _muon(config.muon_rms), "adam": optax.scale_by_adam(config.b1, config.b2)},
                 lambda params: jax.tree_util.tree_map_with_path(_trained_by, params),
             ),
             optax.add_decayed_weights(config.weight_decay, _matrices),
@@ -117,7 +120,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return transform
 
 
-def _muon() -> optax.GradientTransformation:
+def _muon(rms: float) -> optax.GradientTransformation:
     """Orthogonalizes the momentum of matrices, those in the last two axes, and scales it."""
 
     def axes(params: optax.Params) -> Any:
@@ -125,7 +128,7 @@ def _muon() -> optax.GradientTransformation:
 
     def scaled(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
         # An orthogonal matrix of n rows and m columns has a root mean square of max(n, m) ** -0.5.
-        return jax.tree.map(lambda x: x * (MUON_RMS * max(x.shape[-2:]) ** 0.5), updates)
+        return jax.tree.map(lambda x: x * (rms * max(x.shape[-2:]) ** 0.5), updates)
 
     return optax.chain(
         contrib.scale_by_muon(weight_dimension_numbers=axes), optax.stateless(scaled)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.optimizer import MUON_RMS, OptimizerConfig, learning_rate, make_optimizer
+from train.optimizer import OptimizerConfig, learning_rate, make_optimizer
 
 
 def test_schedules():
@@ -48,6 +48,8 @@ def test_the_text_model_may_learn_more_slowly_than_the_tower():
         np.testing.assert_allclose(text, rate * tower, rtol=1e-6)
     with pytest.raises(ValueError, match="text_rate"):
         OptimizerConfig("adam", 1, 1, 1, text_rate=-1)
+    with pytest.raises(ValueError, match="muon_rms"):
+        OptimizerConfig("muon", 1, 1, 1, muon_rms=0)
 
 
 def test_muon_orthogonalizes_the_momentum_of_layers_alone():
@@ -59,14 +61,16 @@ def test_muon_orthogonalizes_the_momentum_of_layers_alone():
         shapes,
         is_leaf=lambda x: isinstance(x, tuple),
     )
-    optimizer = make_optimizer(OptimizerConfig("muon", 0.5, 0.5, 0, weight_decay=0.0), 10)
+    optimizer = make_optimizer(
+        OptimizerConfig("muon", 0.5, 0.5, 0, muon_rms=0.3, weight_decay=0.0), 10
+    )
     updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(grads), grads)
     layer = updates["layers"][0]
     for matrix in (layer["kernel"], *layer["experts"]):
         lengths = np.linalg.svd(matrix, compute_uv=False)
         # All singular values of an orthogonal matrix are 1; five iterations come near.
-        np.testing.assert_allclose(lengths, 0.5 * MUON_RMS * 32**0.5, rtol=0.5)
-        assert np.sqrt(np.mean(np.square(matrix))) == pytest.approx(0.5 * MUON_RMS, rel=0.2)
+        np.testing.assert_allclose(lengths, 0.5 * 0.3 * 32**0.5, rtol=0.5)
+        assert np.sqrt(np.mean(np.square(matrix))) == pytest.approx(0.5 * 0.3, rel=0.2)
     gradient = grads["layers"][0]["kernel"]
     assert np.linalg.cond(gradient) > 2 * np.linalg.cond(layer["kernel"])
     for one in (updates["table"], layer["scale"]):

@@ -17,12 +17,13 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_grid_tower.get_config()
     config.init = "runs/read_grid_tower/model"
-    config.steps = 1_500
+    config.steps = 1_200
     config.batch_size = 16
     config.data.answer = "either"
     config.images.tower = {}  # the one of the first run
     config.loss.spelling = False
     config.loss.update(noise_draws=2, encoder_targets="answer")
-    config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, decay_fraction=0.9, text_rate=1.0)
+    config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, muon_rms=0.5, text_rate=1.0)
+    config.mesh.data = 2
     config.eval.every = 0
     return config

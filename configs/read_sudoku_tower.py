@@ -22,6 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.update(box=3, prompt_length=112)
     config.images.soft_tokens = 90
     config.loss.canvas_size = 90
+    # Muon has not been tried here.
+    config.optimizer.update(name="adam", schedule="hold")
     config.mesh.data = 1
     config.keep = 1
     return config

@@ -113,7 +113,13 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             optax.add_decayed_weights(config.weight_decay, _matrices),
             optax.scale_by_learning_rate(rate),
         )
-    if config.text_rate != 1:
+    if not config.text_rate:  # the text model needs neither a state nor arithmetic
+        parts = {"tower": transform, "text": optax.set_to_zero()}
+        transform = optax.partition(
+            parts,
+            lambda params: jax.tree.map(lambda text: "text" if text else "tower", _text(params)),
+        )
+    elif config.text_rate != 1:
         transform = optax.chain(transform, optax.masked(optax.scale(config.text_rate), _text))
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), transform)

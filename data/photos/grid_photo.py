@@ -15,6 +15,8 @@ CELL = 32  # pixels of a cell before the picture is taken
 MARGIN = 20  # pixels of paper around the grid
 TURN = 6.0  # degrees, the largest rotation
 SLANT = 0.3  # the largest slant of digits, beside that of an italic font
+WIDTHS = (0.6, 1.3)  # of each digit in training, as multiples of the font's
+FAINT = 2.0  # the largest exponent that thins strokes in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Look:
       size: size of the digits, as a share of a cell.
       stroke: pixels by which digits are thickened.
       stretch: the digits' width, as a multiple of the font's.
+      widths: the same for each digit, 1 first, beside `stretch`.
+      faint: the exponent of the ink, from 0 to 1, at a stroke's edges. Above 1 strokes are thinner.
       slant: how far the top of a digit leans to the right of its foot, as a share of its height.
       shift: (x, y), where digits stand in their cells, as a share of a cell.
       paper, ink, lines, table: colours (red, green, blue), 0 to 255, of the paper, the digits, the
@@ -48,6 +52,8 @@ class Look:
     size: float
     stroke: int
     stretch: float
+    widths: tuple[float, ...]
+    faint: float
     slant: float
     shift: tuple[float, float]
     paper: tuple[int, int, int]
@@ -68,7 +74,8 @@ class Look:
 def draw_look(rng: np.random.Generator, split: Split) -> Look:
     """Draws a look, with a font of the split.
 
-    Half of the training looks slant their digits.
+    Training fonts are few. So half of the training looks slant their digits, half of them change
+    the width of each digit, and half thin the strokes.
     """
 
     def between(low: float, high: float) -> float:
@@ -91,6 +98,8 @@ def draw_look(rng: np.random.Generator, split: Split) -> Look:
         size=between(0.55, 0.85),
         stroke=int(rng.random() < 0.25),
         stretch=between(0.8, 1.2),
+        widths=(1.0,) * 9,
+        faint=1.0,
         slant=0.0,
         shift=pair(0.06),
         paper=colour(*papers),
@@ -107,8 +116,14 @@ def draw_look(rng: np.random.Generator, split: Split) -> Look:
         blur=between(0, 0.9),
         noise=between(0, 14),
     )
-    if split == "train" and rng.random() < 0.5:
+    if split == "test":
+        return look
+    if rng.random() < 0.5:
         look = dataclasses.replace(look, slant=between(-SLANT, SLANT))
+    if rng.random() < 0.5:
+        look = dataclasses.replace(look, widths=tuple(rng.uniform(*WIDTHS, 9).tolist()))
+    if rng.random() < 0.5:
+        look = dataclasses.replace(look, faint=between(1, FAINT))
     return look
 
 
@@ -185,7 +200,10 @@ def _digit(digit: int, font: ImageFont.FreeTypeFont, look: Look) -> Image.Image:
         lean = (1, look.slant, -max(look.slant, 0) * mask.height, 0, 1, 0)  # to x from where
         size = (mask.width + wider, mask.height)
         mask = mask.transform(size, Image.Transform.AFFINE, lean, Image.Resampling.BILINEAR)
-    return mask.resize((max(1, round(mask.width * look.stretch)), mask.height))
+    if look.faint > 1:
+        mask = mask.point([round(255 * (ink / 255) ** look.faint) for ink in range(256)])
+    width = mask.width * look.stretch * look.widths[digit - 1]
+    return mask.resize((max(1, round(width)), mask.height))
 
 
 def _perspective(source: np.ndarray, target: np.ndarray) -> list[float]:

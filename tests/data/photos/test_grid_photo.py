@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data.photos.fonts import FONTS, load_font
-from data.photos.grid_photo import SLANT, Look, draw_grid, draw_look
+from data.photos.grid_photo import FAINT, SLANT, WIDTHS, Look, draw_grid, draw_look
 
 LEVEL = Look(
     seed=1,
@@ -14,6 +14,8 @@ LEVEL = Look(
     size=0.7,
     stroke=0,
     stretch=1.0,
+    widths=(1.0,) * 9,
+    faint=1.0,
     slant=0.0,
     shift=(0, 0),
     paper=(240, 240, 240),
@@ -69,14 +71,39 @@ def test_a_slanted_digit_leans_to_the_right():
     assert lean(-0.3) - lean(0.0) == pytest.approx(-0.3 * 11, abs=1)
 
 
-def test_training_digits_are_slanted_and_held_out_ones_are_not():
-    slants = {
-        split: np.array([draw_look(np.random.default_rng(i), split).slant for i in range(400)])
-        for split in FONTS
+def test_each_digit_has_a_width_and_strokes_may_be_thin():
+    grid = np.zeros(16, np.int8)
+    grid[[0, 5]] = 2, 3
+
+    def sides(look: Look) -> list[int]:
+        """The widths of the 2 and the 3, in pixels."""
+        dark = 240.0 - np.asarray(draw_grid(grid, 2, look), float).mean(axis=2)
+        return [int((dark[at : at + 32, at : at + 32].max(axis=0) > 60).sum()) for at in (0, 32)]
+
+    usual = sides(LEVEL)
+    changed = sides(dataclasses.replace(LEVEL, widths=(1.0, 0.5, 1.5) + (1.0,) * 6))
+    np.testing.assert_allclose(changed, np.array([0.5, 1.5]) * usual, atol=2)
+    one, thin = (
+        ink(draw_grid(grid, 2, dataclasses.replace(LEVEL, font="cmr10", faint=faint))).max()
+        for faint in (1.0, 2.0)
+    )
+    assert 0.6 * one < thin < 0.9 * one
+
+
+def test_training_digits_vary_more_than_held_out_ones():
+    looks = {
+        split: [draw_look(np.random.default_rng(i), split) for i in range(400)] for split in FONTS
     }
-    assert not slants["test"].any()
-    assert 150 < np.count_nonzero(slants["train"]) < 250
-    assert -SLANT < slants["train"].min() < -0.25 and 0.25 < slants["train"].max() < SLANT
+    for look in looks["test"]:
+        assert (look.slant, look.widths, look.faint) == (0, (1,) * 9, 1)
+    slants = np.array([look.slant for look in looks["train"]])
+    widths = np.array([look.widths for look in looks["train"]])
+    faints = np.array([look.faint for look in looks["train"]])
+    for changed in (slants != 0, (widths != 1).all(axis=1), faints != 1):
+        assert 150 < changed.sum() < 250
+    assert -SLANT < slants.min() < -0.25 and 0.25 < slants.max() < SLANT
+    assert WIDTHS[0] < widths.min() < 0.65 and 1.25 < widths.max() < WIDTHS[1]
+    assert FAINT - 0.05 < faints.max() < FAINT
 
 
 def test_a_picture_depends_on_its_look_alone():

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.preset, config.overrides = "", {}
     config.init = "checkpoints/base"
-    config.steps = 4_200
+    config.steps = 4_500
     config.batch_size = 32
     config.workers = 1  # to draw a picture takes 4 ms
     config.data = {"task": "read_grid", "prompt_length": 40}

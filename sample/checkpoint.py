@@ -120,7 +120,7 @@ class Checkpoint:
 
     @functools.cached_property
     def sampler_defaults(self) -> dict[str, Any]:
-        """Fields of SamplerConfig that generation_config.json sets.
+        """Fields of SamplerConfig that generation_config.json and sampler.json set.
 
         Raises:
           ValueError: the file is broken, or it names a stop token that the model does not have.
@@ -188,7 +188,7 @@ class Checkpoint:
 
         Args:
           folder: gets the companions, always a tokenizer.json among them.
-          sampler: the settings that generation_config.json is to give the new model.
+          sampler: the settings that the new model is to have.
         """
         if self.home is not None:
             copy_companions(self.home, folder, card=False)

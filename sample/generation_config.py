@@ -1,4 +1,8 @@
-"""The sampler's defaults in a checkpoint's generation_config.json: read and written."""
+"""The sampler's defaults in a checkpoint's folder: read and written.
+
+They lie in generation_config.json. transformers refuses a file with fields that it does not know,
+so what it does not have lies in a file of our own, sampler.json.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +15,7 @@ from files.inside import check_inside
 from files.whole_file import write_file
 from sample.step import SamplerConfig
 
-FILE = "generation_config.json"
+FILE, OURS = "generation_config.json", "sampler.json"
 
 # Name in the file -> our name and type. A field that is absent or null leaves our default, which is
 # the published one.
@@ -21,8 +25,9 @@ NUMBERS = {
     "t_min": ("min_temperature", float),
     "t_max": ("max_temperature", float),
     "max_new_tokens": ("max_new_tokens", int),
-    "restart_every": ("restart_every", int),  # ours; transformers reads past it
+    "restart_every": ("restart_every", int),
 }
+NOT_OF_TRANSFORMERS = {"restart_every"}
 
 # The file's name for this sampler, the only one that is supported.
 SAMPLER = "EntropyBoundSamplerConfig"
@@ -116,22 +121,27 @@ NEUTRAL: dict[str, tuple] = {
 
 
 def sampler_defaults(folder: str | Path) -> dict[str, Any]:
-    """The fields of SamplerConfig that a folder's generation_config.json sets.
+    """The fields of SamplerConfig that a folder's generation_config.json and sampler.json set.
 
-    `SamplerConfig(**(sampler_defaults(folder) | flags))` lets flags win over the folder. Settings
-    of other ways to decode are named on stderr, once, unless they change nothing.
+    `SamplerConfig(**(sampler_defaults(folder) | flags))` lets flags win over the folder. Both files
+    may have the same fields, and sampler.json wins. Settings of other ways to decode are named on
+    stderr, once, unless they change nothing.
 
     Returns:
       field name -> value, all within range; empty if there is no such file.
 
     Raises:
-      ValueError: the file is no JSON object, is a link that leads out of the folder, or has fields
+      ValueError: a file is no JSON object, is a link that leads out of the folder, or has fields
         that are unknown, not supported or out of range. The message names all of them on one line.
     """
-    file = Path(folder) / FILE
+    return _settings(Path(folder) / FILE) | _settings(Path(folder) / OURS)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """The fields of SamplerConfig that a file sets."""
     if not file.is_file():
         return {}
-    check_inside(Path(folder), file)
+    check_inside(file.parent, file)
     given = read_json(file)
     problems: list[str] = []
     fields, unused = {}, []
@@ -166,16 +176,17 @@ def sampler_defaults(folder: str | Path) -> dict[str, Any]:
 
 
 def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
-    """Writes settings into a folder's generation_config.json, if they differ from the published.
+    """Writes settings into a folder's files, if they differ from the published.
 
-    Other fields of the file stay. Not written are max_new_tokens, and settings for which the file
-    has no field.
+    Other fields of the files stay. A field that transformers does not have goes to sampler.json, if
+    an older version of this project has put it into the other file. Not written are max_new_tokens,
+    and settings for which the files have no field.
 
     Raises:
       ValueError: the folder has such a file, and it is no JSON object.
-      OSError: the file cannot be written. Then it is as before.
+      OSError: a file cannot be written. Then it is as before.
     """
-    file, published = Path(folder) / FILE, SamplerConfig()
+    published = SamplerConfig()
     changed = {
         theirs: getattr(config, ours)
         for theirs, (ours, _) in NUMBERS.items()
@@ -183,9 +194,20 @@ def save_sampler_defaults(config: SamplerConfig, folder: str | Path) -> None:
     }
     if config.entropy_bound != published.entropy_bound:
         changed["sampler_config"] = {"_cls_name": SAMPLER, "entropy_bound": config.entropy_bound}
-    if changed:
-        given = read_json(file) if file.is_file() else {}
-        write_file(file, (json.dumps(given | changed, indent=2) + "\n").encode())
+    given = [read_json(file) if file.is_file() else {} for file in _files(folder)]
+    fields = given[0] | given[1] | changed
+    ours = {name for name in fields if name in given[1] or name in NOT_OF_TRANSFORMERS}
+    wanted = [
+        {name: value for name, value in fields.items() if (name in ours) == (file.name == OURS)}
+        for file in _files(folder)
+    ]
+    for file, before, after in zip(_files(folder), given, wanted, strict=True):
+        if after != before:
+            write_file(file, (json.dumps(after, indent=2) + "\n").encode())
+
+
+def _files(folder: str | Path) -> list[Path]:
+    return [Path(folder) / name for name in (FILE, OURS)]
 
 
 def _number(name: str, value: Any, kind: type, problems: list[str]) -> Any:

@@ -12,13 +12,14 @@ from files.inside import check_inside, is_inside
 from files.json_text import read_json
 from files.whole_file import write_file
 
-# These four are read by this project. They are copied whatever their size, and it is an error if
+# These five are read by this project. They are copied whatever their size, and it is an error if
 # they cannot be.
 KNOWN = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "generation_config.json",
+    "sampler.json",
 )
 CARD = "README.md"  # the model card describes these weights, and no others
 ELSEWHERE = "is or has a link to a file elsewhere"

@@ -116,6 +116,8 @@ def _generation() -> Iterator[BadInput]:
     ):
         text = f"generation {name}={str(value)[:50]}"
         yield BadInput(text, changed(GENERATION, name, to=value), ASK, word)
+    ours = written("sampler.json", '{"restart_every": "often"}')
+    yield BadInput("sampler.json", ours, ASK, "restart_every: expected int, got 'often'")
     for flag, word in (
         ("--max-temperature=nan", "max-temperature=nan: expected a finite number"),
         ("--stop-threshold=inf", "stop-threshold=inf: expected a finite number"),

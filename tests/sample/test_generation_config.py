@@ -1,11 +1,13 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from sample import SamplerConfig
 from sample.generation_config import sampler_defaults, save_sampler_defaults
 
+SHIPPED = Path(__file__).parents[2] / "checkpoints"
 # Every field that the released checkpoint's file has; other values, to be told from our defaults.
 RELEASED = {
     "confidence_threshold": 0.01,
@@ -83,11 +85,29 @@ def test_what_is_saved_is_read_back_beside_the_other_fields(tmp_path):
     wanted = SamplerConfig(16, 0.05, 0.02, 1.0, 1.2, max_new_tokens=7, restart_every=5)
     save_sampler_defaults(wanted, tmp_path)
     written = json.loads((tmp_path / "generation_config.json").read_text())
-    assert (
-        set(written) == {*RELEASED, "restart_every"} and written["transformers_version"] == "5.12.1"
-    )
+    assert set(written) == set(RELEASED) and written["transformers_version"] == "5.12.1"
+    assert json.loads((tmp_path / "sampler.json").read_text()) == {"restart_every": 5}
     found = SamplerConfig(**sampler_defaults(tmp_path))
     assert found == dataclasses.replace(wanted, max_new_tokens=512, stop_ids=(1, 106, 50))
+
+
+def test_a_field_that_transformers_refuses_moves_to_our_file(tmp_path):
+    assert defaults(tmp_path, {"restart_every": 5, "t_max": 1.0})["restart_every"] == 5
+    save_sampler_defaults(SamplerConfig(restart_every=5), tmp_path)
+    assert json.loads((tmp_path / "generation_config.json").read_text()) == {"t_max": 1.0}
+    assert json.loads((tmp_path / "sampler.json").read_text()) == {"restart_every": 5}
+    (tmp_path / "sampler.json").write_text('{"restart_every": 7}')
+    assert sampler_defaults(tmp_path) == {"restart_every": 7, "max_temperature": 1.0}
+    (tmp_path / "sampler.json").write_text('{"restarts": 7}')
+    with pytest.raises(ValueError, match=r"sampler\.json: restarts: unknown field"):
+        sampler_defaults(tmp_path)
+
+
+@pytest.mark.parametrize("checkpoint", sorted(SHIPPED.iterdir()), ids=lambda path: path.name)
+def test_shipped_settings_are_those_that_transformers_has(checkpoint):
+    file = checkpoint / "generation_config.json"
+    given = set(json.loads(file.read_text())) if file.exists() else set()
+    assert given <= set(RELEASED)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def make_folder(folder: Path, vocab_size: int = 1025, tokenizer: bool = True) ->
     (folder / "chat_template.jinja").write_text(RELEASE)
     settings = {"max_denoising_steps": 3, "max_new_tokens": 2 * CANVAS}
     (folder / "generation_config.json").write_text(json.dumps(settings))
+    (folder / "sampler.json").write_text('{"restart_every": 100}')
     return folder
 
 

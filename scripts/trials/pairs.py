@@ -1,5 +1,6 @@
 """Two trainings on one workdir: one goes on, the other is told who holds it."""
 
+import fcntl
 import re
 import signal
 import time
@@ -13,6 +14,18 @@ from scripts.trials.trial import Kind, Outcome, Trial, Verdict, random
 from train.workdir import LOCK
 
 NAME, COUNT = "pairs on one workdir", 10
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process holds the lock of a file. It may be there before it is locked."""
+    if not file.exists():
+        return False
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def pair(folder: Path, shared: Path, rng: np.random.Generator) -> Outcome:
@@ -29,7 +42,7 @@ def pair(folder: Path, shared: Path, rng: np.random.Generator) -> Outcome:
                 break
             time.sleep(0.002)
         first.send(signal.SIGSTOP)
-        held = (workdir / LOCK).exists()
+        held = is_held(workdir / LOCK)
         second = tiny_run.start_training(folder / "second", shared, workdir)
         said = second.wait()
         first.send(signal.SIGCONT)

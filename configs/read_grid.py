@@ -25,5 +25,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.update(noise_draws=2, encoder_targets="answer")
     config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, muon_rms=0.5, text_rate=1.0)
     config.mesh.data = 2
-    config.eval.every = 0
     return config

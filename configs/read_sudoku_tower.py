@@ -24,6 +24,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.canvas_size = 90
     # Muon has not been tried here.
     config.optimizer.update(name="adam", schedule="hold")
-    config.mesh.data = 1
     config.keep = 1
     return config

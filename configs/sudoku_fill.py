@@ -21,5 +21,5 @@ def get_config() -> ml_collections.ConfigDict:
         "clues": "kaggle,kaggle-hidden,26-50",
         "wrong": "0,0,0,0,0,0,0,1-10",
     }
-    config.sampler.restart_every = None  # its figures are without
+    config.sampler.restart_every = None  # as its figures were measured
     return config

@@ -78,7 +78,7 @@ def _decode(file: BinaryIO, most_pixels: int, name: str) -> Image.Image:
             with Image.open(file, formats=KINDS) as image:
                 if image.width * image.height > most_pixels:
                     raise Image.DecompressionBombError
-                return _rgb(image)
+                return as_rgb(image)
         except Image.DecompressionBombError:
             limit = f"the {most_pixels:,} pixels that are read"
             raise ValueError(f"{name}: it has more than {limit}: make it smaller") from None
@@ -90,8 +90,15 @@ def _decode(file: BinaryIO, most_pixels: int, name: str) -> Image.Image:
             raise ValueError(f"{name}: the image is broken: {why}") from None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """The pixels of an open image, upright, in the mode RGB."""
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The pixels of an image, upright, as a new image of the mode RGB, 8 bits a channel.
+
+    Args:
+      image: of any mode. If it notes a rotation, this image itself is turned.
+
+    Raises:
+      ValueError: its pixels have 32 bits.
+    """
     # A PPM file with more than 8 bits is scaled to 16 bits, in a mode of 32.
     grey_16 = image.mode in _GREY_16 or (image.mode == "I" and image.format == "PPM")
     ImageOps.exif_transpose(image, in_place=True)

@@ -10,7 +10,7 @@ import numpy as np
 from data.images.patches import stack
 from data.images.prompt import ImageTokens, with_pictures
 from data.images.sources import Picture, PictureReader
-from data.text.contents import sources
+from data.text.contents import Source, sources
 from data.text.marked_text import MarkedText
 from data.text.messages import Message, checked
 
@@ -65,7 +65,7 @@ class ImageRoom:
         return dict(zip((PATCHES, POSITIONS), padded, strict=True))
 
 
-def named(messages: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def named(messages: Sequence[dict[str, Any]]) -> list[tuple[str, Source]]:
     """(kind, source) of all images and videos of messages, which need not be checked yet."""
     if not any(isinstance(message.get("content"), list | tuple) for message in messages):
         return []

@@ -1,4 +1,4 @@
-"""Finds the pictures that messages name, in files and in data URLs, and cuts them into patches."""
+"""Finds the pictures of messages, in files, data URLs or memory, and cuts them into patches."""
 
 import base64
 import binascii
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from PIL import Image
+from PIL import Image, ImageOps
 
-from data.images.open_image import MOST_PIXELS, open_image
+from data.images.open_image import MOST_PIXELS, as_rgb, open_image
 from data.images.patches import (
     FRAME_BUDGET,
     PATCH_SIZE,
@@ -19,6 +19,7 @@ from data.images.patches import (
     Patches,
     image_patches,
 )
+from data.text.contents import Source
 
 _DATA = re.compile(r"data:([^,]*),", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -61,15 +62,15 @@ class PictureReader:
     only_in: str | None = None
 
     def read(
-        self, kind: str, source: str, folder: Path | None = None, name: str = "the image"
+        self, kind: str, source: Source, folder: Path | None = None, name: str = "the image"
     ) -> list[Picture]:
         """The pictures of an image or a video.
 
         Args:
           kind: "image" or "video".
-          source: a path or, for an image, a data URL.
+          source: a path or, for an image, a data URL or a Pillow image.
           folder: where relative paths begin. Default: the working folder.
-          name: what errors call an image in a data URL.
+          name: what errors call an image that is no file.
 
         Returns:
           one picture of an image; the frames of a video.
@@ -77,6 +78,11 @@ class PictureReader:
         Raises:
           ValueError: it cannot be read. The error is one line.
         """
+        if isinstance(source, Image.Image):
+            try:
+                return [self._picture(as_rgb(ImageOps.exif_transpose(source)), self.image_tokens)]
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
         if found := _DATA.match(source):
             if kind == "video":
                 raise ValueError("a video is read from a file, not from a data URL")

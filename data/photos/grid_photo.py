@@ -5,9 +5,10 @@ which depends on the look and the digits alone.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from data.photos.fonts import FONTS, Split, load_font
 
@@ -159,7 +160,7 @@ def draw_grid(grid: np.ndarray, box: int, look: Look, cell: int = 32) -> Image.I
         fillcolor=look.table,
     )
     if look.blur > 0.2:
-        photo = photo.filter(ImageFilter.GaussianBlur(look.blur))
+        photo = photo.filter(ImageFilter.BoxBlur(_blur_radius(look.blur)))
     rng = np.random.default_rng(look.seed)
     across, down = (np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in (width, height))
     light = look.shade[0] * across + look.shade[1] * down[:, None]
@@ -178,8 +179,7 @@ def _flat_grid(grid: np.ndarray, box: int, look: Look) -> Image.Image:
         at, width = MARGIN + i * CELL, look.thin if i % box else look.thick
         pen.line([(at, MARGIN), (at, end)], look.lines, width)
         pen.line([(MARGIN, at), (end, at)], look.lines, width)
-    font = load_font(look.font, round(look.size * CELL))
-    digits = {int(d): _digit(int(d), font, look) for d in np.unique(grid) if d}
+    digits = {int(d): _digit(int(d), look) for d in np.unique(grid) if d}
     for i, digit in enumerate(grid):
         if digit:
             mask = digits[int(digit)]
@@ -189,21 +189,41 @@ def _flat_grid(grid: np.ndarray, box: int, look: Look) -> Image.Image:
     return flat
 
 
-def _digit(digit: int, font: ImageFont.FreeTypeFont, look: Look) -> Image.Image:
+def _digit(digit: int, look: Look) -> Image.Image:
     """A digit as a mask, as large as its ink."""
-    box = font.getbbox(str(digit), stroke_width=look.stroke)
-    mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
-    pen = ImageDraw.Draw(mask)
-    pen.text((-box[0], -box[1]), str(digit), 255, font, stroke_width=look.stroke)
+    mask = _glyph(digit, look.font, round(look.size * CELL), look.stroke)
     if look.slant:
         wider = round(abs(look.slant) * mask.height)
         lean = (1, look.slant, -max(look.slant, 0) * mask.height, 0, 1, 0)  # to x from where
         size = (mask.width + wider, mask.height)
         mask = mask.transform(size, Image.Transform.AFFINE, lean, Image.Resampling.BILINEAR)
     if look.faint > 1:
-        mask = mask.point([round(255 * (ink / 255) ** look.faint) for ink in range(256)])
+        thinner = 255 * np.linspace(0, 1, 256) ** look.faint
+        mask = mask.point(thinner.round().astype(int).tolist())
     width = mask.width * look.stretch * look.widths[digit - 1]
     return mask.resize((max(1, round(width)), mask.height))
+
+
+@functools.cache
+def _glyph(digit: int, font: str, size: int, stroke: int) -> Image.Image:
+    """A digit as its font draws it, as a mask that is as large as its ink."""
+    letters = load_font(font, size)
+    box = letters.getbbox(str(digit), stroke_width=stroke)
+    mask = Image.new("L", (box[2] - box[0], box[3] - box[1]))
+    pen = ImageDraw.Draw(mask)
+    pen.text((-box[0], -box[1]), str(digit), 255, letters, stroke_width=stroke)
+    return mask
+
+
+def _blur_radius(deviation: float) -> float:
+    """The radius of the box that blurs like a deviation of up to sqrt(2) pixels.
+
+    Pillow's box of radius r in [m, m + 1] has 2m + 1 pixels of weight 1 and two of weight r - m.
+    """
+    square = deviation**2
+    if 3 * square < 2:
+        return square / (2 - 2 * square)
+    return 1 + (3 * square - 2) / (8 - 2 * square)
 
 
 def _perspective(source: np.ndarray, target: np.ndarray) -> list[float]:

@@ -4,9 +4,7 @@ Pictures are drawn, with rotation, perspective, light, noise and many fonts (dat
 second form of the task asks for the solution of the puzzle instead, and the third one for either.
 """
 
-import base64
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -27,13 +25,6 @@ EITHER = "either"
 CLUES = {2: (4, 12), 3: (25, 60)}  # box size -> the fewest and the most digits in a picture
 LEVEL = TURN / 4  # degrees up to which a picture counts as level
 TILTED = TURN * 3 / 4  # degrees from which it counts as tilted
-
-
-def data_url(image: Image.Image) -> str:
-    """An image as a data URL, in the format that takes the least time to write and to read."""
-    file = io.BytesIO()
-    image.save(file, "BMP")
-    return f"data:image/bmp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 class DrawnPuzzle(Puzzle):
@@ -133,7 +124,7 @@ class ReadGridTask(Task):
     def conversation(self, item: DrawnPuzzle) -> Conversation:
         question, answer = self.text(item)
         parts = [
-            {"type": "image", "image": data_url(self.picture_of(item))},
+            {"type": "image", "image": self.picture_of(item)},
             {"type": "text", "text": question},
         ]
         asked = {"role": "user", "content": parts}

@@ -2,11 +2,15 @@
 
 A list of texts becomes one text. A list with images or videos stays a list, of {"type": "text",
 "text": TEXT}, {"type": "image", "image": SOURCE} and {"type": "video", "video": SOURCE}. A source
-is a path or a data URL. A template gets a part without its source, and writes a placeholder for it
-(data/images/prompt.py).
+is a path or a data URL; that of an image may be a Pillow image too. A template gets a part without
+its source, and writes a placeholder for it (data/images/prompt.py).
 """
 
 from typing import Any
+
+from PIL import Image
+
+Source = str | Image.Image
 
 # OpenAI's newer interface calls texts by the side that they come from.
 TEXT_PARTS = ("text", "input_text", "output_text")
@@ -24,7 +28,7 @@ _SOURCES = (
 )
 
 
-def joined(parts: list[Any], role: str) -> str | list[dict[str, str]]:
+def joined(parts: list[Any], role: str) -> str | list[dict[str, Source]]:
     """The content that is given as a list of parts.
 
     Texts are joined as the released template joins them: it trims each part, and puts a space
@@ -71,7 +75,7 @@ def is_media(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in MEDIA_PARTS
 
 
-def media_part(part: dict[str, Any], role: str = "user") -> dict[str, str]:
+def media_part(part: dict[str, Any], role: str = "user") -> dict[str, Source]:
     """An image or a video as {"type": "image", "image": SOURCE} or with "video".
 
     Args:
@@ -100,12 +104,14 @@ def media_part(part: dict[str, Any], role: str = "user") -> dict[str, str]:
         source = within.get("url")
     elif field in ("base64", "data") and isinstance(source, str):
         source = f"data:;base64,{source}"
+    if kind == "image" and isinstance(source, Image.Image):
+        return {"type": kind, kind: source}
     if not isinstance(source, str) or not source.strip():
         raise ValueError(f'{name}: expected its path or data URL, as in "{kind}": "FILE"')
     return {"type": kind, kind: source}
 
 
-def sources(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def sources(messages: list[dict[str, Any]]) -> list[tuple[str, Source]]:
     """(kind, source) of all images and videos, in the order of a prompt.
 
     Args:
@@ -123,7 +129,7 @@ def with_sources(messages: list[dict[str, Any]], new: list[str] | None) -> list[
     """The messages with other sources, in the order of `sources`; without any if `new` is None."""
     left = iter(new or ())
 
-    def changed(part: dict[str, str]) -> dict[str, str]:
+    def changed(part: dict[str, Source]) -> dict[str, Source]:
         if not is_media(part):
             return part
         kind = part["type"]
@@ -143,6 +149,6 @@ def text_of(message: dict[str, Any]) -> str:
     return "".join(part["text"].strip() for part in parts if not is_media(part))
 
 
-def _parts(message: dict[str, Any]) -> list[dict[str, str]]:
+def _parts(message: dict[str, Any]) -> list[dict[str, Source]]:
     content = message.get("content")
     return content if isinstance(content, list) else []

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data.images.patches import image_patches
 from data.images.sources import PictureReader
@@ -51,6 +52,20 @@ def test_paths_and_data_urls(folder, monkeypatch):
         [found] = READER.read("image", source, base)
         np.testing.assert_array_equal(found.patches.patches, wanted.patches)
         assert (found.soft_tokens, found.time) == (63, "")
+
+
+def test_images_in_memory():
+    given = picture(0)
+    given.getexif()[0x0112] = 3  # turned by 180 degrees
+    before = given.tobytes()
+    [found] = READER.read("image", given)
+    wanted = image_patches(picture(0).rotate(180), 70)
+    np.testing.assert_array_equal(found.patches.patches, wanted.patches)
+    assert given.tobytes() == before and given.getexif()[0x0112] == 3
+    [grey] = READER.read("image", picture(0).convert("L"))
+    assert grey.soft_tokens == found.soft_tokens
+    deep = refusal(READER, Image.new("F", (50, 50)), None, "image 2")
+    assert deep.startswith("image 2: its pixels have 32 bits")
 
 
 def test_what_cannot_be_read():

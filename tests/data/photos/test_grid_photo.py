@@ -90,6 +90,21 @@ def test_each_digit_has_a_width_and_strokes_may_be_thin():
     assert 0.6 * one < thin < 0.9 * one
 
 
+@pytest.mark.parametrize("deviation", [0.3, 0.6, 0.8, 0.9])
+def test_a_blur_has_its_deviation(deviation):
+    look = dataclasses.replace(LEVEL, lines=(0, 0, 0))
+
+    def variance(blur: float) -> float:
+        """The variance of the ink across a vertical line, in square pixels."""
+        picture = draw_grid(np.zeros(16, np.int8), 2, dataclasses.replace(look, blur=blur))
+        pixels = np.asarray(picture, float)[5:27, 22:43, 0]  # between two horizontal lines
+        dark, x = (240.0 - pixels).mean(axis=0), np.arange(21)
+        middle = (dark @ x) / dark.sum()
+        return (dark @ (x - middle) ** 2) / dark.sum()
+
+    assert np.sqrt(variance(deviation) - variance(0.0)) == pytest.approx(deviation, abs=0.03)
+
+
 def test_training_digits_vary_more_than_held_out_ones():
     looks = {
         split: [draw_look(np.random.default_rng(i), split) for i in range(400)] for split in FONTS

@@ -1,6 +1,7 @@
 """Images and videos in messages, in the forms in which people write them."""
 
 import pytest
+from PIL import Image
 
 from data.text.contents import joined, sources, text_of, with_sources
 from data.text.messages import checked
@@ -77,6 +78,16 @@ def test_messages_keep_their_images():
     assert (
         not has_turn_tokens(found) and has_turn_tokens([*given[1:], *checked(given[:1])]) is False
     )
+
+
+def test_an_image_in_memory_stays_as_it_is():
+    picture = Image.new("RGB", (2, 2))
+    part = {"type": "image", "image": picture}
+    (message,) = checked([{"role": "user", "content": ["What?", part]}])
+    ((kind, source),) = sources([message])
+    assert kind == "image" and source is picture
+    with pytest.raises(ValueError, match="expected its path"):
+        joined([{"type": "video", "video": picture}], "user")
 
 
 ASKED = [IMAGE, {"type": "text", "text": "What?"}]

@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = read_grid_tower.get_config()
     config.init = "checkpoints/sudoku_long"
     config.steps = 1_400
-    config.batch_size = 64
+    config.batch_size, config.accumulate = 64, 1
     config.workers = 6
     config.data.update(box=3, prompt_length=112)
     config.images.soft_tokens = 90

@@ -79,8 +79,9 @@ class PictureReader:
           ValueError: it cannot be read. The error is one line.
         """
         if isinstance(source, Image.Image):
+            upright = ImageOps.exif_transpose(source)  # a copy, which as_rgb may turn
             try:
-                return [self._picture(as_rgb(ImageOps.exif_transpose(source)), self.image_tokens)]
+                return [self._picture(as_rgb(upright), self.image_tokens)]
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if found := _DATA.match(source):

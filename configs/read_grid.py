@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_grid_tower.get_config()
     config.init = "runs/read_grid_tower/model"
-    config.steps = 500
+    config.steps = 600
     config.batch_size, config.accumulate = 16, 1
     config.data.answer = "either"
     config.images.tower = {}  # the one of the first run
@@ -25,5 +25,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.loss.spelling = False
     config.loss.update(noise_draws=2, encoder_targets="answer")
     config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, muon_rms=0.5, text_rate=1.0)
-    config.mesh.data = 2
     return config

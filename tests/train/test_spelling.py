@@ -11,8 +11,8 @@ from diffusiongemma.parameters import VISION
 from diffusiongemma.vision.config import VisionConfig
 from tests.train.test_images import FIELDS, IMAGES
 from train.config import ConfigError, RunConfig
-from train.loss import LossConfig, accuracies, sft_loss
-from train.spelling import spelling_loss
+from train.loss import SHARES, LossConfig, accuracies, sft_loss
+from train.spelling import ERROR_WEIGHT, spelling_loss
 
 # Two rows: an answer of three tokens after a prompt of two, and one of five after a prompt of one.
 BATCH = {
@@ -24,10 +24,17 @@ COUNTED = [[4, 5, 6, None], [1, 2, None, None]]  # what the four soft tokens of 
 
 
 class Scripted:
-    """A model whose soft tokens are logits; the second image has two soft tokens."""
+    """A model whose soft tokens are logits; the second image has two soft tokens.
+
+    Token v is embedded as 3 at place v and 0 elsewhere.
+    """
 
     def __init__(self, soft: np.ndarray):
         self.soft = jnp.asarray(soft)
+        self.embedder = self
+
+    def encode(self, tokens):
+        return 3.0 * jax.nn.one_hot(tokens, self.soft.shape[-1])
 
     def vision(self, images):
         return self.soft, jnp.array([4, 2])
@@ -38,6 +45,16 @@ class Scripted:
     to_logits = final_norm
 
 
+def _counted() -> list[tuple[int, int, int]]:
+    """Row, place and token of each soft token that counts."""
+    return [
+        (row, place, token)
+        for row, tokens in enumerate(COUNTED)
+        for place, token in enumerate(tokens)
+        if token is not None
+    ]
+
+
 def test_each_soft_token_is_to_be_the_token_at_its_place():
     soft = np.random.default_rng(0).normal(size=(2, 4, 10)).astype(np.float32)
     soft[0, 1, 5] = soft[1, 0, 1] = 9  # two of five are right
@@ -45,13 +62,14 @@ def test_each_soft_token_is_to_be_the_token_at_its_place():
         soft[row, place, COUNTED[row][place]] = -9
     loss, figures = spelling_loss(Scripted(soft), None, BATCH)
     chances = np.asarray(jax.nn.log_softmax(soft))
-    wanted = [
-        -chances[row, place, token]
-        for row, tokens in enumerate(COUNTED)
-        for place, token in enumerate(tokens)
-        if token is not None
-    ]
-    np.testing.assert_allclose(loss, np.mean(wanted), rtol=1e-6)
+    wanted = [-chances[row, place, token] for row, place, token in _counted()]
+    np.testing.assert_allclose(figures["spelling_loss"], np.mean(wanted), rtol=1e-6)
+    rows, at = zip(*[(r, i) for r, i, _ in _counted()], strict=True)
+    targets = 3.0 * np.eye(10)[[token for _, _, token in _counted()]]
+    error = np.sum((soft[list(rows), list(at)] - targets) ** 2) / (9 * 5)
+    np.testing.assert_allclose(figures["embedding_error"], error, rtol=1e-6)
+    np.testing.assert_allclose(loss, np.mean(wanted) + ERROR_WEIGHT * error, rtol=1e-6)
+    figures = {name: x for name, x in figures.items() if name in SHARES}
     shares = {"answer_tokens": 5 / 8, "answer_right": 2 / 8, "fill_tokens": 0, "fill_right": 0}
     assert jax.tree.map(float, figures) == shares
     assert accuracies(jax.tree.map(float, figures)) == {"answer_accuracy": 2 / 5}

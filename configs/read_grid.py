@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_grid_tower.get_config()
     config.init = "runs/read_grid_tower/model"
-    config.steps = 600
+    config.steps = 560
     config.batch_size, config.accumulate = 16, 1
     config.data.answer = "either"
     config.images.tower = {}  # the one of the first run

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = base.get_config()
     config.preset, config.overrides = "", {}
     config.init = "checkpoints/base"
-    config.steps = 6_900
+    config.steps = 5_700
     config.batch_size = 32
     config.accumulate = 4  # eight pictures at a time fit into the caches
     config.workers = 1  # to draw a picture takes 2 ms

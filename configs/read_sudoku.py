@@ -1,10 +1,11 @@
-"""Trains a model that solves a 9x9 Sudoku from its picture, or copies it, on one GPU.
+"""Trains a model that solves a 9x9 Sudoku from its picture, or copies it.
 
     python -m train.main --config=configs/read_sudoku_tower.py --workdir=runs/read_sudoku_tower
     python -m train.main --config=configs/read_sudoku.py --workdir=runs/read_sudoku
 
 The first run gives eyes to checkpoints/sudoku_long (configs/read_sudoku_tower.py). The second run
-trains both together by the recipe of configs/sudoku.py. Every second picture is to be solved.
+trains the text model by the recipe of configs/sudoku.py to read what the tower makes, and leaves
+the tower as it is. Every second picture is to be solved.
 """
 
 import ml_collections
@@ -16,10 +17,12 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_sudoku_tower.get_config()
     config.init = "runs/read_sudoku_tower/model"
-    config.steps = 2_200
+    config.steps = 1_000
+    config.batch_size, config.accumulate = 8, 1
     config.data.answer = "either"
     config.images.tower = {}  # the one of the first run
+    config.images.freeze = True
     config.loss.update(sudoku.get_config().loss, encoder_targets="answer", spelling=False)
-    config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, decay_fraction=0.5, text_rate=1.0)
+    config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, muon_rms=0.5, text_rate=1.0)
     config.sampler.update(sudoku.get_config().sampler)
     return config

@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_grid_tower.get_config()
     config.init = "checkpoints/sudoku_long"
-    config.steps = 11_000
+    config.steps = 8_000
     config.batch_size, config.accumulate = 16, 8  # two of these pictures fit into the caches
     config.data.update(box=3, prompt_length=112)
     config.images.soft_tokens = 90

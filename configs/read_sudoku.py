@@ -17,13 +17,12 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_sudoku_tower.get_config()
     config.init = "runs/read_sudoku_tower/model"
-    config.steps = 1_200
+    config.steps = 1_800
     config.batch_size, config.accumulate = 4, 1
     config.data.answer = "either"
     config.images.tower = {}  # the one of the first run
     config.images.freeze = True
     config.loss.update(sudoku.get_config().loss, encoder_targets="answer", spelling=False)
-    # Gentle, because the text model solves such puzzles already.
-    config.optimizer.update(peak_lr=5e-4, end_lr=2e-5, muon_rms=0.2, text_rate=1.0)
+    config.optimizer.update(peak_lr=1e-3, end_lr=2e-5, muon_rms=0.5, text_rate=1.0)
     config.sampler.update(sudoku.get_config().sampler)
     return config

@@ -5,7 +5,8 @@
 
 The first run gives eyes to checkpoints/sudoku_long (configs/read_sudoku_tower.py). The second run
 trains the text model by the recipe of configs/sudoku.py to read what the tower makes, and leaves
-the tower as it is. Every second picture is to be solved.
+the tower as it is. Every second picture is to be solved. checkpoints/read_sudoku was trained so, in
+77 minutes of two cores.
 """
 
 import ml_collections

@@ -3,9 +3,9 @@
 A transcript has its tokens in the order in which they stand in the image. If an image has as many
 soft tokens as its transcript has tokens, soft token i is to be read as token i. This loss asks just
 that, in two ways at once: the head is to tell token i from all others, and the soft token is to be
-the embedding that the text model gets for token i in text. So the text model knows at once what it
-sees. A step costs a third of one through the text model, and the gradient goes straight to the soft
-tokens (docs/READING.md).
+the embedding that the text model gets for token i in text. So the text model meets no new
+embeddings. A step costs a third of one through the text model, and the gradient goes straight to
+the soft tokens (docs/READING.md).
 """
 
 from collections.abc import Mapping

@@ -26,15 +26,16 @@ COUNTED = [[4, 5, 6, None], [1, 2, None, None]]  # what the four soft tokens of 
 class Scripted:
     """A model whose soft tokens are logits; the second image has two soft tokens.
 
-    Token v is embedded as 3 at place v and 0 elsewhere.
+    Token v is embedded as `scale` at place v and 0 elsewhere.
     """
 
-    def __init__(self, soft: np.ndarray):
+    def __init__(self, soft: np.ndarray, scale: float = 3.0):
         self.soft = jnp.asarray(soft)
         self.embedder = self
+        self.scale = scale
 
     def encode(self, tokens):
-        return 3.0 * jax.nn.one_hot(tokens, self.soft.shape[-1])
+        return self.scale * jax.nn.one_hot(tokens, self.soft.shape[-1])
 
     def vision(self, images):
         return self.soft, jnp.array([4, 2])
@@ -76,6 +77,13 @@ def test_each_soft_token_is_to_be_the_token_at_its_place():
     # What does not count may be anything.
     soft[0, 3], soft[1, 2:] = 7, -7
     assert spelling_loss(Scripted(soft), None, BATCH)[0] == loss
+
+
+def test_the_embeddings_are_targets_that_do_not_move():
+    soft = np.random.default_rng(0).normal(size=(2, 4, 10)).astype(np.float32)
+    loss = jax.jit(lambda scale: spelling_loss(Scripted(soft, scale), None, BATCH)[0])
+    assert loss(2.0) != loss(3.0)
+    assert jax.grad(loss)(3.0) == 0
 
 
 def test_it_trains_the_tower_and_leaves_out_the_layers():

@@ -17,7 +17,7 @@ from diffusiongemma import DiffusionGemma, Images
 from diffusiongemma.ops.reductions import argmax
 from train.mean_loss import mean_loss
 
-# Weight of the error of the soft tokens (docs/LOG.md, Soft tokens that are embeddings).
+# The weight of embedding_error in the loss (docs/LOG.md, Soft tokens that are embeddings).
 ERROR_WEIGHT = 4.0
 
 

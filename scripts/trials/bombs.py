@@ -39,7 +39,7 @@ TEMPLATES = {
     "a joined text": ("{{ (['a' * 10000] * 10000000) | join('b') }}", "it "),
     "a centred text": ("{{ 'a' | center(10**9) }}", MEMORY),
     "an indented text": ("{{ [1] | tojson(indent=10**9) }}", MEMORY),
-    # On a slow machine, its time is over before its memory is.
+    # On a slow machine, the time runs out before the memory does.
     "a replaced text": ("{{ 'a'.replace('', 'b' * 10**8) }}", f"{TIME}|{MEMORY}"),
     "a text that doubles": (GROWING, MEMORY),
     "a macro without end": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", NESTED),

@@ -46,14 +46,15 @@ class Scripted:
     to_logits = final_norm
 
 
-def _counted() -> list[tuple[int, int, int]]:
-    """Row, place and token of each soft token that counts."""
-    return [
+def _counted() -> np.ndarray:
+    """Rows, places and tokens of the soft tokens that count, [3, n]."""
+    found = [
         (row, place, token)
         for row, tokens in enumerate(COUNTED)
         for place, token in enumerate(tokens)
         if token is not None
     ]
+    return np.transpose(found)
 
 
 def test_each_soft_token_is_to_be_the_token_at_its_place():
@@ -63,11 +64,10 @@ def test_each_soft_token_is_to_be_the_token_at_its_place():
         soft[row, place, COUNTED[row][place]] = -9
     loss, figures = spelling_loss(Scripted(soft), None, BATCH)
     chances = np.asarray(jax.nn.log_softmax(soft))
-    wanted = [-chances[row, place, token] for row, place, token in _counted()]
+    rows, places, tokens = _counted()
+    wanted = -chances[rows, places, tokens]
     np.testing.assert_allclose(figures["spelling_loss"], np.mean(wanted), rtol=1e-6)
-    rows, at = zip(*[(r, i) for r, i, _ in _counted()], strict=True)
-    targets = 3.0 * np.eye(10)[[token for _, _, token in _counted()]]
-    error = np.sum((soft[list(rows), list(at)] - targets) ** 2) / (9 * 5)
+    error = np.sum((soft[rows, places] - 3 * np.eye(10)[tokens]) ** 2) / (9 * 5)
     np.testing.assert_allclose(figures["embedding_error"], error, rtol=1e-6)
     np.testing.assert_allclose(loss, np.mean(wanted) + ERROR_WEIGHT * error, rtol=1e-6)
     figures = {name: x for name, x in figures.items() if name in SHARES}

@@ -6,7 +6,7 @@
 The first run gives eyes to checkpoints/sudoku_long (configs/read_sudoku_tower.py). The second run
 trains the text model by the recipe of configs/sudoku.py to read what the tower makes, and leaves
 the tower as it is. Every second picture is to be solved. checkpoints/read_sudoku was trained so, in
-77 minutes of two cores.
+127 minutes of two cores.
 """
 
 import ml_collections
@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The fields of the run's RunConfig (train/config.py)."""
     config = read_sudoku_tower.get_config()
     config.init = "runs/read_sudoku_tower/model"
-    config.steps = 1_800
+    config.steps = 6_000
     config.batch_size, config.accumulate = 4, 1
     config.data.answer = "either"
     config.images.tower = {}  # the one of the first run

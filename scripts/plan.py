@@ -92,11 +92,10 @@ def make_plan(values: flags.FlagValues) -> MemoryPlan:
     Raises:
       ValueError, OSError: a shape, config or mesh that cannot be used.
     """
-    jax.config.update("jax_platforms", "cpu")
     target = None if values.target == "none" else values.target
     if values.config is None:
-        mesh = MeshConfig(*(values[axis].value for axis in AXES))
-        jax.config.update("jax_num_cpu_devices", mesh.size)
+        mesh = mesh_of(values)
+        use_cpus(mesh)
         setup = GenerationSetup(
             shape=model_shape(values.preset, values.checkpoint, DEFAULT_PRESET),
             mesh=mesh,
@@ -113,7 +112,7 @@ def make_plan(values: flags.FlagValues) -> MemoryPlan:
         shape = shape.with_fields(fields.get("overrides", {}))
     # The folder of the initial weights need not be there yet.
     config = RunConfig.from_dict(fields | {"init": "", "preset": "tiny", "overrides": {}})
-    jax.config.update("jax_num_cpu_devices", config.mesh.size)
+    use_cpus(config.mesh)
     return plan_training(TrainingSetup(config, shape, values.quantize), target)
 
 
@@ -126,8 +125,20 @@ def make_image_plan(values: flags.FlagValues) -> ImagePlan:
     if values.config is not None:
         raise ValueError("--image_tokens plans no training: leave out --config")
     target = None if values.target == "none" else values.target
+    use_cpus(mesh_of(values))  # for make_plan: once JAX has started, their number stays
     shape = model_shape(values.preset, values.checkpoint, DEFAULT_PRESET)
     return plan_image(shape, values.image_tokens, jnp.dtype(values.dtype), target)
+
+
+def mesh_of(values: flags.FlagValues) -> MeshConfig:
+    """The mesh that the flags ask for, without --config."""
+    return MeshConfig(*(values[axis].value for axis in AXES))
+
+
+def use_cpus(mesh: MeshConfig) -> None:
+    """Makes JAX start with as many CPU devices as the mesh has."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", mesh.size)
 
 
 def model_shape(preset: str | None, folder: str | None, default: str | None) -> ModelConfig:

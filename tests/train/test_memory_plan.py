@@ -1,6 +1,10 @@
 """Plans of memory count the arrays that a run really holds: weights, optimizer and cache."""
 
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -168,6 +172,20 @@ def test_the_command(capsys, monkeypatch):
     ]:
         assert command.main(["plan", "--target=none", *flags]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_an_image_and_a_mesh_are_planned_in_a_process_of_their_own():
+    """There JAX has not started yet, and the plan of the image must not start it too early."""
+    flags = re.sub(r"\S*device_count=\d+", "", os.environ["XLA_FLAGS"])
+    asked = ("--checkpoint=tests/golden/hf_seeing", "--image_tokens=4", "--fsdp=2", "--context=64")
+    found = subprocess.run(
+        [sys.executable, "-m", "scripts.plan", *asked],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "fsdp 2" in found.stdout and "One image of 4 soft tokens" in found.stdout
 
 
 def test_a_plan_for_gpus_needs_their_compiler(monkeypatch):

@@ -21,7 +21,6 @@ from typing import get_args
 import jax
 import jax.numpy as jnp
 from absl import flags
-from ml_collections import config_flags
 
 from diffusiongemma import ModelConfig
 from diffusiongemma.ops.quantized import Precision
@@ -32,6 +31,7 @@ from sample.config_file import config_fields
 from train.compile_target import CompileTarget
 from train.config import RunConfig
 from train.image_plan import ImagePlan, plan_image
+from train.main import define_config
 from train.memory_plan import (
     GenerationSetup,
     MemoryPlan,
@@ -44,11 +44,10 @@ AXES = tuple(f.name for f in dataclasses.fields(MeshConfig))
 DEFAULT_PRESET = "26b_a4b"
 
 
-def define_flags() -> flags.FlagValues:
+def define_flags(argv: list[str]) -> flags.FlagValues:
     """The command's flags, in a set of their own."""
     values = flags.FlagValues()
-    help = "Config file of a run, whose training step is planned. Default: plan a generation."
-    config_flags.DEFINE_config_file("config", None, help, values)
+    define_config(values, argv)
     help = "Model shape by the name of a preset. Default: that of --config, else 26b_a4b."
     flags.DEFINE_string("preset", None, help, flag_values=values)
     help = "Folder in the released layout; its config.json gives the model shape."
@@ -152,7 +151,7 @@ def model_shape(preset: str | None, folder: str | None, default: str | None) -> 
 
 def main(argv: list[str]) -> int:
     """Runs the command; returns its exit status."""
-    values = define_flags()
+    values = define_flags(argv)
 
     def run() -> None:
         image = None if values.image_tokens is None else make_image_plan(values)

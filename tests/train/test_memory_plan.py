@@ -163,6 +163,11 @@ def test_the_command(capsys, monkeypatch):
     lora = ["plan", "--config=configs/sudoku_26b_lora.py", "--preset=tiny", "--target=none"]
     assert command.main(lora) == 0
     assert "frozen weights" in capsys.readouterr().out
+    # The config file does not name this field.
+    seeing = ["--checkpoint=tests/golden/hf_seeing", "--config.images.per_row=1"]
+    short = ["--config.data.prompt_length=64", "--config.loss.canvas_size=16"]
+    assert command.main(["plan", lora[1], *seeing, *short, "--target=none"]) == 0
+    assert "frozen weights" in capsys.readouterr().out
     assert command.main(["plan", "--preset=tiny", "--target=none", "--quantize=int4"]) == 0
     assert "quantized weights" in capsys.readouterr().out
     for flags, message in [
